@@ -1,4 +1,4 @@
-module github.com/snowlink/snowlink
+module snowlink
 
 go 1.26.0
 

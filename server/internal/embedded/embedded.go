@@ -1,0 +1,32 @@
+// Package embedded is the Redis of someone who has none: an in-process server
+// for trying Snowlink out with one command.
+//
+// Its decision: it speaks the real protocol on a loopback port, so that the
+// store above it is the same code as in production and knows nothing of this
+// package. It keeps nothing: links die with the process.
+package embedded
+
+import (
+	"fmt"
+
+	"github.com/alicebob/miniredis/v2"
+)
+
+// Redis is a running in-process server.
+type Redis struct{ server *miniredis.Miniredis }
+
+// Start listens on a free port of 127.0.0.1.
+func Start() (*Redis, error) {
+	server, err := miniredis.Run()
+	if err != nil {
+		return nil, fmt.Errorf("start the embedded Redis: %w", err)
+	}
+	server.ClockTTL(true) // keys expire by the clock, as in Redis
+	return &Redis{server: server}, nil
+}
+
+// URL is what REDIS_URL would have said.
+func (r *Redis) URL() string { return "redis://" + r.server.Addr() }
+
+// Close stops the server; every link it held is gone.
+func (r *Redis) Close() { r.server.Close() }

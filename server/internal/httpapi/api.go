@@ -1,0 +1,157 @@
+// Package httpapi is the HTTP surface of a backend: the routes, a file a verb,
+// and the one place where errors become answers.
+//
+// Its decisions: every answer that is not a success is an RFC 9457 problem, so
+// that programs branch on its code and people read its detail; no handler hands
+// its request context to the store, because fasthttp ends that one before it
+// drains; and nothing is logged for a request, since /metrics counts it.
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/fasthttp/router"
+	"github.com/valyala/fasthttp"
+
+	"snowlink/server/internal/link"
+	"snowlink/server/internal/metrics"
+	"snowlink/snowflake"
+)
+
+// Config is what an API is made of. Every field is required.
+type Config struct {
+	Store link.Store
+	// Mint gives a new ID, or an error when this process holds no node ID.
+	Mint func() (snowflake.ID, error)
+	// Ready reports what is missing to serve every route, in words for people;
+	// nothing means ready.
+	Ready func(context.Context) (missing []string)
+	// BaseURL is what short URLs begin with: scheme and host, no slash at the end.
+	BaseURL string
+	// Own are the hosts that a target may not point to.
+	Own     link.Hosts
+	Keys    Keys
+	Metrics *metrics.Metrics
+	Log     *slog.Logger
+}
+
+// API answers the requests of one backend. All methods may be called
+// concurrently.
+type API struct {
+	Config
+	ctx      context.Context // the process's: see the package comment
+	handler  fasthttp.RequestHandler
+	draining atomic.Bool
+}
+
+// New builds the API. Store operations run under ctx, which must outlive the
+// last request.
+func New(ctx context.Context, c Config) *API {
+	a := &API{Config: c, ctx: ctx}
+	a.handler = a.routes().Handler
+	return a
+}
+
+// Drain makes /healthz answer 503 and every answer close its connection, so
+// that whoever is in front goes elsewhere before the listener closes.
+func (a *API) Drain() { a.draining.Store(true) }
+
+// routes is the whole contract. GET routes answer HEAD too.
+func (a *API) routes() *router.Router {
+	routes := []struct {
+		method, path string
+		route        metrics.Route
+		handler      fasthttp.RequestHandler
+	}{
+		{"POST", "/generate_url", metrics.Create, a.create},
+		{"GET", "/ping", metrics.Ping, a.ping},
+		{"GET", "/healthz", metrics.Healthz, a.healthz},
+		{"GET", "/{code}", metrics.Redirect, a.redirect},
+	}
+
+	r := router.New()
+	r.RedirectTrailingSlash = false
+	r.RedirectFixedPath = false
+	r.HandleOPTIONS = false
+	r.HandleMethodNotAllowed = false // /{code} matches every path of GET: see below
+	r.NotFound = a.observe(metrics.Other, a.notFound)
+	r.PanicHandler = a.panicked
+	for _, rt := range routes {
+		methods := []string{rt.method}
+		if rt.method == fasthttp.MethodGet {
+			methods = append(methods, fasthttp.MethodHead)
+		}
+		for _, m := range methods {
+			r.Handle(m, rt.path, a.observe(rt.route, rt.handler))
+		}
+		// GET /generate_url would otherwise be looked up as a code.
+		refuse := a.observe(metrics.Other, a.methodNotAllowed(strings.Join(methods, ", ")))
+		for _, m := range []string{fasthttp.MethodGet, fasthttp.MethodHead} {
+			if !slices.Contains(methods, m) {
+				r.Handle(m, rt.path, refuse)
+			}
+		}
+		r.ANY(rt.path, refuse)
+	}
+	return r
+}
+
+// observe counts and times a handler, and lets a draining backend go.
+func (a *API) observe(route metrics.Route, handler fasthttp.RequestHandler) fasthttp.RequestHandler {
+	return func(ctx *fasthttp.RequestCtx) {
+		handler(ctx)
+		if a.draining.Load() {
+			ctx.SetConnectionClose()
+		}
+		a.Metrics.Request(route, ctx.Response.StatusCode(), time.Since(ctx.Time()))
+	}
+}
+
+func (a *API) notFound(ctx *fasthttp.RequestCtx) {
+	writeProblem(ctx, problemNotFound, "There is nothing at this path.")
+}
+
+func (a *API) methodNotAllowed(allow string) fasthttp.RequestHandler {
+	return func(ctx *fasthttp.RequestCtx) {
+		if code, ok := ctx.UserValue("code").(string); ok && !isCode(code) {
+			a.notFound(ctx)
+			return
+		}
+		ctx.Response.Header.Set(fasthttp.HeaderAllow, allow)
+		writeProblem(ctx, problemMethodNotAllowed, "This path takes "+allow+".")
+	}
+}
+
+func (a *API) panicked(ctx *fasthttp.RequestCtx, v any) {
+	a.fail(ctx, fmt.Errorf("panic: %v", v))
+	a.Metrics.Request(metrics.Other, ctx.Response.StatusCode(), time.Since(ctx.Time()))
+}
+
+// fail is the one mapping from errors to answers. What it does not know is a
+// fault of ours: a plain 500, and a log line.
+func (a *API) fail(ctx *fasthttp.RequestCtx, err error) {
+	var target *link.TargetError
+	switch {
+	case errors.Is(err, link.ErrNotFound):
+		writeProblem(ctx, problemNotFound, "No link has this code. It was never made, or it was evicted.")
+	case errors.As(err, &target):
+		writeProblem(ctx, problemInvalidURL, target.Detail)
+	case errors.Is(err, link.ErrExists):
+		a.Log.Error("every code minted for a link was taken: two processes share a node ID or a clock went back", "err", err)
+		writeProblem(ctx, problemUnavailable, "No free code was found. Try again.")
+	case errors.Is(err, link.ErrUnavailable):
+		writeProblem(ctx, problemUnavailable, "The link store does not answer. Try again.")
+	case errors.Is(err, ErrNoNode):
+		writeProblem(ctx, problemUnavailable, "This backend holds no node ID and cannot make links now. Try again.")
+	default:
+		a.Log.Error("request failed", "err", err)
+		writeProblem(ctx, problemInternal, "Something went wrong on our side.")
+	}
+}

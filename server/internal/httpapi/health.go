@@ -1,0 +1,28 @@
+package httpapi
+
+import (
+	"strings"
+
+	"github.com/valyala/fasthttp"
+)
+
+// ping answers GET /ping: the process is alive. It touches nothing.
+func (a *API) ping(ctx *fasthttp.RequestCtx) {
+	ctx.SetContentType("text/plain; charset=utf-8")
+	ctx.SetBodyString("pong")
+}
+
+// healthz answers GET /healthz: the backend can serve every route.
+func (a *API) healthz(ctx *fasthttp.RequestCtx) {
+	if a.draining.Load() {
+		writeProblem(ctx, problemUnavailable, "This backend is shutting down.")
+		return
+	}
+	if missing := a.Ready(a.ctx); len(missing) > 0 {
+		writeProblem(ctx, problemUnavailable, "Not ready: "+strings.Join(missing, ", ")+".")
+		return
+	}
+	writeJSON(ctx, fasthttp.StatusOK, contentJSON, struct {
+		Status string `json:"status"`
+	}{"ok"})
+}

@@ -1,0 +1,63 @@
+package httpapi
+
+import (
+	"github.com/go-json-experiment/json"
+	"github.com/valyala/fasthttp"
+)
+
+const (
+	contentJSON    = "application/json"
+	contentProblem = "application/problem+json"
+
+	// retryAfter is what a 503 asks for, in seconds: as long as Nginx keeps a
+	// failed backend aside, rounded down to what a person would wait.
+	retryAfter = "1"
+)
+
+// problem is a kind of failure: a status and the stable word that programs
+// branch on. The words are part of the contract.
+type problem struct {
+	status int
+	code   string
+}
+
+var (
+	problemInvalidRequest   = problem{fasthttp.StatusBadRequest, "invalid_request"}
+	problemInvalidJSON      = problem{fasthttp.StatusBadRequest, "invalid_json"}
+	problemInvalidURL       = problem{fasthttp.StatusBadRequest, "invalid_url"}
+	problemUnauthorized     = problem{fasthttp.StatusUnauthorized, "unauthorized"}
+	problemNotFound         = problem{fasthttp.StatusNotFound, "not_found"}
+	problemMethodNotAllowed = problem{fasthttp.StatusMethodNotAllowed, "method_not_allowed"}
+	problemTimeout          = problem{fasthttp.StatusRequestTimeout, "timeout"}
+	problemBodyTooLarge     = problem{fasthttp.StatusRequestEntityTooLarge, "too_large"}
+	problemHeadersTooLarge  = problem{fasthttp.StatusRequestHeaderFieldsTooLarge, "too_large"}
+	problemInternal         = problem{fasthttp.StatusInternalServerError, "internal"}
+	problemUnavailable      = problem{fasthttp.StatusServiceUnavailable, "unavailable"}
+)
+
+// writeProblem answers with an RFC 9457 problem. The detail is one sentence or
+// two for whoever made the request: what is wrong and what would be right.
+func writeProblem(ctx *fasthttp.RequestCtx, p problem, detail string) {
+	if p.status == fasthttp.StatusServiceUnavailable {
+		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, retryAfter)
+	}
+	writeJSON(ctx, p.status, contentProblem, struct {
+		Type   string `json:"type"`
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Detail string `json:"detail"`
+		Code   string `json:"code"`
+	}{"about:blank", fasthttp.StatusMessage(p.status), p.status, detail, p.code})
+}
+
+// writeJSON answers with v, which must be one of this package's own structs:
+// they always marshal.
+func writeJSON(ctx *fasthttp.RequestCtx, status int, contentType string, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	ctx.SetStatusCode(status)
+	ctx.SetContentType(contentType)
+	ctx.SetBody(body)
+}

@@ -1,0 +1,182 @@
+package link
+
+import (
+	"net/netip"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/nlnwa/whatwg-url/errors"
+	"github.com/nlnwa/whatwg-url/url"
+)
+
+const (
+	// maxTarget is the length of the longest target, in bytes. Longer URLs are not portable among browsers, proxies
+	// and the header buffers between them.
+	maxTarget = 2048
+
+	// maxAuthority is the length of the longest host and port as written, in bytes. It leaves room for the longest
+	// domain name, 253 bytes, with every byte of it percent-encoded. The parser's time grows with the square of the
+	// host's length: one host of 64 KiB took 3.4 s.
+	maxAuthority = 1024
+)
+
+// A TargetError says why a URL cannot be a target.
+type TargetError struct {
+	// Detail names the rule that the URL breaks, in one sentence for whoever sent it. It repeats nothing of the URL,
+	// which may hold secrets.
+	Detail string
+}
+
+func (e *TargetError) Error() string { return e.Detail }
+
+// ParseTarget returns the target that raw stands for: an absolute http or https URL with a host and without user name
+// and password, of at most 2,048 bytes, in the WHATWG serialisation. That is what a browser makes of raw: lower-case
+// scheme and host, Unicode hosts in Punycode, IP addresses in their usual form, no default port, "." and ".." resolved,
+// percent-encoding where it is needed. The result is printable ASCII without spaces, and parsing it again returns it
+// unchanged.
+//
+// Spaces around raw are ignored. ParseTarget is stricter than browsers where they guess at what was meant, or where a
+// slip of the creator would go unseen: it refuses control characters and backslashes anywhere, and a scheme without
+// exactly two slashes after it. It refuses URLs on the own hosts, which could lead a visitor in circles.
+//
+// The error is a [*TargetError].
+func ParseTarget(raw string, own Hosts) (string, error) {
+	u, err := parse(raw)
+	if err != nil {
+		return "", err
+	}
+	target := u.Href(false)
+	if len(target) > maxTarget {
+		return "", &TargetError{"The URL is longer than 2,048 bytes after normalisation."}
+	}
+	if !isCanonical(target) {
+		return "", &TargetError{"The URL has no form that all browsers read alike."}
+	}
+	if own.owns(u.Hostname()) {
+		return "", &TargetError{"The URL leads back to this service."}
+	}
+	return target, nil
+}
+
+// Hosts are the hosts that the fleet itself is reached by. The zero Hosts has none.
+type Hosts struct {
+	host     string // as hostKey returns it
+	loopback bool   // every name and address of the loopback is ours
+}
+
+// NewHosts returns the Hosts of a fleet that is reached at the base URL, which must be http://host or https://host,
+// with a port if need be and nothing after it.
+//
+// A host counts as own on every port and in every spelling: upper case, trailing dots, percent-encoding, Unicode,
+// and each way to write an IP address. If the base URL's host is the loopback, as in a local fleet, then so does
+// every other name and address of the loopback, and the unspecified address.
+func NewHosts(baseURL string) (Hosts, error) {
+	u, err := parse(baseURL)
+	if err != nil {
+		return Hosts{}, err
+	}
+	// The parser gives every URL a path, so what was written decides.
+	_, rest, _ := strings.Cut(baseURL, "://")
+	if strings.ContainsAny(rest, "/?# ") {
+		return Hosts{}, &TargetError{"The URL must end after its host and port, without a slash."}
+	}
+	host := hostKey(u.Hostname())
+	return Hosts{host: host, loopback: isLoopback(host)}, nil
+}
+
+func (h Hosts) owns(hostname string) bool {
+	if h.host == "" {
+		return false
+	}
+	host := hostKey(hostname)
+	return host == h.host || h.loopback && isLoopback(host)
+}
+
+// hostKey returns the one form of a host as the parser returns it, for comparison: without trailing dots, which name
+// the same host, and an IPv4 address inside an IPv6 address as the IPv4 address that is dialled for it.
+func hostKey(hostname string) string {
+	host := strings.TrimRight(strings.ToLower(hostname), ".")
+	if addr, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		return addr.Unmap().String()
+	}
+	return host
+}
+
+// isLoopback reports whether a client on this machine that asks for the host reaches the machine itself. That includes
+// the unspecified addresses, which the kernel connects to the loopback, and the names that browsers never look up
+// (RFC 6761, section 6.3).
+func isLoopback(host string) bool {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.IsLoopback() || addr.IsUnspecified()
+	}
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
+}
+
+// parser follows the URL standard, with one character that the standard encodes in paths and the library does not yet.
+var parser = url.NewParser(url.WithPathPercentEncodeSet(url.PathPercentEncodeSet.Set('^')))
+
+// parse parses an http or https URL that has a host and neither user name nor password. Its error is a [*TargetError].
+func parse(raw string) (*url.Url, error) {
+	raw = strings.Trim(raw, " ")
+	if raw == "" {
+		return nil, &TargetError{"The URL is empty."}
+	}
+	if !utf8.ValidString(raw) {
+		return nil, &TargetError{"The URL is not valid UTF-8."}
+	}
+	// Browsers drop tabs and line breaks and read backslashes as slashes: what is seen is not what is opened.
+	if strings.ContainsFunc(raw, unicode.IsControl) {
+		return nil, &TargetError{"The URL contains a tab, a line break or another control character."}
+	}
+	if strings.Contains(raw, `\`) {
+		return nil, &TargetError{`The URL contains a backslash; write %5C if it is meant.`}
+	}
+	scheme, rest, ok := strings.Cut(raw, "://")
+	if !ok || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
+		return nil, &TargetError{"The URL must start with http:// or https://."}
+	}
+	authority := rest
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		authority = rest[:i]
+	}
+	if authority == "" {
+		return nil, &TargetError{"The URL has no host after http:// or https://."}
+	}
+	// Before parsing, since the parser's time grows with the square of a user name's length, too.
+	if strings.Contains(authority, "@") {
+		return nil, &TargetError{"The URL must not contain a user name or password."}
+	}
+	if len(authority) > maxAuthority {
+		return nil, &TargetError{"The URL's host is too long."}
+	}
+
+	u, err := parser.Parse(raw)
+	switch errors.Type(err) {
+	case "":
+		// No error.
+	case errors.HostMissing:
+		return nil, &TargetError{"The URL has no host after http:// or https://."}
+	case errors.PortInvalid, errors.PortOutOfRange:
+		return nil, &TargetError{"The URL's port is not a number from 0 to 65535."}
+	default:
+		return nil, &TargetError{"The URL's host is neither a valid domain name nor a valid IP address."}
+	}
+
+	// The parser takes signs in the parts of an IPv4 address, where the standard does not: it reads the domain name
+	// "-5" as 255.255.255.251. A sign can be percent-encoded or fullwidth, so only plain digits are taken.
+	if host, _, _ := strings.Cut(authority, ":"); u.IsIPv4() && strings.Trim(host, "0123456789abcdefABCDEFxX.") != "" {
+		return nil, &TargetError{"The URL's host is an IPv4 address that is not written in plain digits."}
+	}
+	return u, nil
+}
+
+// isCanonical reports whether the target is safe in a header and every parser that follows the standard reads it as
+// ours does. The library accepts some hosts, such as "a≠b", that it then cannot read back.
+func isCanonical(target string) bool {
+	if strings.ContainsFunc(target, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return false
+	}
+	u, err := parser.Parse(target)
+	return err == nil && u.Href(false) == target
+}

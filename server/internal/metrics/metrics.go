@@ -1,0 +1,202 @@
+// Package metrics holds every Prometheus collector of a backend, and the
+// handler that shows them.
+//
+// Its decision: labels are bounded. Every label value is named in this file or
+// comes from a fixed set of Redis commands; a code, a target, an address or a
+// key is never one, so that a scrape costs the same after a billion links. All
+// label combinations of the request path are resolved once, in New: observing a
+// request takes two atomic updates and no map look-up.
+package metrics
+
+import (
+	"net/http"
+	"net/http/pprof"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Route names what a request was for. It is the only thing about a request's
+// path that becomes a label.
+type Route uint8
+
+// The routes of the HTTP contract. Other is any path the contract does not
+// know; Refused is what was answered before a route could be found (a malformed
+// request, headers or a body too large, a request that never came).
+const (
+	Create Route = iota
+	Redirect
+	Ping
+	Healthz
+	Other
+	Refused
+	routes
+)
+
+var routeNames = [routes]string{"create", "redirect", "ping", "healthz", "other", "refused"}
+
+// Op names a Redis operation of the store.
+type Op uint8
+
+// The store's operations.
+const (
+	OpGet Op = iota
+	OpCreate
+	OpLease
+	OpPing
+	ops
+)
+
+var opNames = [ops]string{"get", "create", "lease", "ping"}
+
+// String is the value of the op label.
+func (o Op) String() string { return opNames[o] }
+
+var classNames = [6]string{"", "1xx", "2xx", "3xx", "4xx", "5xx"}
+
+// latencyBuckets are upper bounds in seconds. They are dense where a redirect
+// lives (tens of microseconds from the process, some hundred from Redis) and
+// end where Nginx has given up (3 s).
+var latencyBuckets = []float64{
+	25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1, 3,
+}
+
+// Metrics is the set of collectors of one backend. All methods may be called
+// concurrently.
+type Metrics struct {
+	registry    *prometheus.Registry
+	requests    [routes][len(classNames)]prometheus.Counter
+	latency     [routes]prometheus.Observer
+	creates     prometheus.Counter
+	collisions  prometheus.Counter
+	redisErrors [ops]prometheus.Counter
+}
+
+// New registers everything but the Redis pool, which does not exist yet: see
+// WatchPool.
+func New() *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		creates: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "snowlink_creates_total", Help: "Links stored and acknowledged."}),
+		collisions: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "snowlink_collisions_total", Help: "Minted codes that were taken and minted again. Above zero, two processes share a node ID or a clock went back."}),
+	}
+	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "snowlink_http_requests_total", Help: "Requests answered, by route and status class.",
+	}, []string{"route", "class"})
+	latency := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "snowlink_http_request_duration_seconds", Help: "Time from the parsed request to the finished answer, not yet written.",
+		Buckets: latencyBuckets,
+	}, []string{"route"})
+	redisErrors := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "snowlink_redis_errors_total", Help: "Redis operations that failed, by operation.",
+	}, []string{"op"})
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "snowlink_build_info", Help: "Always 1; what runs is in the labels.",
+	}, []string{"version", "goversion"})
+
+	for r := range routes {
+		for c := 1; c < len(classNames); c++ {
+			m.requests[r][c] = requests.WithLabelValues(routeNames[r], classNames[c])
+		}
+		m.latency[r] = latency.WithLabelValues(routeNames[r])
+	}
+	for o := range ops {
+		m.redisErrors[o] = redisErrors.WithLabelValues(opNames[o])
+	}
+	build.WithLabelValues(Version(), runtime.Version()).Set(1)
+
+	m.registry.MustRegister(requests, latency, m.creates, m.collisions, redisErrors, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Version is the version control revision this binary was built from, or the
+// module's version, or "devel" where neither was recorded.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "devel"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	return "devel"
+}
+
+// Request counts one answered request: its route, its status (100 to 599) and
+// how long it took.
+func (m *Metrics) Request(r Route, status int, took time.Duration) {
+	m.requests[r][status/100].Inc()
+	m.latency[r].Observe(took.Seconds())
+}
+
+// Created counts a link that was stored.
+func (m *Metrics) Created() { m.creates.Inc() }
+
+// Collision counts a minted code that was taken by another target.
+func (m *Metrics) Collision() { m.collisions.Inc() }
+
+// RedisError counts a Redis operation that failed.
+func (m *Metrics) RedisError(o Op) { m.redisErrors[o].Inc() }
+
+// Pool is the state of the connections to Redis at one moment.
+type Pool struct {
+	Total, Idle    int    // connections
+	Waiting        int    // callers without a connection
+	Hits, Timeouts uint64 // since the start: connections found free, waits given up
+}
+
+// WatchPool registers gauges that ask read at every scrape. It must be called
+// once at most.
+func (m *Metrics) WatchPool(read func() Pool) {
+	m.registry.MustRegister(poolCollector(read))
+}
+
+type poolCollector func() Pool
+
+var (
+	poolConns    = prometheus.NewDesc("snowlink_redis_pool_connections", "Connections to Redis, by state.", []string{"state"}, nil)
+	poolWaiting  = prometheus.NewDesc("snowlink_redis_pool_waiting", "Callers waiting for a connection to Redis.", nil, nil)
+	poolHits     = prometheus.NewDesc("snowlink_redis_pool_hits_total", "Times a free connection was found in the pool.", nil, nil)
+	poolTimeouts = prometheus.NewDesc("snowlink_redis_pool_timeouts_total", "Times the wait for a connection was given up.", nil, nil)
+)
+
+func (poolCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- poolConns
+	ch <- poolWaiting
+	ch <- poolHits
+	ch <- poolTimeouts
+}
+
+func (read poolCollector) Collect(ch chan<- prometheus.Metric) {
+	p := read()
+	ch <- prometheus.MustNewConstMetric(poolConns, prometheus.GaugeValue, float64(p.Idle), "idle")
+	ch <- prometheus.MustNewConstMetric(poolConns, prometheus.GaugeValue, float64(p.Total-p.Idle), "used")
+	ch <- prometheus.MustNewConstMetric(poolWaiting, prometheus.GaugeValue, float64(p.Waiting))
+	ch <- prometheus.MustNewConstMetric(poolHits, prometheus.CounterValue, float64(p.Hits))
+	ch <- prometheus.MustNewConstMetric(poolTimeouts, prometheus.CounterValue, float64(p.Timeouts))
+}
+
+// Handler serves /metrics and, beside it, /debug/pprof/. It is for a listener
+// of its own that the world cannot reach: a profile shows what is in memory.
+func (m *Metrics) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry}))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
+}

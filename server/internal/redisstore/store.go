@@ -1,0 +1,212 @@
+// Package redisstore is the link.Store over Redis, and the lease on a node ID,
+// which lives there too.
+//
+// Its decisions: one string per link under link:<code>, written with SET NX
+// GET, so that no link is ever overwritten and a retried write recognises its
+// own first try. Every key stands alone, so Redis Cluster works. Concurrent
+// requests share round trips through go-redis's auto-pipelining. Errors of
+// Redis become the domain's here and nowhere else: a missing key is
+// link.ErrNotFound, and everything else is link.ErrUnavailable.
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"snowlink/server/internal/link"
+	"snowlink/server/internal/metrics"
+)
+
+var _ link.Store = (*Store)(nil)
+
+// Limits on waiting, used where REDIS_URL does not set its own. A backend
+// whose Redis is away must say so within Nginx's patience (two tries in 3 s).
+const (
+	dialTimeout = 250 * time.Millisecond
+	ioTimeout   = 500 * time.Millisecond
+	poolTimeout = 500 * time.Millisecond
+	maxRetries  = 1
+
+	// maxQueued bounds the commands waiting for Redis, and with them the
+	// memory and goroutines of an outage. A connection waits for one command at
+	// a time, so this is four times the 4,000 connections we test with.
+	maxQueued = 16 << 10
+)
+
+// Store keeps links in one Redis, a Sentinel-guarded one or a Cluster. All
+// methods may be called concurrently.
+type Store struct {
+	client  redis.UniversalClient // the lease and health checks: one command, one round trip
+	pipe    *redis.AutoPipeliner  // links: concurrent commands share round trips
+	outage  outage
+	metrics *metrics.Metrics
+}
+
+// Open makes a Store for REDIS_URL. It does not connect: a Redis that is away
+// shows at the first command. A URL that cannot be understood is an error,
+// which never repeats the password in it.
+func Open(redisURL string, log *slog.Logger, m *metrics.Metrics) (*Store, error) {
+	client, err := newClient(redisURL)
+	if err != nil {
+		return nil, err
+	}
+	options := redis.DefaultBlockingAutoPipelineOptions()
+	options.MaxQueuedCommands = maxQueued
+	pipe, err := client.AutoPipelineWithOptions(options)
+	if err != nil {
+		return nil, fmt.Errorf("start auto-pipelining: %w", err)
+	}
+	return &Store{client: client, pipe: pipe, outage: outage{log: log}, metrics: m}, nil
+}
+
+// newClient reads the three forms of REDIS_URL: one address; several, comma
+// separated, for Cluster; ?master_name= for Sentinel, whose addresses it then
+// lists. Query parameters are go-redis's own (read_timeout, pool_size, …).
+func newClient(redisURL string) (redis.UniversalClient, error) {
+	first, rest, _ := strings.Cut(redisURL, ",")
+	// The parameters stand behind the last address: move them to the first.
+	if rest != "" {
+		var query string
+		rest, query, _ = strings.Cut(rest, "?")
+		if query != "" {
+			first += "?" + query
+		}
+	}
+	u, err := url.Parse(first)
+	if err != nil {
+		return nil, errors.New("it is not a URL") // err repeats the URL, password and all
+	}
+	q := u.Query()
+	for name, limit := range map[string]time.Duration{
+		"dial_timeout": dialTimeout, "read_timeout": ioTimeout, "write_timeout": ioTimeout, "pool_timeout": poolTimeout,
+	} {
+		if !q.Has(name) {
+			q.Set(name, limit.String())
+		}
+	}
+	if !q.Has("max_retries") {
+		q.Set("max_retries", fmt.Sprint(maxRetries))
+	}
+	for addr := range strings.SplitSeq(rest, ",") {
+		if addr = strings.TrimSpace(addr); addr == "" {
+			continue
+		}
+		if _, host, ok := strings.Cut(addr, "://"); ok {
+			addr = host
+		}
+		q.Add("addr", addr[strings.LastIndex(addr, "@")+1:]) // the credentials of the first are everyone's
+	}
+	u.RawQuery = q.Encode()
+
+	switch {
+	case q.Has("master_name"):
+		options, err := redis.ParseFailoverURL(u.String())
+		if err != nil {
+			return nil, redacted(err)
+		}
+		options.DialerRetries = 1
+		return redis.NewFailoverClient(options), nil
+	case q.Has("addr"):
+		options, err := redis.ParseClusterURL(u.String())
+		if err != nil {
+			return nil, redacted(err)
+		}
+		options.DialerRetries = 1
+		return redis.NewClusterClient(options), nil
+	default:
+		options, err := redis.ParseURL(u.String())
+		if err != nil {
+			return nil, redacted(err)
+		}
+		options.DialerRetries = 1
+		return redis.NewClient(options), nil
+	}
+}
+
+// redacted drops the URL that net/url quotes in its errors.
+func redacted(err error) error {
+	if ue, ok := errors.AsType[*url.Error](err); ok {
+		return ue.Err
+	}
+	return err
+}
+
+// Get returns the link under code. It fails with link.ErrNotFound or
+// link.ErrUnavailable.
+func (s *Store) Get(ctx context.Context, code string) (link.Link, error) {
+	record, err := s.pipe.Get(ctx, linkKey(code)).Result()
+	if errors.Is(err, redis.Nil) {
+		s.outage.ended()
+		return link.Link{}, link.ErrNotFound
+	}
+	if err != nil {
+		return link.Link{}, s.unavailable(metrics.OpGet, err)
+	}
+	s.outage.ended()
+	return decodeRecord(record), nil
+}
+
+// Create stores l under code. It succeeds too when code already leads to the
+// same target: that is the first try of a write whose answer was lost. Another
+// target there is link.ErrExists; all else is link.ErrUnavailable, after which
+// the link may or may not be stored.
+func (s *Store) Create(ctx context.Context, code string, l link.Link) error {
+	record := encodeRecord(l)
+	old, err := s.pipe.SetArgs(ctx, linkKey(code), record, redis.SetArgs{Mode: "NX", Get: true}).Result()
+	switch {
+	case errors.Is(err, redis.Nil): // there was nothing: it is ours
+		s.outage.ended()
+		return nil
+	case err != nil:
+		return s.unavailable(metrics.OpCreate, err)
+	case old != record:
+		s.outage.ended()
+		return link.ErrExists
+	}
+	s.outage.ended()
+	return nil
+}
+
+// Ping asks Redis for a sign of life, in a second at most.
+func (s *Store) Ping(ctx context.Context) error {
+	if err := s.client.Ping(ctx).Err(); err != nil {
+		return s.unavailable(metrics.OpPing, err)
+	}
+	s.outage.ended()
+	return nil
+}
+
+// Pool reports the connections, those of the pipeline included.
+func (s *Store) Pool() metrics.Pool {
+	stats := s.client.PoolStats()
+	p := metrics.Pool{
+		Total: int(stats.TotalConns), Idle: int(stats.IdleConns), Waiting: int(stats.PendingRequests),
+		Hits: uint64(stats.Hits), Timeouts: uint64(stats.Timeouts),
+	}
+	if pipe := stats.PipelineStats; pipe != nil {
+		p.Total += int(pipe.TotalConns)
+		p.Idle += int(pipe.IdleConns)
+		p.Waiting += int(pipe.PendingRequests)
+		p.Hits += uint64(pipe.Hits)
+		p.Timeouts += uint64(pipe.Timeouts)
+	}
+	return p
+}
+
+// Close finishes what is queued and closes every connection.
+func (s *Store) Close() error {
+	return errors.Join(s.pipe.Close(), s.client.Close())
+}
+
+func (s *Store) unavailable(op metrics.Op, err error) error {
+	s.metrics.RedisError(op)
+	s.outage.observed(err)
+	return fmt.Errorf("redis: %s: %w: %w", op, link.ErrUnavailable, err)
+}

@@ -1,0 +1,223 @@
+// Command server is one backend of the Snowlink fleet: it mints short codes,
+// keeps them in Redis and redirects.
+//
+//	server           serve, as the environment says
+//	server ping      ask the server on LISTEN for /healthz: a container's health check
+//	server help      list the environment variables
+//	server version   print what this binary was built from
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"snowlink/server/internal/embedded"
+	"snowlink/server/internal/httpapi"
+	"snowlink/server/internal/metrics"
+	"snowlink/server/internal/redisstore"
+	"snowlink/snowflake"
+)
+
+const (
+	// drainNotice is how long connections get to see Connection: close while
+	// the listener is still open.
+	drainNotice = time.Second
+	pingTimeout = 2 * time.Second
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A second signal ends the process at once.
+	context.AfterFunc(ctx, stop)
+	if err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "server:", err)
+		os.Exit(1)
+	}
+}
+
+// run does what args say until it is done or ctx ends. People are spoken to on
+// stdout; the log goes to stderr.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
+	command := "serve"
+	if len(args) > 0 {
+		command = args[0]
+	}
+	switch command {
+	case "help", "-h", "-help", "--help":
+		fmt.Fprint(stdout, "usage: server [ping | help | version]\n\nWithout an argument it serves. The environment, with defaults:\n\n")
+		writeVariables(stdout)
+		return nil
+	case "version":
+		fmt.Fprintln(stdout, metrics.Version())
+		return nil
+	case "serve", "ping":
+	default:
+		return fmt.Errorf("unknown command %q: it takes ping, help or version, or nothing to serve", command)
+	}
+	cfg, err := readConfig(environ)
+	if err != nil {
+		return fmt.Errorf("configuration:\n%w\nsee: server help", err)
+	}
+	if command == "ping" {
+		return ping(cfg.Listen)
+	}
+	return serve(ctx, cfg, stdout, slog.New(slog.NewJSONHandler(stderr, nil)))
+}
+
+// serve builds the backend from Redis up, serves until ctx ends, and closes it
+// in reverse.
+func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) error {
+	listener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("LISTEN: %w", err)
+	}
+	defer listener.Close()
+
+	m := metrics.New()
+	if cfg.MetricsListen != "off" {
+		l, err := net.Listen("tcp", cfg.MetricsListen)
+		if err != nil {
+			return fmt.Errorf("METRICS_LISTEN: %w; set another address, or off", err)
+		}
+		srv := &http.Server{Handler: m.Handler(), ReadHeaderTimeout: 5 * time.Second}
+		go srv.Serve(l)
+		defer srv.Close()
+	}
+
+	isEmbedded := cfg.RedisURL == ""
+	if isEmbedded {
+		redis, err := embedded.Start()
+		if err != nil {
+			return err
+		}
+		defer redis.Close()
+		cfg.RedisURL = redis.URL()
+		log.Warn("REDIS_URL is not set: links are kept in this process and die with it")
+		if len(cfg.APIKeys) == 0 {
+			cfg.APIKeys = []string{rand.Text()}
+		}
+	}
+	store, err := redisstore.Open(cfg.RedisURL, log, m)
+	if err != nil {
+		return fmt.Errorf("REDIS_URL: %w", err)
+	}
+	defer store.Close()
+	m.WatchPool(store.Pool)
+
+	// The node ID may come late, since Redis may. Until then, and whenever the
+	// lease is lost, creates answer 503 and all else works.
+	lease := store.NewLease(cfg.NodeID, snowflake.MaxNode, log)
+	var generator atomic.Pointer[snowflake.Generator]
+	mint := func() (snowflake.ID, error) {
+		if g := generator.Load(); g != nil && lease.Held() {
+			return g.Next(), nil
+		}
+		return 0, httpapi.ErrNoNode
+	}
+	ready := func(ctx context.Context) (missing []string) {
+		if store.Ping(ctx) != nil {
+			missing = append(missing, "Redis does not answer")
+		}
+		if !lease.Held() {
+			missing = append(missing, "no node ID is held")
+		}
+		return missing
+	}
+
+	api := httpapi.New(context.WithoutCancel(ctx), httpapi.Config{
+		Store: store, Mint: mint, Ready: ready,
+		BaseURL: cfg.BaseURL, Own: cfg.own, Keys: httpapi.NewKeys(cfg.APIKeys...),
+		Metrics: m, Log: log,
+	})
+	srv := api.Server()
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(httpapi.RefusalListener(listener)) }()
+	log.Info("listening", "address", listener.Addr().String(), "base_url", cfg.BaseURL, "version", metrics.Version())
+
+	leasing, stopLeasing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLeasing()
+	leased := make(chan error, 1)
+	go func() {
+		defer close(leased)
+		leased <- lease.Hold(leasing, func(node int) (err error) {
+			g, err := snowflake.NewGenerator(node)
+			generator.Store(g)
+			return err
+		})
+	}()
+	if isEmbedded {
+		printWelcome(stdout, cfg)
+	}
+
+	var failed error
+	select {
+	case <-ctx.Done():
+		log.Info("shutting down", "grace", cfg.ShutdownGrace.String())
+	case failed = <-served:
+	case failed = <-leased:
+	}
+	failed = errors.Join(failed, drain(api, srv, cfg.ShutdownGrace))
+	stopLeasing()
+	return errors.Join(failed, <-leased) // the lease is released; Redis closes last
+}
+
+// drain lets clients and Nginx go before it closes the door: /healthz turns
+// 503 and answers close their connections while the listener is still open,
+// then the listener closes and requests in flight finish.
+func drain(api *httpapi.API, srv *fasthttp.Server, grace time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	api.Drain()
+	for notice := time.Now().Add(min(drainNotice, grace/2)); time.Now().Before(notice) && srv.GetOpenConnectionsCount() > 0; {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := srv.ShutdownWithContext(ctx); err != nil {
+		return fmt.Errorf("close the HTTP server, SHUTDOWN_GRACE is %s: %w", grace, err)
+	}
+	return nil
+}
+
+// ping asks the server on listen whether it is ready.
+func ping(listen string) error {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return err
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	status, body, err := fasthttp.GetTimeout(nil, "http://"+net.JoinHostPort(host, port)+"/healthz", pingTimeout)
+	if err != nil {
+		return fmt.Errorf("ping: %w", err)
+	}
+	if status != fasthttp.StatusOK {
+		return fmt.Errorf("ping: %d %s", status, body)
+	}
+	return nil
+}
+
+// printWelcome gives someone who set nothing up a command that works.
+func printWelcome(w io.Writer, cfg config) {
+	fmt.Fprintf(w, `
+Snowlink is listening. Its Redis is embedded: links die with this process.
+Set REDIS_URL to keep them.
+
+Make a link:
+
+  curl -X POST %s/generate_url -H 'API-Key: %s' -d '{"url":"https://example.com/"}'
+
+`, cfg.BaseURL, cfg.APIKeys[0])
+}

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -130,7 +131,8 @@ func (a *API) methodNotAllowed(allow string) fasthttp.RequestHandler {
 }
 
 func (a *API) panicked(ctx *fasthttp.RequestCtx, v any) {
-	a.fail(ctx, fmt.Errorf("panic: %v", v))
+	ctx.Response.Reset()
+	a.fail(ctx, fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
 	a.Metrics.Request(metrics.Other, ctx.Response.StatusCode(), time.Since(ctx.Time()))
 }
 

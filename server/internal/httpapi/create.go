@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
@@ -29,11 +28,14 @@ type createRequest struct {
 }
 
 type createResponse struct {
-	ShortURL  string    `json:"short_url"`
-	Code      string    `json:"code"`
-	URL       string    `json:"url"` // as stored, which is as a browser will read it
-	CreatedAt time.Time `json:"created_at,format:'2006-01-02T15:04:05.000Z07:00'"`
+	ShortURL  string `json:"short_url"`
+	Code      string `json:"code"`
+	URL       string `json:"url"`        // as stored, which is as a browser will read it
+	CreatedAt string `json:"created_at"` // timestamp
 }
+
+// timestamp is RFC 3339 with the milliseconds that an ID carries.
+const timestamp = "2006-01-02T15:04:05.000Z07:00"
 
 // create answers POST /generate_url: it parses the target, mints a code and
 // stores the link under it.
@@ -69,7 +71,7 @@ func (a *API) create(ctx *fasthttp.RequestCtx) {
 	shortURL := a.BaseURL + "/" + code
 	ctx.Response.Header.Set(fasthttp.HeaderLocation, shortURL)
 	writeJSON(ctx, fasthttp.StatusCreated, contentJSON, createResponse{
-		ShortURL: shortURL, Code: code, URL: target, CreatedAt: id.Time().UTC(),
+		ShortURL: shortURL, Code: code, URL: target, CreatedAt: id.Time().UTC().Format(timestamp),
 	})
 }
 
@@ -122,6 +124,9 @@ func decodeBody(body []byte, into any) (detail string) {
 		return ""
 	}
 	if syntactic, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		if errors.Is(err, jsontext.ErrDuplicateName) {
+			return fmt.Sprintf("The field %q is there twice.", shorten(syntactic.JSONPointer.LastToken()))
+		}
 		return fmt.Sprintf("The body is not valid JSON at byte %d; %s", syntactic.ByteOffset, example)
 	}
 	if semantic, ok := errors.AsType[*json.SemanticError](err); ok {

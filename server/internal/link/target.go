@@ -6,7 +6,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/nlnwa/whatwg-url/errors"
+	urlerrors "github.com/nlnwa/whatwg-url/errors"
 	"github.com/nlnwa/whatwg-url/url"
 )
 
@@ -30,6 +30,8 @@ type TargetError struct {
 
 func (e *TargetError) Error() string { return e.Detail }
 
+var errNoHost = &TargetError{"The URL has no host after http:// or https://."}
+
 // ParseTarget returns the target that raw stands for: an absolute http or https URL with a host and without user name
 // and password, of at most 2,048 bytes, in the WHATWG serialisation. That is what a browser makes of raw: lower-case
 // scheme and host, Unicode hosts in Punycode, IP addresses in their usual form, no default port, "." and ".." resolved,
@@ -51,7 +53,7 @@ func ParseTarget(raw string, own Hosts) (string, error) {
 		return "", &TargetError{"The URL is longer than 2,048 bytes after normalisation."}
 	}
 	if !isCanonical(target) {
-		return "", &TargetError{"The URL has no form that all browsers read alike."}
+		return "", &TargetError{"The URL's host cannot be written in a form that every browser reads alike."}
 	}
 	if own.owns(u.Hostname()) {
 		return "", &TargetError{"The URL leads back to this service."}
@@ -66,7 +68,7 @@ type Hosts struct {
 }
 
 // NewHosts returns the Hosts of a fleet that is reached at the base URL, which must be http://host or https://host,
-// with a port if need be and nothing after it.
+// with a port if need be and nothing after it. Its error is a [*TargetError].
 //
 // A host counts as own on every port and in every spelling: upper case, trailing dots, percent-encoding, Unicode,
 // and each way to write an IP address. If the base URL's host is the loopback, as in a local fleet, then so does
@@ -76,19 +78,16 @@ func NewHosts(baseURL string) (Hosts, error) {
 	if err != nil {
 		return Hosts{}, err
 	}
-	// The parser gives every URL a path, so what was written decides.
+	// The parser drops spaces and gives every URL a path, so what was written decides.
 	_, rest, _ := strings.Cut(baseURL, "://")
-	if strings.ContainsAny(rest, "/?# ") {
-		return Hosts{}, &TargetError{"The URL must end after its host and port, without a slash."}
+	if strings.ContainsAny(rest, "/?# ") || strings.HasPrefix(baseURL, " ") {
+		return Hosts{}, &TargetError{"The URL must end after its host and port, without a slash, and hold no spaces."}
 	}
 	host := hostKey(u.Hostname())
 	return Hosts{host: host, loopback: isLoopback(host)}, nil
 }
 
 func (h Hosts) owns(hostname string) bool {
-	if h.host == "" {
-		return false
-	}
 	host := hostKey(hostname)
 	return host == h.host || h.loopback && isLoopback(host)
 }
@@ -141,7 +140,7 @@ func parse(raw string) (*url.Url, error) {
 		authority = rest[:i]
 	}
 	if authority == "" {
-		return nil, &TargetError{"The URL has no host after http:// or https://."}
+		return nil, errNoHost
 	}
 	// Before parsing, since the parser's time grows with the square of a user name's length, too.
 	if strings.Contains(authority, "@") {
@@ -152,17 +151,18 @@ func parse(raw string) (*url.Url, error) {
 	}
 
 	u, err := parser.Parse(raw)
-	switch errors.Type(err) {
-	case "":
-		// No error.
-	case errors.HostMissing:
-		return nil, &TargetError{"The URL has no host after http:// or https://."}
-	case errors.PortInvalid, errors.PortOutOfRange:
-		return nil, &TargetError{"The URL's port is not a number from 0 to 65535."}
-	default:
+	if err != nil {
+		switch urlerrors.Type(err) {
+		case urlerrors.HostMissing:
+			return nil, errNoHost
+		case urlerrors.PortInvalid, urlerrors.PortOutOfRange:
+			return nil, &TargetError{"The URL's port is not a number from 0 to 65535."}
+		}
 		return nil, &TargetError{"The URL's host is neither a valid domain name nor a valid IP address."}
 	}
-
+	if strings.Trim(u.Hostname(), ".") == "" {
+		return nil, errNoHost
+	}
 	// The parser takes signs in the parts of an IPv4 address, where the standard does not: it reads the domain name
 	// "-5" as 255.255.255.251. A sign can be percent-encoded or fullwidth, so only plain digits are taken.
 	if host, _, _ := strings.Cut(authority, ":"); u.IsIPv4() && strings.Trim(host, "0123456789abcdefABCDEFxX.") != "" {
@@ -171,8 +171,8 @@ func parse(raw string) (*url.Url, error) {
 	return u, nil
 }
 
-// isCanonical reports whether the target is safe in a header and every parser that follows the standard reads it as
-// ours does. The library accepts some hosts, such as "a≠b", that it then cannot read back.
+// isCanonical reports whether the target can stand in a header and reads back as itself. The library accepts some
+// hosts, such as "a≠b", whose serialisation it then refuses.
 func isCanonical(target string) bool {
 	if strings.ContainsFunc(target, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return false

@@ -16,9 +16,11 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 
 	"snowlink/server/internal/link"
 	"snowlink/server/internal/metrics"
@@ -40,6 +42,10 @@ const (
 	maxQueued = 16 << 10
 )
 
+// quiet silences go-redis's own log, which is one for the whole process and has
+// a line for every failed dial: outage says it in fewer.
+var quiet = sync.OnceFunc(logging.Disable)
+
 // Store keeps links in one Redis, a Sentinel-guarded one or a Cluster. All
 // methods may be called concurrently.
 type Store struct {
@@ -53,6 +59,7 @@ type Store struct {
 // shows at the first command. A URL that cannot be understood is an error,
 // which never repeats the password in it.
 func Open(redisURL string, log *slog.Logger, m *metrics.Metrics) (*Store, error) {
+	quiet()
 	client, err := newClient(redisURL)
 	if err != nil {
 		return nil, err

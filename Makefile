@@ -1,0 +1,41 @@
+# `make` lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PATH := $(PATH):/usr/sbin:/usr/local/sbin
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: help run test check fleet bench tools
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## serve on :8000 with a Redis of its own; prints a curl that works
+	@go build -o bin/server ./server && exec bin/server
+
+test: tools ## run every test, over real Redis and Nginx
+	go test -race -shuffle=on ./...
+	go test ./... -run 'Alloc' # budgets that the race detector would distort
+
+check: tools ## gofmt, vet, staticcheck, nginx -t
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt -w these: $$unformatted"; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	go run ./loadtest nginx-check
+
+fleet: tools ## keep three backends behind Nginx up on this machine, without Docker
+	go run ./loadtest fleet
+
+bench: tools ## measure against the constant-answer server, some 8 minutes; writes loadtest/results/
+	go run ./loadtest bench
+
+# The programs that tests need, from Debian. policy-rc.d keeps the packages from
+# starting a Redis and an Nginx of the machine's own on the way.
+tools:
+	@missing=$$(for p in redis-server nginx wrk curl; do command -v $$p >/dev/null || echo $$p; done); \
+	[ -z "$$missing" ] && exit 0; \
+	command -v apt-get >/dev/null || { echo "please install:" $$missing; exit 1; }; \
+	echo "installing from Debian:" $$missing; \
+	sudo=; [ $$(id -u) = 0 ] || sudo=sudo; \
+	policy=/usr/sbin/policy-rc.d; \
+	if [ ! -e $$policy ]; then printf '#!/bin/sh\nexit 101\n' | $$sudo tee $$policy >/dev/null; $$sudo chmod +x $$policy; trap "$$sudo rm -f $$policy" EXIT; fi; \
+	$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null

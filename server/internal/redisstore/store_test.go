@@ -1,0 +1,225 @@
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"snowlink/loadtest/fleet"
+	"snowlink/server/internal/embedded"
+	"snowlink/server/internal/link"
+	"snowlink/server/internal/link/linktest"
+	"snowlink/server/internal/metrics"
+	"snowlink/server/internal/redisstore"
+)
+
+// startRedis runs a real redis-server for the test.
+func startRedis(t *testing.T) *fleet.Redis {
+	t.Helper()
+	return fleet.ForTest(t, fleet.Options{NoNginx: true}).Redis
+}
+
+func open(t *testing.T, url string, log *slog.Logger) *redisstore.Store {
+	t.Helper()
+	store, err := redisstore.Open(url, log, metrics.New())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	return store
+}
+
+func TestStoreContract(t *testing.T) {
+	t.Run("redis-server", func(t *testing.T) {
+		linktest.Store(t, open(t, "redis://"+startRedis(t).Addr, slog.New(slog.DiscardHandler)), "x")
+	})
+	t.Run("embedded", func(t *testing.T) {
+		r, err := embedded.Start()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		linktest.Store(t, open(t, r.URL(), slog.New(slog.DiscardHandler)), "x")
+	})
+}
+
+func TestRecordIsTheTargetAndReadsWell(t *testing.T) {
+	addr := startRedis(t).Addr
+	store := open(t, "redis://"+addr, slog.New(slog.DiscardHandler))
+	client := redis.NewClient(&redis.Options{Addr: addr})
+	defer client.Close()
+	ctx := t.Context()
+
+	if err := store.Create(ctx, "abc", link.Link{Target: "https://example.com/"}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := client.Get(ctx, "link:abc").Result(); got != "https://example.com/" || err != nil {
+		t.Errorf("GET link:abc = %q, %v", got, err)
+	}
+	// A later version's options are not part of the target.
+	client.Set(ctx, "link:opt", "https://example.com/\n{\"title\":\"x\"}", 0)
+	if got, err := store.Get(ctx, "opt"); got.Target != "https://example.com/" || err != nil {
+		t.Errorf("Get = %+v, %v", got, err)
+	}
+}
+
+func TestOutageIsNeverNotFoundAndEndsByItself(t *testing.T) {
+	r := startRedis(t)
+	var log syncBuffer
+	store := open(t, "redis://"+r.Addr, slog.New(slog.NewTextHandler(&log, nil)))
+	ctx := t.Context()
+	l := link.Link{Target: "https://example.com/"}
+	if err := store.Create(ctx, "a", l); err != nil {
+		t.Fatal(err)
+	}
+
+	r.Kill()
+	for name, op := range map[string]func() error{
+		"Get":    func() error { _, err := store.Get(ctx, "none"); return err },
+		"Create": func() error { return store.Create(ctx, "b", l) },
+		"Ping":   func() error { return store.Ping(ctx) },
+	} {
+		started := time.Now()
+		err := op()
+		if !errors.Is(err, link.ErrUnavailable) || errors.Is(err, link.ErrNotFound) {
+			t.Errorf("%s with Redis away = %v, want ErrUnavailable alone", name, err)
+		}
+		if took := time.Since(started); took > 3*time.Second {
+			t.Errorf("%s with Redis away took %s, longer than Nginx waits", name, took)
+		}
+	}
+
+	if err := r.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the store works again", func() bool { return store.Create(ctx, "c", l) == nil })
+	if got := log.String(); strings.Count(got, `msg="redis is unavailable"`) != 1 || strings.Count(got, `msg="redis is back"`) != 1 {
+		t.Errorf("an outage must be one line at its start and one at its end, got:\n%s", got)
+	}
+}
+
+func TestSilentRedisDoesNotHoldRequestsLong(t *testing.T) {
+	r := startRedis(t)
+	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
+	if err := store.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.Pause()
+	defer r.Resume()
+	started := time.Now()
+	if _, err := store.Get(t.Context(), "a"); !errors.Is(err, link.ErrUnavailable) {
+		t.Errorf("Get from a paused Redis = %v, want ErrUnavailable", err)
+	}
+	if took := time.Since(started); took > 3*time.Second {
+		t.Errorf("Get took %s, longer than Nginx waits", took)
+	}
+}
+
+func TestOpenRefusesWhatItCannotReadWithoutTheSecret(t *testing.T) {
+	for _, url := range []string{
+		"http://u:secret@localhost", "localhost:6379", "redis://u:secret@localhost:port",
+		"redis://u:secret@localhost/?colour=red", "redis://u:secret@local host", "redis://u:secret@a,redis://u:secret@b:port:1/?x=%zz",
+	} {
+		t.Run(url, func(t *testing.T) {
+			store, err := redisstore.Open(url, slog.New(slog.DiscardHandler), metrics.New())
+			if err == nil {
+				store.Close()
+				t.Fatal("Open succeeded")
+			}
+			if strings.Contains(err.Error(), "secret") {
+				t.Errorf("the error shows the password: %v", err)
+			}
+		})
+	}
+}
+
+// hold runs lease.Hold until the test ends or stop is called, which returns
+// what Hold did.
+func hold(t *testing.T, lease *redisstore.Lease) (acquired <-chan int, stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	node, done := make(chan int, 1), make(chan error, 1)
+	go func() { done <- lease.Hold(ctx, func(n int) error { node <- n; return nil }) }()
+	stop = func() error { cancel(); err := <-done; done <- err; return err }
+	t.Cleanup(func() { stop() })
+	return node, stop
+}
+
+func TestNodeLease(t *testing.T) {
+	r, err := embedded.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	store := open(t, r.URL(), slog.New(slog.DiscardHandler))
+	newLease := func(node int) *redisstore.Lease { return store.NewLease(node, 3, slog.New(slog.DiscardHandler)) }
+
+	first := newLease(1)
+	acquired, stopFirst := hold(t, first)
+	if node := <-acquired; node != 1 || !first.Held() {
+		t.Fatalf("acquired %d, held %v", node, first.Held())
+	}
+
+	err = newLease(1).Hold(t.Context(), func(int) error { t.Error("a taken ID was acquired"); return nil })
+	if !errors.Is(err, redisstore.ErrNodeTaken) || !strings.Contains(err.Error(), "pid ") {
+		t.Errorf("a second holder of node 1 = %v, want ErrNodeTaken naming the first", err)
+	}
+
+	for _, want := range []int{0, 2, 3} { // the lowest that is free, 1 being taken
+		acquired, _ := hold(t, newLease(-1))
+		if node := <-acquired; node != want {
+			t.Errorf("automatic ID = %d, want %d", node, want)
+		}
+	}
+	if err := newLease(-1).Hold(t.Context(), nil); !errors.Is(err, redisstore.ErrNodeTaken) {
+		t.Errorf("with all IDs taken: %v, want ErrNodeTaken", err)
+	}
+
+	if err := stopFirst(); err != nil || first.Held() {
+		t.Errorf("after the end: %v, held %v", err, first.Held())
+	}
+	acquired, _ = hold(t, newLease(1)) // at once: it was given back
+	if node := <-acquired; node != 1 {
+		t.Errorf("a released ID = %d, want 1", node)
+	}
+}
+
+func TestNodeLeaseThatIsLostSaysSoAndComesBack(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
+	client := redis.NewClient(&redis.Options{Addr: r.Addr})
+	defer client.Close()
+	lease := store.NewLease(7, 7, slog.New(slog.DiscardHandler))
+	acquired, _ := hold(t, lease)
+	<-acquired
+
+	client.Set(t.Context(), "node:7", "somebody else", 0)
+	eventually(t, "the lease is lost", func() bool { return !lease.Held() })
+	client.Del(t.Context(), "node:7")
+	eventually(t, "the lease is back", lease.Held)
+}
+
+func TestLeaseWaitsForRedis(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	r.Kill()
+	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
+	lease := store.NewLease(0, 0, slog.New(slog.DiscardHandler))
+	acquired, _ := hold(t, lease)
+	if lease.Held() {
+		t.Fatal("held without Redis")
+	}
+	if err := r.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-acquired
+	if !lease.Held() {
+		t.Error("acquired, yet not held")
+	}
+}

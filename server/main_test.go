@@ -1,0 +1,184 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// output is what a running server says; it may be read meanwhile.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+func TestEmbeddedDefaultPrintsACurlThatWorks(t *testing.T) {
+	addr, metricsAddr := freeAddr(t), freeAddr(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var stdout, stderr output
+	environ := []string{"LISTEN=" + addr, "METRICS_LISTEN=" + metricsAddr}
+	done := make(chan error, 1)
+	go func() { done <- run(ctx, nil, environ, &stdout, &stderr) }()
+	eventually(t, "the welcome", func() bool { return strings.Contains(stdout.String(), "curl") })
+	eventually(t, "server ping succeeds", func() bool { return run(ctx, []string{"ping"}, environ, io.Discard, io.Discard) == nil })
+
+	command := regexp.MustCompile(`(?m)^ +(curl .*)$`).FindStringSubmatch(stdout.String())[1]
+	answer, err := exec.Command("sh", "-c", command).Output()
+	if err != nil {
+		t.Fatalf("%s: %v", command, err)
+	}
+	var created struct{ Code, URL string }
+	if err := json.Unmarshal(answer, &created); err != nil || created.URL != "https://example.com/" {
+		t.Fatalf("%s answered %s", command, answer)
+	}
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	response, err := client.Get("http://" + addr + "/" + created.Code)
+	if err != nil || response.StatusCode != http.StatusFound || response.Header.Get("Location") != created.URL {
+		t.Errorf("GET /%s = %+v, %v", created.Code, response, err)
+	}
+	if log := stderr.String(); !strings.Contains(log, "die with it") {
+		t.Errorf("the log does not say that links die:\n%s", log)
+	}
+
+	response, err = http.Get("http://" + metricsAddr + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, _ := io.ReadAll(response.Body)
+	for _, want := range []string{
+		"snowlink_creates_total 1", `snowlink_http_requests_total{class="3xx",route="redirect"} 1`,
+		`snowlink_http_request_duration_seconds_count{route="create"} 1`, "snowlink_build_info", "go_goroutines", "snowlink_redis_pool_connections",
+	} {
+		if !strings.Contains(string(page), want) {
+			t.Errorf("/metrics lacks %s", want)
+		}
+	}
+	if strings.Contains(string(page), created.Code) {
+		t.Error("/metrics shows a code")
+	}
+
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("run = %v", err)
+	}
+	if err := run(context.Background(), []string{"ping"}, environ, io.Discard, io.Discard); err == nil {
+		t.Error("server ping succeeds without a server")
+	}
+}
+
+func TestStartErrorsNameTheRemedy(t *testing.T) {
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	for _, tt := range []struct {
+		name    string
+		args    []string
+		environ []string
+		want    []string
+	}{
+		{"unknown command", []string{"sevre"}, nil, []string{"sevre", "help"}},
+		{"no key", nil, []string{"REDIS_URL=redis://localhost"}, []string{"API_KEY", "openssl rand"}},
+		{"bad Redis URL", nil, []string{"REDIS_URL=http://u:hidden@h", "API_KEY=hidden", "LISTEN=127.0.0.1:65000", "METRICS_LISTEN=off"}, []string{"REDIS_URL"}},
+		{"taken port", nil, []string{"LISTEN=" + busy.Addr().String()}, []string{"LISTEN", "in use"}},
+		{"taken metrics port", nil, []string{"LISTEN=" + freeAddr(t), "METRICS_LISTEN=" + busy.Addr().String()}, []string{"METRICS_LISTEN", "in use", "off"}},
+		{"all at once", nil, []string{"LISTEN=8000", "NODE_ID=1024", "BASE_URL=example.com", "METRICS_LISTEN=no", "SHUTDOWN_GRACE=-1s", "API_KEY=hidden,"},
+			[]string{"LISTEN", "NODE_ID", "0 to 1023", "BASE_URL", "https://", "METRICS_LISTEN", "SHUTDOWN_GRACE", "API_KEY"}},
+		{"not of the type", nil, []string{"NODE_ID=one", "SHUTDOWN_GRACE=10"}, []string{"NODE_ID", "0 to 1023", "SHUTDOWN_GRACE", "10s"}},
+		{"a base with a path", nil, []string{"BASE_URL=https://example.com/x"}, []string{"BASE_URL", "without a path"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			err := run(t.Context(), tt.args, tt.environ, io.Discard, io.Discard)
+			if err == nil {
+				t.Fatal("it started")
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("the error lacks %q: %v", want, err)
+				}
+			}
+			if strings.Contains(err.Error(), "hidden") {
+				t.Errorf("the error shows a secret: %v", err)
+			}
+		})
+	}
+}
+
+func TestConfigDefaults(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		environ []string
+		want    func(config) bool
+	}{
+		{"nothing set", nil, func(c config) bool {
+			return c.Listen == ":8000" && c.BaseURL == "http://localhost:8000" && c.NodeID == -1 &&
+				c.MetricsListen == ":9100" && c.ShutdownGrace == 10*time.Second && len(c.APIKeys) == 0
+		}},
+		{"set but empty is unset", []string{"LISTEN=", "NODE_ID=", "API_KEY=", "BASE_URL=", "REDIS_URL="}, func(c config) bool {
+			return c.Listen == ":8000" && c.NodeID == -1 && len(c.APIKeys) == 0
+		}},
+		{"node 0", []string{"NODE_ID=0"}, func(c config) bool { return c.NodeID == 0 }},
+		{"several keys", []string{"API_KEY=a, b"}, func(c config) bool { return len(c.APIKeys) == 2 && c.APIKeys[1] == "b" }},
+		{"the scheme's own port", []string{"BASE_URL=http://localhost:80/"}, func(c config) bool { return c.BaseURL == "http://localhost" }},
+		{"another port", []string{"BASE_URL=https://s.example:8443"}, func(c config) bool { return c.BaseURL == "https://s.example:8443" }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if c, err := readConfig(tt.environ); err != nil || !tt.want(c) {
+				t.Errorf("readConfig = %+v, %v", c, err)
+			}
+		})
+	}
+}
+
+func TestHelpNamesEveryVariable(t *testing.T) {
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"help"}, nil, &out, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"LISTEN", "REDIS_URL", "API_KEY", "BASE_URL", "NODE_ID", "METRICS_LISTEN", "SHUTDOWN_GRACE"} {
+		if !strings.Contains(out.String(), "  "+name+" ") {
+			t.Errorf("help lacks %s:\n%s", name, &out)
+		}
+	}
+}

@@ -20,7 +20,7 @@ check: tools ## gofmt, vet, staticcheck, nginx -t
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt -w these: $$unformatted"; exit 1; }
 	go vet ./...
 	go run $(STATICCHECK) ./...
-	go run ./loadtest nginx-check
+	nginx/check
 
 fleet: tools ## keep three backends behind Nginx up on this machine, without Docker
 	go run ./loadtest fleet

@@ -26,8 +26,7 @@ USER 65532:65532
 # HTTP, and the metrics' own listener.
 EXPOSE 8000 9100
 
-# Ready: Redis answers and the node ID is held. The start waits up to ten seconds
-# for a clock that is behind.
+# Ready: Redis answers and the node ID is held.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=15s --retries=3 CMD ["/server", "ping"]
 
 ENTRYPOINT ["/server"]

@@ -1,0 +1,350 @@
+// Package fleet starts a real Snowlink fleet on this machine and stops it: a
+// redis-server, any number of backends and Nginx, each with the project's own
+// configuration, on loopback addresses and free ports. Tests, the load runner
+// and fault experiments all use it, so that what they see is what Compose runs,
+// without containers.
+//
+// Its decision: nothing is imitated. Where a fleet needs another address, that
+// one line of the configuration is rewritten, and no other. It needs Linux, for
+// /proc, for the addresses of 127.0.0.0/8, and to end the fleet when its parent
+// dies.
+package fleet
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Options say how a fleet differs from the usual one: three backends behind
+// Nginx over one Redis. The zero value is the usual one.
+type Options struct {
+	// Backends is how many there are; 0 means three.
+	Backends int
+	// Binary is the program that runs as a backend. It is told all by its
+	// environment (LISTEN, NODE_ID and so on) and must answer /healthz. Empty
+	// means: build the server of this module.
+	Binary string
+	// Env is added to the environment of every backend, as "CACHE_BYTES=0". It
+	// wins over what the fleet sets itself.
+	Env []string
+	// RedisConfig is added to the project's redis.conf, as "maxmemory 64mb".
+	RedisConfig []string
+	// NoRedis and NoNginx leave a program out.
+	NoRedis, NoNginx bool
+	// Upstreams are the addresses of servers that run already. They stand in the
+	// backends' place behind Nginx; no backend and no Redis is started.
+	Upstreams []string
+}
+
+// A Fleet is running from Start until Close.
+type Fleet struct {
+	URL      string // of Nginx, or of the first backend without one; no slash at the end
+	APIKey   string // which every backend accepts
+	Backends []*Backend
+	Redis    *Redis // nil where there is none
+	Nginx    *Nginx // nil where there is none
+
+	// Dir holds the programs' logs, as backend1.log, until Close removes it.
+	Dir string
+}
+
+// A Backend is one backend of a fleet. Started again after its end, it has the
+// addresses and the node ID it had.
+type Backend struct {
+	Process
+	URL        string // of the backend itself, past Nginx
+	MetricsURL string // of its /metrics
+}
+
+// Redis is the redis-server of a fleet. Started again after its end, it has what
+// its append-only file has.
+type Redis struct {
+	Process
+	Addr string // host:port
+}
+
+// MissingError is what Start returns when a program is not installed.
+type MissingError struct{ Program string }
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("%s is not installed: `make tools` installs what load tests need", e.Program)
+}
+
+// LookPath finds a program. It returns a *MissingError when there is none.
+func LookPath(program string) (string, error) {
+	// Debian keeps Nginx where an ordinary user's PATH does not lead.
+	for _, name := range []string{program, "/usr/sbin/" + program, "/usr/local/sbin/" + program} {
+		if found, err := exec.LookPath(name); err == nil {
+			return filepath.Abs(found)
+		}
+	}
+	return "", &MissingError{program}
+}
+
+// Build compiles a main package of this module, named by its import path, into
+// dir and returns the program's file.
+func Build(ctx context.Context, dir, pkg string) (string, error) {
+	root, err := ModuleRoot(ctx)
+	if err != nil {
+		return "", err
+	}
+	binary := filepath.Join(dir, path.Base(pkg))
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, pkg)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+	}
+	return binary, nil
+}
+
+// ModuleRoot is the folder of go.mod, which holds nginx/, redis/ and loadtest/.
+func ModuleRoot(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "snowlink").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the module (run this inside it): %w", err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// startTime is the longest a program may take to be ready.
+const startTime = 20 * time.Second
+
+// Start starts a fleet and returns when all of it is ready. ctx bounds the start
+// only. When something fails, whatever was started is stopped again, and the
+// error ends with the log of the program that failed.
+func Start(ctx context.Context, o Options) (_ *Fleet, err error) {
+	root, err := ModuleRoot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "snowlink-fleet-")
+	if err != nil {
+		return nil, err
+	}
+	// Started by root, Nginx works as nobody and must get at its files.
+	if err := os.Chmod(dir, 0o711); err != nil {
+		return nil, err
+	}
+	f := &Fleet{APIKey: rand.Text(), Dir: dir}
+	defer func() {
+		if err != nil {
+			_ = f.Close() // err has already said what is wrong
+		}
+	}()
+
+	upstreams := o.Upstreams
+	if len(upstreams) == 0 {
+		if o.Binary == "" {
+			if o.Binary, err = Build(ctx, dir, "snowlink/server"); err != nil {
+				return nil, err
+			}
+		}
+		if !o.NoRedis {
+			if err := f.newRedis(root, o.RedisConfig); err != nil {
+				return nil, err
+			}
+		}
+		if err := f.newBackends(o); err != nil {
+			return nil, err
+		}
+		for _, b := range f.Backends {
+			upstreams = append(upstreams, strings.TrimPrefix(b.URL, "http://"))
+		}
+		f.URL = f.Backends[0].URL
+	}
+	if !o.NoNginx {
+		if err := f.newNginx(root, upstreams); err != nil {
+			return nil, err
+		}
+		f.URL = f.Nginx.url
+	}
+	for _, b := range f.Backends { // f.URL is known only now
+		b.env = append([]string{"BASE_URL=" + f.URL}, b.env...)
+	}
+	return f, f.start(ctx)
+}
+
+func (f *Fleet) start(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	if f.Redis != nil {
+		if err := f.Redis.Start(ctx); err != nil {
+			return err
+		}
+	}
+	for _, b := range f.Backends {
+		if err := b.Start(ctx); err != nil {
+			return err
+		}
+	}
+	if f.Nginx != nil {
+		return f.Nginx.Start(ctx)
+	}
+	return nil
+}
+
+// Close stops the fleet and removes its files. An error says which program did
+// not stop as it should.
+func (f *Fleet) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	var errs []error
+	if f.Nginx != nil {
+		errs = append(errs, f.Nginx.Stop(ctx))
+	}
+	for _, b := range f.Backends {
+		errs = append(errs, b.Stop(ctx))
+	}
+	if f.Redis != nil {
+		errs = append(errs, f.Redis.Stop(ctx))
+	}
+	return errors.Join(append(errs, os.RemoveAll(f.Dir))...)
+}
+
+// Logs returns the last lines of every program's log.
+func (f *Fleet) Logs(lines int) string {
+	var b strings.Builder
+	add := func(p *Process) { fmt.Fprintf(&b, "== %s\n%s\n", p.name, p.logTail(lines)) }
+	if f.Redis != nil {
+		add(&f.Redis.Process)
+	}
+	for _, backend := range f.Backends {
+		add(&backend.Process)
+	}
+	if f.Nginx != nil {
+		add(&f.Nginx.Process)
+	}
+	return b.String()
+}
+
+func (f *Fleet) newRedis(root string, extra []string) error {
+	program, err := LookPath("redis-server")
+	if err != nil {
+		return err
+	}
+	host, port, err := freeAddr(redisHost)
+	if err != nil {
+		return err
+	}
+	lines := append([]string{
+		"include " + filepath.Join(root, "redis", "redis.conf"),
+		"bind " + host,
+		"port " + port,
+		"dir " + f.Dir,
+	}, extra...)
+	conf := filepath.Join(f.Dir, "redis.conf")
+	if err := os.WriteFile(conf, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
+		return err
+	}
+	f.Redis = &Redis{Addr: net.JoinHostPort(host, port)}
+	f.Redis.Process = Process{
+		name: "redis", dir: f.Dir, orphaned: syscall.SIGKILL,
+		args:  []string{program, conf},
+		ready: f.Redis.ping,
+	}
+	return nil
+}
+
+// ping succeeds once Redis has read its data and answers commands.
+func (r *Redis) ping(ctx context.Context) error {
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", r.Addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
+	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
+		return err
+	}
+	answer := make([]byte, 64)
+	n, err := conn.Read(answer)
+	if err == nil && !strings.HasPrefix(string(answer[:n]), "+PONG") {
+		err = fmt.Errorf("answered %q", answer[:n])
+	}
+	return err
+}
+
+func (f *Fleet) newBackends(o Options) error {
+	if o.Backends == 0 {
+		o.Backends = 3
+	}
+	for i := range o.Backends {
+		host, port, err := freeAddr(backendHost)
+		if err != nil {
+			return err
+		}
+		_, metricsPort, err := freeAddr(backendHost)
+		if err != nil {
+			return err
+		}
+		listen, metrics := net.JoinHostPort(host, port), net.JoinHostPort(host, metricsPort)
+		env := []string{
+			"LISTEN=" + listen,
+			"METRICS_LISTEN=" + metrics,
+			"API_KEY=" + f.APIKey,
+			fmt.Sprintf("NODE_ID=%d", i+1),
+		}
+		if f.Redis != nil {
+			env = append(env, "REDIS_URL=redis://"+f.Redis.Addr)
+		}
+		b := &Backend{URL: "http://" + listen, MetricsURL: "http://" + metrics + "/metrics"}
+		b.Process = Process{
+			name: fmt.Sprintf("backend%d", i+1), dir: f.Dir, orphaned: syscall.SIGKILL,
+			args:  []string{o.Binary},
+			env:   append(env, o.Env...),
+			ready: func(ctx context.Context) error { return getOK(ctx, b.URL+"/healthz") },
+		}
+		f.Backends = append(f.Backends, b)
+	}
+	return nil
+}
+
+// Backends and Redis have addresses of their own. A client on this machine
+// speaks from 127.0.0.1 and takes any free port there: on that address it could
+// take the port of a backend that is down, which then could not come back.
+const (
+	nginxHost   = "127.0.0.1"
+	redisHost   = "127.0.0.10"
+	backendHost = "127.0.0.11"
+)
+
+func freeAddr(host string) (_, port string, err error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		return "", "", err
+	}
+	_, port, err = net.SplitHostPort(l.Addr().String())
+	return host, port, errors.Join(err, l.Close())
+}
+
+// getOK succeeds when url answers 200.
+func getOK(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET %s: %s", url, resp.Status)
+	}
+	return nil
+}

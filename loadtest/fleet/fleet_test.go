@@ -1,0 +1,467 @@
+package fleet_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"snowlink/loadtest/fleet"
+)
+
+// binaries builds what the fleets run, once.
+var binaries = sync.OnceValues(func() (map[string]string, error) {
+	dir, err := os.MkdirTemp("", "snowlink-test-")
+	if err != nil {
+		return nil, err
+	}
+	built := map[string]string{"": dir}
+	for _, pkg := range []string{"snowlink/server", "snowlink/loadtest/limit"} {
+		if built[pkg], err = fleet.Build(context.Background(), dir, pkg); err != nil {
+			break
+		}
+	}
+	return built, err
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if built, err := binaries(); err == nil {
+		_ = os.RemoveAll(built[""])
+	}
+	os.Exit(code)
+}
+
+func binary(t *testing.T, pkg string) string {
+	t.Helper()
+	built, err := binaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return built[pkg]
+}
+
+// start starts a fleet for the length of a test.
+func start(t *testing.T, o fleet.Options) *fleet.Fleet {
+	t.Helper()
+	if o.Binary == "" && len(o.Upstreams) == 0 {
+		o.Binary = binary(t, "snowlink/server")
+	}
+	f, err := fleet.Start(t.Context(), o)
+	if missing, ok := errors.AsType[*fleet.MissingError](err); ok && os.Getenv("CI") != "true" {
+		t.Skip(missing)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(f.Logs(20))
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+// client makes a client that follows no redirect and speaks from an address of
+// 127.0.0.0/8.
+func client(t *testing.T, from string) *http.Client {
+	t.Helper()
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	transport := &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: 200}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{
+		Transport:     transport,
+		Timeout:       10 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// do sends a request and reads the whole answer.
+func do(t *testing.T, c *http.Client, method, url, key, body string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequest(method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key != "" {
+		req.Header.Set("API-Key", key)
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(answer)
+}
+
+// create makes n links through the fleet and returns their targets by code.
+func create(t *testing.T, f *fleet.Fleet, n int) map[string]string {
+	t.Helper()
+	c := client(t, "127.0.0.1")
+	links := map[string]string{}
+	for i := range n {
+		target := fmt.Sprintf("https://example.com/%d", i)
+		resp, body := do(t, c, "POST", f.URL+"/generate_url", f.APIKey, fmt.Sprintf(`{"url":%q}`, target))
+		var link struct{ Code string }
+		if err := json.Unmarshal([]byte(body), &link); err != nil || resp.StatusCode != http.StatusCreated {
+			t.Fatalf("create: %s: %s (%v)", resp.Status, body, err)
+		}
+		links[link.Code] = target
+	}
+	return links
+}
+
+// answered is how many requests each backend has answered on a route.
+func answered(t *testing.T, f *fleet.Fleet, route, class string) []int {
+	t.Helper()
+	series := fmt.Sprintf(`snowlink_http_requests_total{class=%q,route=%q} `, class, route)
+	var counts []int
+	for _, b := range f.Backends {
+		_, metrics := do(t, http.DefaultClient, "GET", b.MetricsURL, "", "")
+		_, after, ok := strings.Cut(metrics, series)
+		value, _, _ := strings.Cut(after, "\n")
+		count, err := strconv.ParseFloat(value, 64)
+		if !ok || err != nil {
+			t.Fatalf("%s shows no %s: %v", b.MetricsURL, series, err)
+		}
+		counts = append(counts, int(count))
+	}
+	return counts
+}
+
+func TestCreatesReachEveryBackend(t *testing.T) {
+	f := start(t, fleet.Options{})
+	create(t, f, 60)
+	for i, n := range answered(t, f, "create", "2xx") {
+		if n < 15 { // 20 each, in one round; Nginx's workers have a round each
+			t.Errorf("backend%d answered %d of 60 creates", i+1, n)
+		}
+	}
+}
+
+func TestCodeMeetsOneBackend(t *testing.T) {
+	f := start(t, fleet.Options{})
+	c := client(t, "127.0.0.1")
+	met := make([]int, len(f.Backends))
+	before := answered(t, f, "redirect", "3xx")
+	for code, target := range create(t, f, 60) {
+		forms := []string{"/" + code, "/" + code + "?utm_source=a&b=%2F", "/" + code + "?"}
+		for _, form := range forms {
+			for _, method := range []string{"GET", "HEAD"} {
+				resp, body := do(t, c, method, f.URL+form, "", "")
+				if got := resp.Header.Get("Location"); resp.StatusCode != http.StatusFound || got != target {
+					t.Fatalf("%s %s: %s to %q, want 302 to %q\n%s", method, form, resp.Status, got, target, body)
+				}
+			}
+		}
+		after := answered(t, f, "redirect", "3xx")
+		var which []int
+		for i := range after {
+			if after[i] != before[i] {
+				which = append(which, i)
+			}
+		}
+		if len(which) != 1 {
+			t.Fatalf("%d backends answered for /%s in its %d forms", len(which), code, len(forms))
+		}
+		met[which[0]]++
+		before = after
+	}
+	if slices.Contains(met, 0) {
+		t.Errorf("60 codes met the backends %v times: one has no share", met)
+	}
+}
+
+func TestKilledBackendCostsNoGET(t *testing.T) {
+	f := start(t, fleet.Options{})
+	links := create(t, f, 50)
+	c := client(t, "127.0.0.1")
+
+	var followed atomic.Int64
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var readers sync.WaitGroup
+	for range 8 {
+		readers.Go(func() {
+			for ctx.Err() == nil {
+				for code, target := range links {
+					resp, err := c.Get(f.URL + "/" + code)
+					if err != nil {
+						t.Errorf("GET /%s: %v", code, err)
+						return
+					}
+					resp.Body.Close()
+					if got := resp.Header.Get("Location"); resp.StatusCode != http.StatusFound || got != target {
+						t.Errorf("GET /%s: %s to %q, want 302 to %q", code, resp.Status, got, target)
+					}
+					followed.Add(1)
+				}
+			}
+		})
+	}
+	more := func(n int64) {
+		for until := followed.Load() + n; followed.Load() < until && !t.Failed(); {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	more(500)
+	f.Backends[1].Kill()
+	more(2000)
+	cancel()
+	readers.Wait()
+}
+
+func TestLimits(t *testing.T) {
+	f := start(t, fleet.Options{})
+	stranger, exempt := client(t, "127.0.0.2"), client(t, "127.0.0.1")
+	tests := []struct {
+		name         string
+		method, path string
+		requests     int // well above the burst, sent faster than the rate
+	}{
+		{"reads", "GET", "/ping", 1000},
+		{"writes", "POST", "/generate_url", 300},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var refused int
+			for range tt.requests {
+				resp, body := do(t, stranger, tt.method, f.URL+tt.path, "", "")
+				if resp.StatusCode != http.StatusTooManyRequests {
+					continue
+				}
+				refused++
+				if kind := resp.Header.Get("Content-Type"); kind != "application/problem+json" || resp.Header.Get("Retry-After") == "" || !json.Valid([]byte(body)) {
+					t.Fatalf("429 with Content-Type %q, Retry-After %q: %s", kind, resp.Header.Get("Retry-After"), body)
+				}
+			}
+			if refused == 0 || refused == tt.requests {
+				t.Errorf("%d of %d requests from one address were refused", refused, tt.requests)
+			}
+			for range tt.requests {
+				if resp, _ := do(t, exempt, tt.method, f.URL+tt.path, "", ""); resp.StatusCode == http.StatusTooManyRequests {
+					t.Fatal("the loopback address was refused")
+				}
+			}
+		})
+	}
+}
+
+// upstream starts a server of the test's own in the backends' place.
+func upstream(t *testing.T, handler http.HandlerFunc) *fleet.Fleet {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/ping" { // which is how the fleet waits for Nginx
+			handler(w, r)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return start(t, fleet.Options{Upstreams: []string{s.Listener.Addr().String()}})
+}
+
+func TestLimitOfRequestsInFlight(t *testing.T) {
+	const allowed, sent = 100, 130
+	release := make(chan struct{})
+	f := upstream(t, func(http.ResponseWriter, *http.Request) { <-release })
+	c := client(t, "127.0.0.2")
+
+	statuses := make(chan int, sent)
+	for range sent {
+		go func() {
+			resp, err := c.Get(f.URL + "/abc")
+			if err != nil {
+				statuses <- 0
+				return
+			}
+			resp.Body.Close()
+			statuses <- resp.StatusCode
+		}()
+	}
+	for range sent - allowed {
+		if status := <-statuses; status != http.StatusTooManyRequests {
+			t.Errorf("a request over the limit of %d got %d, want 429", allowed, status)
+		}
+	}
+	close(release)
+	for range allowed {
+		if status := <-statuses; status != http.StatusOK {
+			t.Errorf("a request within the limit of %d got %d, want 200", allowed, status)
+		}
+	}
+}
+
+func TestForgedHeadersStayOutside(t *testing.T) {
+	seen := make(chan http.Header, 1)
+	f := upstream(t, func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header })
+	conn, err := net.Dial("tcp", strings.TrimPrefix(f.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	// By hand, for an http.Client would set some of these itself.
+	fmt.Fprint(conn, strings.Join([]string{
+		"GET /abc HTTP/1.1", "Host: go.example",
+		"Connection: X-Hop, keep-alive", "X-Hop: forged", "Keep-Alive: timeout=forged",
+		"TE: trailers", "Trailer: X-Forged", "Upgrade: forged", "Proxy-Authorization: forged", "Proxy-Connection: forged",
+		"X-Forwarded-For: 203.0.113.7, forged", "X-Forwarded-Host: forged", "X-Forwarded-Proto: forged",
+		"X-Forwarded-Port: forged", "X-Real-IP: forged", "Forwarded: for=forged", "X-Request-ID: forged",
+		"X-Original-URL: /forged", "API-Key: sent",
+	}, "\r\n")+"\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+
+	header := <-seen
+	for _, name := range []string{"Connection", "Keep-Alive", "Te", "Trailer", "Upgrade", "Proxy-Authorization", "Proxy-Connection", "X-Hop", "X-Real-Ip", "Forwarded"} {
+		if value, ok := header[name]; ok {
+			t.Errorf("the backend got %s: %q", name, value)
+		}
+	}
+	for name, values := range header {
+		if strings.Contains(strings.Join(values, ","), "forged") {
+			t.Errorf("the backend got %s: %q", name, values)
+		}
+	}
+	for name, want := range map[string]string{
+		"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "go.example", "X-Forwarded-Proto": "http", "API-Key": "sent",
+	} {
+		if got := header.Values(name); len(got) != 1 || got[0] != want {
+			t.Errorf("the backend got %s: %q, want %q", name, got, want)
+		}
+	}
+}
+
+// The fleet is for experiments that kill, freeze and restart its programs: each
+// must do what it says.
+func TestProgramsComeBack(t *testing.T) {
+	f := start(t, fleet.Options{Backends: 2, RedisConfig: []string{"appendfsync always"}})
+	links := create(t, f, 5)
+	c := client(t, "127.0.0.1")
+	follow := func(url string) {
+		t.Helper()
+		for code, target := range links {
+			if resp, _ := do(t, c, "GET", url+"/"+code, "", ""); resp.Header.Get("Location") != target {
+				t.Fatalf("GET %s/%s: %s to %q, want %q", url, code, resp.Status, resp.Header.Get("Location"), target)
+			}
+		}
+	}
+
+	f.Redis.Kill()
+	if err := f.Redis.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// A pooled connection to the Redis that was may still fail a request.
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		if resp, _ := do(t, c, "GET", f.Backends[0].URL+"/healthz", "", ""); resp.StatusCode == http.StatusOK {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("backend1 is not ready after Redis came back: %s", resp.Status)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	follow(f.Backends[0].URL)
+
+	if err := f.Backends[0].Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Get(f.Backends[0].URL + "/ping"); err == nil {
+		t.Fatal("a stopped backend answers")
+	}
+	if err := f.Backends[0].Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	follow(f.Backends[0].URL)
+
+	f.Backends[1].Pause()
+	short := client(t, "127.0.0.1")
+	short.Timeout = 200 * time.Millisecond
+	if _, err := short.Get(f.Backends[1].URL + "/ping"); err == nil {
+		t.Fatal("a paused backend answers")
+	}
+	f.Backends[1].Resume()
+	follow(f.Backends[1].URL)
+
+	if err := f.Nginx.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	follow(f.URL)
+}
+
+// A ratio to the limit means something only while the limit sends what a backend
+// sends: the same headers in the same order, and as many bytes.
+func TestLimitAnswersAsABackend(t *testing.T) {
+	backend := start(t, fleet.Options{Backends: 1, NoNginx: true, Env: []string{"BASE_URL=http://127.0.0.1:40000"}})
+	limit := start(t, fleet.Options{Backends: 1, NoNginx: true, NoRedis: true, Binary: binary(t, "snowlink/loadtest/limit")})
+	const body = `{"url":"https://example.com/load/12345678/01/0000000001/some/long/page"}`
+
+	create := func(f *fleet.Fleet) string {
+		return fmt.Sprintf("POST /generate_url HTTP/1.1\r\nHost: a\r\nAPI-Key: %s\r\nContent-Length: %d\r\n\r\n%s", f.APIKey, len(body), body)
+	}
+	created := raw(t, backend, create(backend))
+	_, code, _ := strings.Cut(created, `"code":"`)
+	code, _, _ = strings.Cut(code, `"`)
+	alike(t, "create", created, raw(t, limit, create(limit)))
+	for _, request := range []string{"GET /" + code, "HEAD /" + code, "GET /ping", "GET /healthz"} {
+		request += " HTTP/1.1\r\nHost: a\r\n\r\n"
+		alike(t, request, raw(t, backend, request), raw(t, limit, request))
+	}
+}
+
+// raw is what the first backend of a fleet answers, byte for byte.
+func raw(t *testing.T, f *fleet.Fleet, request string) string {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(f.Backends[0].URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, request); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil { // the server answers, then closes
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(answer)
+}
+
+func alike(t *testing.T, request, backend, limit string) {
+	t.Helper()
+	names := func(answer string) (names []string) {
+		head, _, _ := strings.Cut(answer, "\r\n\r\n")
+		for line := range strings.SplitSeq(head, "\r\n") {
+			name, _, _ := strings.Cut(line, ": ")
+			names = append(names, name)
+		}
+		return names
+	}
+	if backend == "" || len(backend) != len(limit) || !slices.Equal(names(backend), names(limit)) {
+		t.Errorf("%q: the backend answers\n%s\nand the limit\n%s", request, backend, limit)
+	}
+}

@@ -1,0 +1,210 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A Process is one program of the fleet, stopped or running. It is for one
+// goroutine at a time.
+type Process struct {
+	name  string
+	args  []string // the program first
+	env   []string // beside PATH, all there is: nothing of ours leaks in
+	dir   string   // working directory, and where its log is
+	ready func(context.Context) error
+
+	// orphaned is the signal it gets should we die without stopping it. Linux
+	// sends it when the thread that started the process ends, which for a Go
+	// program is when the program does.
+	orphaned syscall.Signal
+	// mute drops what it prints on standard output and keeps standard error.
+	mute bool
+
+	cmd    *exec.Cmd
+	exited chan struct{} // closed once the process is gone and waited for
+}
+
+// Start starts the process and returns when it is ready to work. A process
+// that runs already is an error.
+func (p *Process) Start(ctx context.Context) error {
+	if p.Running() {
+		return fmt.Errorf("%s runs already", p.name)
+	}
+	log, err := os.OpenFile(p.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+
+	cmd := exec.Command(p.args[0], p.args[1:]...)
+	cmd.Dir, cmd.Stderr = p.dir, log
+	if !p.mute {
+		cmd.Stdout = log
+	}
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, p.env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Setpgid:   true, // a Ctrl-C is for us: we stop the fleet in order
+		Pdeathsig: p.orphaned,
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", p.name, err)
+	}
+	exited := make(chan struct{})
+	p.cmd, p.exited = cmd, exited
+	go func() {
+		_ = cmd.Wait() // how it ended is in cmd.ProcessState
+		close(exited)
+	}()
+
+	if err := p.waitReady(ctx); err != nil {
+		err = fmt.Errorf("%s: %w\n%s", p.name, err, p.logTail(20))
+		p.Kill()
+		return err
+	}
+	return nil
+}
+
+// waitReady asks until the process is ready, is gone, or ctx ends.
+func (p *Process) waitReady(ctx context.Context) error {
+	for {
+		err := p.ready(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-p.exited:
+			return fmt.Errorf("ended before it was ready: %s", p.cmd.ProcessState)
+		case <-ctx.Done():
+			return fmt.Errorf("not ready in time: %w", err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// Running reports whether the process was started and has not ended since. A
+// paused process runs.
+func (p *Process) Running() bool {
+	if p.cmd == nil {
+		return false
+	}
+	select {
+	case <-p.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// Kill ends the process as kill -9 does, and returns when it is gone.
+func (p *Process) Kill() {
+	if p.Running() {
+		p.signal(syscall.SIGKILL)
+		<-p.exited
+	}
+}
+
+// Stop asks the process to end (SIGTERM) and returns when it has. An exit
+// status other than 0 is an error. When ctx ends first the process is killed,
+// which is an error too.
+func (p *Process) Stop(ctx context.Context) error {
+	if !p.Running() {
+		return nil
+	}
+	p.signal(syscall.SIGTERM)
+	p.Resume() // a paused process would not hear of it
+	select {
+	case <-p.exited:
+	case <-ctx.Done():
+		p.Kill()
+		return fmt.Errorf("%s did not stop in time and was killed", p.name)
+	}
+	if !p.cmd.ProcessState.Success() {
+		return fmt.Errorf("%s stopped badly: %s\n%s", p.name, p.cmd.ProcessState, p.logTail(20))
+	}
+	return nil
+}
+
+// Pause freezes the process (SIGSTOP): its connections stay open and nothing
+// answers on them.
+func (p *Process) Pause() { p.signal(syscall.SIGSTOP) }
+
+// Resume lets a paused process go on.
+func (p *Process) Resume() { p.signal(syscall.SIGCONT) }
+
+// signal reaches the whole process group, which for Nginx is the master and
+// its workers.
+func (p *Process) signal(s syscall.Signal) {
+	if p.Running() {
+		_ = syscall.Kill(-p.cmd.Process.Pid, s) // fails only where nothing is left to signal
+	}
+}
+
+// CPU is the processor time that the process and its children have used, to
+// the hundredth of a second that Linux counts in.
+func (p *Process) CPU() (time.Duration, error) {
+	if !p.Running() {
+		return 0, fmt.Errorf("%s does not run", p.name)
+	}
+	var ticks int
+	members, err := p.group()
+	for _, m := range members {
+		ticks += m.ticks
+	}
+	return time.Duration(ticks) * time.Second / 100, err
+}
+
+type member struct{ pid, ticks int }
+
+// group lists the processes of p's group from /proc.
+func (p *Process) group() ([]member, error) {
+	files, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return nil, err
+	}
+	var members []member
+	for _, file := range files {
+		stat, err := os.ReadFile(file)
+		if err != nil {
+			continue // it ended since
+		}
+		// pid (name) state ppid pgrp ...: the name may hold spaces and brackets.
+		after := bytes.LastIndexByte(stat, ')')
+		field := bytes.Fields(stat[after+1:])
+		if len(field) < 13 {
+			return nil, fmt.Errorf("%s: %q is not understood", file, stat)
+		}
+		if string(field[2]) != strconv.Itoa(p.cmd.Process.Pid) {
+			continue
+		}
+		pid, err1 := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		user, err2 := strconv.Atoi(string(field[11]))
+		system, err3 := strconv.Atoi(string(field[12]))
+		if err := errors.Join(err1, err2, err3); err != nil {
+			return nil, err
+		}
+		members = append(members, member{pid, user + system})
+	}
+	return members, nil
+}
+
+func (p *Process) logFile() string { return filepath.Join(p.dir, p.name+".log") }
+
+// logTail is the end of what the process printed, for an error message.
+func (p *Process) logTail(lines int) string {
+	log, err := os.ReadFile(p.logFile())
+	if err != nil {
+		return err.Error()
+	}
+	all := strings.Split(strings.TrimSpace(string(log)), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}

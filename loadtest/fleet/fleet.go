@@ -40,8 +40,8 @@ type Options struct {
 	Env []string
 	// RedisConfig is added to the project's redis.conf, as "maxmemory 64mb".
 	RedisConfig []string
-	// NoRedis and NoNginx leave a program out.
-	NoRedis, NoNginx bool
+	// NoRedis, NoBackends and NoNginx leave programs out.
+	NoRedis, NoBackends, NoNginx bool
 	// Upstreams are the addresses of servers that run already. They stand in the
 	// backends' place behind Nginx; no backend and no Redis is started.
 	Upstreams []string
@@ -144,14 +144,14 @@ func Start(ctx context.Context, o Options) (_ *Fleet, err error) {
 	}()
 
 	upstreams := o.Upstreams
-	if len(upstreams) == 0 {
+	if len(upstreams) == 0 && !o.NoRedis {
+		if err := f.newRedis(root, o.RedisConfig); err != nil {
+			return nil, err
+		}
+	}
+	if len(upstreams) == 0 && !o.NoBackends {
 		if o.Binary == "" {
 			if o.Binary, err = Build(ctx, dir, "snowlink/server"); err != nil {
-				return nil, err
-			}
-		}
-		if !o.NoRedis {
-			if err := f.newRedis(root, o.RedisConfig); err != nil {
 				return nil, err
 			}
 		}

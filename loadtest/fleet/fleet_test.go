@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -20,62 +19,10 @@ import (
 	"time"
 
 	"snowlink/loadtest/fleet"
+	"snowlink/loadtest/fleet/fleettest"
 )
 
-// binaries builds what the fleets run, once.
-var binaries = sync.OnceValues(func() (map[string]string, error) {
-	dir, err := os.MkdirTemp("", "snowlink-test-")
-	if err != nil {
-		return nil, err
-	}
-	built := map[string]string{"": dir}
-	for _, pkg := range []string{"snowlink/server", "snowlink/loadtest/limit"} {
-		if built[pkg], err = fleet.Build(context.Background(), dir, pkg); err != nil {
-			break
-		}
-	}
-	return built, err
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	built, _ := binaries() // a failure was a test's to report
-	_ = os.RemoveAll(built[""])
-	os.Exit(code)
-}
-
-func binary(t *testing.T, pkg string) string {
-	t.Helper()
-	built, err := binaries()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return built[pkg]
-}
-
-// start starts a fleet for the length of a test.
-func start(t *testing.T, o fleet.Options) *fleet.Fleet {
-	t.Helper()
-	if o.Binary == "" && len(o.Upstreams) == 0 {
-		o.Binary = binary(t, "snowlink/server")
-	}
-	f, err := fleet.Start(t.Context(), o)
-	if missing, ok := errors.AsType[*fleet.MissingError](err); ok && os.Getenv("CI") != "true" {
-		t.Skip(missing)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log(f.Logs(20))
-		}
-		if err := f.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return f
-}
+func TestMain(m *testing.M) { os.Exit(fleettest.Main(m)) }
 
 // client makes a client that follows no redirect and speaks from an address of
 // 127.0.0.0/8.
@@ -149,7 +96,7 @@ func answered(t *testing.T, f *fleet.Fleet, route, class string) []int {
 }
 
 func TestCreatesReachEveryBackend(t *testing.T) {
-	f := start(t, fleet.Options{})
+	f := fleettest.Start(t, fleet.Options{})
 	create(t, f, 60)
 	for i, n := range answered(t, f, "create", "2xx") {
 		if n < 15 { // 20 each, in one round; Nginx's workers have a round each
@@ -159,7 +106,7 @@ func TestCreatesReachEveryBackend(t *testing.T) {
 }
 
 func TestCodeMeetsOneBackend(t *testing.T) {
-	f := start(t, fleet.Options{})
+	f := fleettest.Start(t, fleet.Options{})
 	c := client(t, "127.0.0.1")
 	met := make([]int, len(f.Backends))
 	before := answered(t, f, "redirect", "3xx")
@@ -192,7 +139,7 @@ func TestCodeMeetsOneBackend(t *testing.T) {
 }
 
 func TestKilledBackendCostsNoGET(t *testing.T) {
-	f := start(t, fleet.Options{})
+	f := fleettest.Start(t, fleet.Options{})
 	links := create(t, f, 50)
 	c := client(t, "127.0.0.1")
 
@@ -231,7 +178,7 @@ func TestKilledBackendCostsNoGET(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	f := start(t, fleet.Options{})
+	f := fleettest.Start(t, fleet.Options{})
 	stranger, exempt := client(t, "127.0.0.2"), client(t, "127.0.0.1")
 	tests := []struct {
 		name         string
@@ -275,7 +222,7 @@ func upstream(t *testing.T, handler http.HandlerFunc) *fleet.Fleet {
 		}
 	}))
 	t.Cleanup(s.Close)
-	return start(t, fleet.Options{Upstreams: []string{s.Listener.Addr().String()}})
+	return fleettest.Start(t, fleet.Options{Upstreams: []string{s.Listener.Addr().String()}})
 }
 
 func TestLimitOfRequestsInFlight(t *testing.T) {
@@ -355,7 +302,7 @@ func TestForgedHeadersStayOutside(t *testing.T) {
 // The fleet is for experiments that kill, freeze and restart its programs: each
 // must do what it says.
 func TestProgramsComeBack(t *testing.T) {
-	f := start(t, fleet.Options{Backends: 2, RedisConfig: []string{"appendfsync always"}})
+	f := fleettest.Start(t, fleet.Options{Backends: 2, RedisConfig: []string{"appendfsync always"}})
 	links := create(t, f, 5)
 	c := client(t, "127.0.0.1")
 	follow := func(url string) {
@@ -412,8 +359,8 @@ func TestProgramsComeBack(t *testing.T) {
 // A ratio to the limit means something only while the limit sends what a backend
 // sends: the same headers in the same order, and as many bytes.
 func TestLimitAnswersAsABackend(t *testing.T) {
-	backend := start(t, fleet.Options{Backends: 1, NoNginx: true, Env: []string{"BASE_URL=http://127.0.0.1:40000"}})
-	limit := start(t, fleet.Options{Backends: 1, NoNginx: true, NoRedis: true, Binary: binary(t, "snowlink/loadtest/limit")})
+	backend := fleettest.Start(t, fleet.Options{Backends: 1, NoNginx: true, Env: []string{"BASE_URL=http://127.0.0.1:40000"}})
+	limit := fleettest.Start(t, fleet.Options{Backends: 1, NoNginx: true, NoRedis: true, Binary: fleettest.Binary(t, "snowlink/loadtest/limit")})
 	const body = `{"url":"https://example.com/load/12345678/01/0000000001/some/long/page"}`
 
 	create := func(f *fleet.Fleet) string {

@@ -10,19 +10,13 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"snowlink/loadtest/fleet"
+	"snowlink/loadtest/fleet/fleettest"
 	"snowlink/server/internal/embedded"
 	"snowlink/server/internal/link"
 	"snowlink/server/internal/link/linktest"
 	"snowlink/server/internal/metrics"
 	"snowlink/server/internal/redisstore"
 )
-
-// startRedis runs a real redis-server for the test.
-func startRedis(t *testing.T) *fleet.Redis {
-	t.Helper()
-	return fleet.ForTest(t, fleet.Options{NoNginx: true}).Redis
-}
 
 func open(t *testing.T, url string, log *slog.Logger) *redisstore.Store {
 	t.Helper()
@@ -36,7 +30,7 @@ func open(t *testing.T, url string, log *slog.Logger) *redisstore.Store {
 
 func TestStoreContract(t *testing.T) {
 	t.Run("redis-server", func(t *testing.T) {
-		linktest.Store(t, open(t, "redis://"+startRedis(t).Addr, slog.New(slog.DiscardHandler)), "x")
+		linktest.Store(t, open(t, "redis://"+fleettest.Redis(t).Addr, slog.New(slog.DiscardHandler)), "x")
 	})
 	t.Run("embedded", func(t *testing.T) {
 		r, err := embedded.Start()
@@ -49,7 +43,7 @@ func TestStoreContract(t *testing.T) {
 }
 
 func TestRecordIsTheTargetAndReadsWell(t *testing.T) {
-	addr := startRedis(t).Addr
+	addr := fleettest.Redis(t).Addr
 	store := open(t, "redis://"+addr, slog.New(slog.DiscardHandler))
 	client := redis.NewClient(&redis.Options{Addr: addr})
 	defer client.Close()
@@ -69,7 +63,7 @@ func TestRecordIsTheTargetAndReadsWell(t *testing.T) {
 }
 
 func TestOutageIsNeverNotFoundAndEndsByItself(t *testing.T) {
-	r := startRedis(t)
+	r := fleettest.Redis(t)
 	var log syncBuffer
 	store := open(t, "redis://"+r.Addr, slog.New(slog.NewTextHandler(&log, nil)))
 	ctx := t.Context()
@@ -104,7 +98,7 @@ func TestOutageIsNeverNotFoundAndEndsByItself(t *testing.T) {
 }
 
 func TestSilentRedisDoesNotHoldRequestsLong(t *testing.T) {
-	r := startRedis(t)
+	r := fleettest.Redis(t)
 	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
 	if err := store.Ping(t.Context()); err != nil {
 		t.Fatal(err)
@@ -191,7 +185,7 @@ func TestNodeLease(t *testing.T) {
 
 func TestNodeLeaseThatIsLostSaysSoAndComesBack(t *testing.T) {
 	t.Parallel()
-	r := startRedis(t)
+	r := fleettest.Redis(t)
 	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
 	client := redis.NewClient(&redis.Options{Addr: r.Addr})
 	defer client.Close()
@@ -207,7 +201,7 @@ func TestNodeLeaseThatIsLostSaysSoAndComesBack(t *testing.T) {
 
 func TestLeaseWaitsForRedis(t *testing.T) {
 	t.Parallel()
-	r := startRedis(t)
+	r := fleettest.Redis(t)
 	r.Kill()
 	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
 	lease := store.NewLease(0, 0, slog.New(slog.DiscardHandler))

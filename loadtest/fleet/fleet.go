@@ -21,6 +21,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -57,6 +58,10 @@ type Fleet struct {
 
 	// Dir holds the programs' logs, as backend1.log, until Close removes it.
 	Dir string
+
+	host  string       // which everything listens on
+	claim net.Listener // of the host
+	addrs []string     // given away
 }
 
 // A Backend is one backend of a fleet. Started again after its end, it has the
@@ -136,7 +141,11 @@ func Start(ctx context.Context, o Options) (_ *Fleet, err error) {
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return nil, err
 	}
-	f := &Fleet{APIKey: rand.Text(), Dir: dir}
+	host, claim, err := claimHost()
+	if err != nil {
+		return nil, err
+	}
+	f := &Fleet{APIKey: rand.Text(), Dir: dir, host: host, claim: claim}
 	defer func() {
 		if err != nil {
 			_ = f.Close() // err has already said what is wrong
@@ -209,7 +218,7 @@ func (f *Fleet) Close() error {
 	if f.Redis != nil {
 		errs = append(errs, f.Redis.Stop(ctx))
 	}
-	return errors.Join(append(errs, os.RemoveAll(f.Dir))...)
+	return errors.Join(append(errs, f.claim.Close(), os.RemoveAll(f.Dir))...)
 }
 
 // Logs returns the last lines of every program's log.
@@ -233,7 +242,11 @@ func (f *Fleet) newRedis(root string, extra []string) error {
 	if err != nil {
 		return err
 	}
-	host, port, err := freeAddr(redisHost)
+	addr, err := f.freeAddr()
+	if err != nil {
+		return err
+	}
+	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return err
 	}
@@ -247,7 +260,7 @@ func (f *Fleet) newRedis(root string, extra []string) error {
 	if err := os.WriteFile(conf, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
 		return err
 	}
-	f.Redis = &Redis{Addr: net.JoinHostPort(host, port)}
+	f.Redis = &Redis{Addr: addr}
 	f.Redis.Process = Process{
 		name: "redis", dir: f.Dir, orphaned: syscall.SIGKILL,
 		args:  []string{program, conf},
@@ -282,15 +295,11 @@ func (f *Fleet) newBackends(o Options) error {
 		o.Backends = 3
 	}
 	for i := range o.Backends {
-		host, port, err := freeAddr(backendHost)
-		if err != nil {
+		listen, err1 := f.freeAddr()
+		metrics, err2 := f.freeAddr()
+		if err := errors.Join(err1, err2); err != nil {
 			return err
 		}
-		_, metricsPort, err := freeAddr(backendHost)
-		if err != nil {
-			return err
-		}
-		listen, metrics := net.JoinHostPort(host, port), net.JoinHostPort(host, metricsPort)
 		env := []string{
 			"LISTEN=" + listen,
 			"METRICS_LISTEN=" + metrics,
@@ -312,22 +321,39 @@ func (f *Fleet) newBackends(o Options) error {
 	return nil
 }
 
-// Backends and Redis have addresses of their own. A client on this machine
-// speaks from 127.0.0.1 and takes any free port there: on that address it could
-// take the port of a backend that is down, which then could not come back.
-const (
-	nginxHost   = "127.0.0.1"
-	redisHost   = "127.0.0.10"
-	backendHost = "127.0.0.11"
-)
+// claimPort is the port that a fleet listens on, and never answers, to have an
+// address for itself. It lies below every range of ports that clients speak from.
+const claimPort = "9999"
 
-func freeAddr(host string) (_, port string, err error) {
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		return "", "", err
+// claimHost takes an address of 127.0.0.0/24 that no other fleet on this machine
+// has, for as long as the claim is open. So a port that was free stays free: no
+// other fleet listens there, and clients speak from 127.0.0.1.
+func claimHost() (host string, claim net.Listener, err error) {
+	for n := 10; n < 250; n++ {
+		host = fmt.Sprintf("127.0.0.%d", n)
+		if claim, err = net.Listen("tcp", net.JoinHostPort(host, claimPort)); err == nil {
+			return host, claim, nil
+		}
 	}
-	_, port, err = net.SplitHostPort(l.Addr().String())
-	return host, port, errors.Join(err, l.Close())
+	return "", nil, fmt.Errorf("no address for the fleet: %w", err)
+}
+
+// freeAddr returns an address that nothing listens on, and never the same twice.
+func (f *Fleet) freeAddr() (string, error) {
+	for {
+		l, err := net.Listen("tcp", net.JoinHostPort(f.host, "0"))
+		if err != nil {
+			return "", err
+		}
+		addr := l.Addr().String()
+		if err := l.Close(); err != nil {
+			return "", err
+		}
+		if !slices.Contains(f.addrs, addr) {
+			f.addrs = append(f.addrs, addr)
+			return addr, nil
+		}
+	}
 }
 
 // getOK succeeds when url answers 200.

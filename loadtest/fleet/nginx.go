@@ -3,7 +3,6 @@ package fleet
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -32,11 +31,10 @@ func (f *Fleet) newNginx(root string, upstreams []string) error {
 	if err != nil {
 		return err
 	}
-	host, port, err := freeAddr(nginxHost)
+	addr, err := f.freeAddr()
 	if err != nil {
 		return err
 	}
-	addr := net.JoinHostPort(host, port)
 
 	conf := filepath.Join(f.Dir, "nginx")
 	if err := os.CopyFS(conf, os.DirFS(filepath.Join(root, "nginx"))); err != nil {

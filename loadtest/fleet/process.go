@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -135,8 +136,17 @@ func (p *Process) Stop(ctx context.Context) error {
 }
 
 // Pause freezes the process (SIGSTOP): its connections stay open and nothing
-// answers on them.
-func (p *Process) Pause() { p.signal(syscall.SIGSTOP) }
+// answers on them. It returns when all of it stands still.
+func (p *Process) Pause() {
+	p.signal(syscall.SIGSTOP)
+	for p.Running() {
+		members, err := p.group()
+		if err == nil && !slices.ContainsFunc(members, func(m member) bool { return m.state != 'T' }) {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
 
 // Resume lets a paused process go on.
 func (p *Process) Resume() { p.signal(syscall.SIGCONT) }
@@ -163,7 +173,11 @@ func (p *Process) CPU() (time.Duration, error) {
 	return time.Duration(ticks) * time.Second / 100, err
 }
 
-type member struct{ pid, ticks int }
+type member struct {
+	pid   int
+	state byte // as in proc(5): R, S, T and so on
+	ticks int
+}
 
 // group lists the processes of p's group from /proc.
 func (p *Process) group() ([]member, error) {
@@ -192,7 +206,7 @@ func (p *Process) group() ([]member, error) {
 		if err := errors.Join(err1, err2, err3); err != nil {
 			return nil, err
 		}
-		members = append(members, member{pid, user + system})
+		members = append(members, member{pid, field[0][0], user + system})
 	}
 	return members, nil
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // The redirect path decodes every code it is asked for.
-func TestDecodeDoesNotAllocate(t *testing.T) {
+func TestDecodeBudget(t *testing.T) {
 	for name, code := range map[string]string{
 		"a code":     snowflake.Encode(115394839571988480),
 		"too long":   strings.Repeat("1", 100),

@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PATH := $(PATH):/usr/sbin:/usr/local/sbin
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help run test check fleet bench tools
+.PHONY: help run test check fleet links bench tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ check: tools ## gofmt, vet, staticcheck, nginx -t
 
 fleet: tools ## keep three backends behind Nginx up on this machine, without Docker
 	go run ./loadtest fleet
+
+links: tools ## create 100,000 links through Nginx over 1,000 connections and prove every one
+	go run ./loadtest links
 
 bench: tools ## measure against the constant-answer server, some 8 minutes; writes loadtest/results/
 	go run ./loadtest bench

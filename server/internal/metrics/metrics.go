@@ -24,8 +24,8 @@ import (
 // path that becomes a label.
 type Route uint8
 
-// The routes of the HTTP contract. Other is any path the contract does not
-// know; Refused is what was answered before a route could be found (a malformed
+// The routes of the HTTP contract. Other is any path or method the contract does
+// not know; Refused is what was answered before a route could be found (a malformed
 // request, headers or a body too large, a request that never came).
 const (
 	Create Route = iota
@@ -116,9 +116,16 @@ func New() *Metrics {
 	return m
 }
 
-// Version is the version control revision this binary was built from, or the
-// module's version, or "devel" where neither was recorded.
+// version is set by the linker where there is no version control to ask:
+// -ldflags "-X snowlink/server/internal/metrics.version=…".
+var version string
+
+// Version is what the linker was told, or the version control revision this
+// binary was built from, or "devel" where neither was recorded.
 func Version() string {
+	if version != "" {
+		return version
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "devel"
@@ -127,9 +134,6 @@ func Version() string {
 		if s.Key == "vcs.revision" {
 			return s.Value
 		}
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
 	}
 	return "devel"
 }

@@ -74,7 +74,8 @@ func (s *Store) NewLease(node, max int, log *slog.Logger) *Lease {
 	return &Lease{
 		store: s, log: log, node: node, max: max, auto: node < 0, start: time.Now(),
 		// Readable: it is what a refused process shows to its operator.
-		token: fmt.Sprintf("host %s, pid %d, since %s, %s", host, os.Getpid(), time.Now().UTC().Format(time.RFC3339), rand.Text()[:8]),
+		token: fmt.Sprintf("host %s, pid %d, since %s, %s",
+			host, os.Getpid(), time.Now().UTC().Format(time.RFC3339), rand.Text()[:8]),
 	}
 }
 
@@ -99,12 +100,13 @@ func (l *Lease) Hold(ctx context.Context, acquired func(node int) error) error {
 			return nil
 		}
 	}
-	if err := acquired(l.node); err != nil {
-		return err
+	err := acquired(l.node)
+	if err == nil {
+		l.log.Info("node ID held", "node", l.node)
+		l.renew(ctx)
 	}
-	l.log.Info("node ID held", "node", l.node)
-	l.renew(ctx)
-	return l.release()
+	l.release()
+	return err
 }
 
 func (l *Lease) acquire(ctx context.Context) error {
@@ -148,7 +150,7 @@ func (l *Lease) claim(ctx context.Context) (holder string, err error) {
 	asked := time.Since(l.start) // before asking: Redis counts from some time after
 	holder, err = claim.Run(ctx, l.store.client, []string{l.key()}, l.token, leaseTTL.Milliseconds()).Text()
 	if err != nil {
-		return "", l.store.unavailable(metrics.OpLease, err)
+		return "", l.store.unavailable(metrics.OpLease, &l.store.outage, err)
 	}
 	l.store.outage.ended()
 	if holder == l.token {
@@ -158,13 +160,12 @@ func (l *Lease) claim(ctx context.Context) (holder string, err error) {
 }
 
 // release gives the node ID back, so that the next process need not wait for
-// the lease to run out.
-func (l *Lease) release() error {
+// the lease to run out. That it does, where Redis is away.
+func (l *Lease) release() {
 	l.until.Store(0)
 	if err := release.Run(context.Background(), l.store.client, []string{l.key()}, l.token).Err(); err != nil {
-		return fmt.Errorf("release node %d: %w", l.node, l.store.unavailable(metrics.OpLease, err))
+		l.log.Warn("node ID not given back: it is free when its lease runs out", "node", l.node, "after", leaseTTL.String(), "err", err)
 	}
-	return nil
 }
 
 func (l *Lease) key() string { return "node:" + strconv.Itoa(l.node) }

@@ -29,13 +29,13 @@ func (o *outage) observed(err error) {
 	if !o.down.Load() {
 		o.since, o.logged, o.errors = now, now, 1
 		o.down.Store(true)
-		o.log.Error("redis is unavailable", "err", err)
+		o.log.Error("unavailable", "err", err)
 		return
 	}
 	o.errors++
 	if now.Sub(o.logged) >= outageLogEvery {
 		o.logged = now
-		o.log.Error("redis is still unavailable", "err", err, "for", now.Sub(o.since).Round(time.Second).String(), "errors", o.errors)
+		o.log.Error("still unavailable", "err", err, "for", now.Sub(o.since).Round(time.Second).String(), "errors", o.errors)
 	}
 }
 
@@ -47,6 +47,6 @@ func (o *outage) ended() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.down.CompareAndSwap(true, false) {
-		o.log.Info("redis is back", "after", time.Since(o.since).Round(time.Millisecond).String(), "errors", o.errors)
+		o.log.Info("back", "after", time.Since(o.since).Round(time.Millisecond).String(), "errors", o.errors)
 	}
 }

@@ -28,17 +28,24 @@ import (
 
 var _ link.Store = (*Store)(nil)
 
-// Limits on waiting, used where REDIS_URL does not set its own. A backend
-// whose Redis is away must say so within Nginx's patience (two tries in 3 s).
+// Limits on a connection, used where REDIS_URL does not set its own.
 const (
 	dialTimeout = 250 * time.Millisecond
 	ioTimeout   = 500 * time.Millisecond
 	poolTimeout = 500 * time.Millisecond
 	maxRetries  = 1
+)
 
-	// maxQueued bounds the commands waiting for Redis, and with them the
-	// memory and goroutines of an outage. A connection waits for one command at
-	// a time, so this is four times the 4,000 connections we test with.
+const (
+	// opTimeout is the most that Get and Create take, below the 2 s that Nginx
+	// waits for a backend: whoever asks while Redis is silent must hear of it
+	// from us. It leaves room for a try and its retry; but a command may first
+	// wait for the batch in flight, which has the same limits.
+	opTimeout = 1200 * time.Millisecond
+
+	// maxQueued bounds the commands waiting for Redis, and with them the memory
+	// of an outage. A connection waits for one command at a time, so it takes
+	// more than as many connections to a backend to reach it.
 	maxQueued = 16 << 10
 )
 
@@ -51,7 +58,8 @@ var quiet = sync.OnceFunc(logging.Disable)
 type Store struct {
 	client  redis.UniversalClient // the lease and health checks: one command, one round trip
 	pipe    *redis.AutoPipeliner  // links: concurrent commands share round trips
-	outage  outage
+	outage  outage                // of all but writes
+	refused outage                // of writes: Redis may refuse those alone
 	metrics *metrics.Metrics
 }
 
@@ -64,13 +72,18 @@ func Open(redisURL string, log *slog.Logger, m *metrics.Metrics) (*Store, error)
 	if err != nil {
 		return nil, err
 	}
-	options := redis.DefaultBlockingAutoPipelineOptions()
+	options := redis.DefaultAutoPipelineOptions()
 	options.MaxQueuedCommands = maxQueued
-	pipe, err := client.AutoPipelineWithOptions(options)
+	// The deferred kind: it is the one whose wait can end before the command does.
+	pipe, err := client.AsyncAutoPipelineWithOptions(options)
 	if err != nil {
 		return nil, fmt.Errorf("start auto-pipelining: %w", err)
 	}
-	return &Store{client: client, pipe: pipe, outage: outage{log: log}, metrics: m}, nil
+	return &Store{
+		client: client, pipe: pipe, metrics: m,
+		outage:  outage{log: log.With("of", "redis")},
+		refused: outage{log: log.With("of", "redis writes")},
+	}, nil
 }
 
 // newClient reads the three forms of REDIS_URL: one address; several, comma
@@ -145,46 +158,51 @@ func redacted(err error) error {
 	return err
 }
 
-// Get returns the link under code. It fails with link.ErrNotFound or
-// link.ErrUnavailable.
+// Get returns the link under code. It fails with link.ErrNotFound or, within
+// opTimeout, link.ErrUnavailable.
 func (s *Store) Get(ctx context.Context, code string) (link.Link, error) {
-	record, err := s.pipe.Get(ctx, linkKey(code)).Result()
-	if errors.Is(err, redis.Nil) {
-		s.outage.ended()
-		return link.Link{}, link.ErrNotFound
-	}
-	if err != nil {
-		return link.Link{}, s.unavailable(metrics.OpGet, err)
+	cmd := redis.NewStringCmd(ctx, "get", linkKey(code))
+	err := s.do(ctx, cmd)
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return link.Link{}, s.unavailable(metrics.OpGet, &s.outage, err)
 	}
 	s.outage.ended()
-	return decodeRecord(record), nil
+	if err != nil {
+		return link.Link{}, link.ErrNotFound
+	}
+	return decodeRecord(cmd.Val()), nil
 }
 
 // Create stores l under code. It succeeds too when code already leads to the
 // same target: that is the first try of a write whose answer was lost. Another
-// target there is link.ErrExists; all else is link.ErrUnavailable, after which
-// the link may or may not be stored.
+// target there is link.ErrExists; all else is, within opTimeout,
+// link.ErrUnavailable, after which the link may or may not be stored.
 func (s *Store) Create(ctx context.Context, code string, l link.Link) error {
 	record := encodeRecord(l)
-	old, err := s.pipe.SetArgs(ctx, linkKey(code), record, redis.SetArgs{Mode: "NX", Get: true}).Result()
-	switch {
-	case errors.Is(err, redis.Nil): // there was nothing: it is ours
-		s.outage.ended()
-		return nil
-	case err != nil:
-		return s.unavailable(metrics.OpCreate, err)
-	case old != record:
-		s.outage.ended()
+	cmd := redis.NewStringCmd(ctx, "set", linkKey(code), record, "nx", "get")
+	err := s.do(ctx, cmd)
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return s.unavailable(metrics.OpCreate, &s.refused, err)
+	}
+	s.refused.ended()
+	if err == nil && cmd.Val() != record { // Nil: there was nothing, it is ours
 		return link.ErrExists
 	}
-	s.outage.ended()
 	return nil
+}
+
+// do sends cmd with whatever else is waiting. After an error of the context cmd
+// may still be under way: it must not be read.
+func (s *Store) do(ctx context.Context, cmd redis.Cmder) error {
+	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	defer cancel()
+	return s.pipe.Submit(ctx, cmd).WaitContext(ctx)
 }
 
 // Ping asks Redis for a sign of life, in a second at most.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.client.Ping(ctx).Err(); err != nil {
-		return s.unavailable(metrics.OpPing, err)
+		return s.unavailable(metrics.OpPing, &s.outage, err)
 	}
 	s.outage.ended()
 	return nil
@@ -212,8 +230,8 @@ func (s *Store) Close() error {
 	return errors.Join(s.pipe.Close(), s.client.Close())
 }
 
-func (s *Store) unavailable(op metrics.Op, err error) error {
+func (s *Store) unavailable(op metrics.Op, o *outage, err error) error {
 	s.metrics.RedisError(op)
-	s.outage.observed(err)
+	o.observed(err)
 	return fmt.Errorf("redis: %s: %w: %w", op, link.ErrUnavailable, err)
 }

@@ -9,10 +9,11 @@ RUN go mod download
 
 COPY snowflake snowflake
 COPY server server
-# No cgo: there is no libc in the image. A server/default.pgo is used if there is
-# one (-pgo=auto is the default).
+# What /metrics and `server version` say: docker compose build --build-arg VERSION=…
+ARG VERSION=devel
+# No cgo: there is no libc in the image.
 RUN --mount=type=cache,target=/root/.cache/go-build \
-    CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /server ./server
+    CGO_ENABLED=0 go build -trimpath -ldflags="-s -w -X snowlink/server/internal/metrics.version=${VERSION}" -o /server ./server
 
 FROM scratch
 

@@ -108,12 +108,11 @@ func readConfig(environ []string) (config, error) {
 	if c.BaseURL == "" {
 		c.BaseURL = "http://localhost:" + port
 	}
-	c.BaseURL = cleanBaseURL(c.BaseURL)
-	own, err := link.NewHosts(c.BaseURL)
+	base, own, err := link.ParseBaseURL(c.BaseURL)
 	if err != nil {
 		invalid("BaseURL")
 	}
-	c.own = own
+	c.BaseURL, c.own = base, own
 	return c, errors.Join(wrong...)
 }
 
@@ -126,16 +125,6 @@ func portOf(listen string) (string, bool) {
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	return port, err == nil && n > 0
-}
-
-// cleanBaseURL drops what a short URL does not need: a slash at the end and the
-// scheme's own port.
-func cleanBaseURL(base string) string {
-	base = strings.TrimSuffix(base, "/")
-	if strings.HasPrefix(base, "http://") {
-		return strings.TrimSuffix(base, ":80")
-	}
-	return strings.TrimSuffix(base, ":443")
 }
 
 // writeVariables writes the configuration as a table for people.

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -192,14 +193,7 @@ func drain(api *httpapi.API, srv *fasthttp.Server, grace time.Duration) error {
 
 // ping asks the server on listen whether it is ready.
 func ping(listen string) error {
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return err
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	status, body, err := fasthttp.GetTimeout(nil, "http://"+net.JoinHostPort(host, port)+"/healthz", pingTimeout)
+	status, body, err := fasthttp.GetTimeout(nil, "http://"+reachable(listen)+"/healthz", pingTimeout)
 	if err != nil {
 		return fmt.Errorf("ping: %w", err)
 	}
@@ -207,6 +201,15 @@ func ping(listen string) error {
 		return fmt.Errorf("ping: %d %s", status, body)
 	}
 	return nil
+}
+
+// reachable is where a client on this machine finds what listens on listen.
+func reachable(listen string) string {
+	host, port, _ := net.SplitHostPort(listen) // readConfig has tried it
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // printWelcome gives someone who set nothing up a command that works.
@@ -217,7 +220,12 @@ Set REDIS_URL to keep them.
 
 Make a link:
 
-  curl -X POST %s/generate_url -H 'API-Key: %s' -d '{"url":"https://example.com/"}'
+  curl -X POST http://%s/generate_url -H %s -d '{"url":"https://example.com/"}'
 
-`, cfg.BaseURL, cfg.APIKeys[0])
+`, reachable(cfg.Listen), shellQuote("API-Key: "+cfg.APIKeys[0]))
+}
+
+// shellQuote makes s one word for a POSIX shell.
+func shellQuote(s string) string {
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

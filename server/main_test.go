@@ -56,7 +56,7 @@ func TestEmbeddedDefaultPrintsACurlThatWorks(t *testing.T) {
 	addr, metricsAddr := freeAddr(t), freeAddr(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var stdout, stderr output
-	environ := []string{"LISTEN=" + addr, "METRICS_LISTEN=" + metricsAddr}
+	environ := []string{"LISTEN=" + addr, "METRICS_LISTEN=" + metricsAddr, "API_KEY=it's", "BASE_URL=https://elsewhere.example"}
 	done := make(chan error, 1)
 	go func() { done <- run(ctx, nil, environ, &stdout, &stderr) }()
 	eventually(t, "the welcome", func() bool { return strings.Contains(stdout.String(), "curl") })
@@ -161,6 +161,7 @@ func TestConfigDefaults(t *testing.T) {
 		{"node 0", []string{"NODE_ID=0"}, func(c config) bool { return c.NodeID == 0 }},
 		{"several keys", []string{"API_KEY=a, b"}, func(c config) bool { return len(c.APIKeys) == 2 && c.APIKeys[1] == "b" }},
 		{"the scheme's own port", []string{"BASE_URL=http://localhost:80/"}, func(c config) bool { return c.BaseURL == "http://localhost" }},
+		{"a Unicode name", []string{"BASE_URL=https://Bücher.example"}, func(c config) bool { return c.BaseURL == "https://xn--bcher-kva.example" }},
 		{"another port", []string{"BASE_URL=https://s.example:8443"}, func(c config) bool { return c.BaseURL == "https://s.example:8443" }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -30,6 +30,3 @@ func (r *Redis) URL() string { return "redis://" + r.server.Addr() }
 
 // Close stops the server; every link it held is gone.
 func (r *Redis) Close() { r.server.Close() }
-
-// Keys lists what is stored, for tests.
-func (r *Redis) Keys() []string { return r.server.Keys() }

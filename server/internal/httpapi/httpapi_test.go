@@ -8,15 +8,18 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/fasthttputil"
 
-	"snowlink/server/internal/embedded"
+	"snowlink/loadtest/fleet"
+	"snowlink/loadtest/fleet/fleettest"
 	"snowlink/server/internal/httpapi"
 	"snowlink/server/internal/link"
 	"snowlink/server/internal/metrics"
@@ -32,23 +35,21 @@ type backend struct {
 	t       testing.TB
 	client  *fasthttp.Client
 	api     *httpapi.API
-	redis   *embedded.Redis
+	redis   *fleet.Redis
+	metrics *metrics.Metrics
 	mint    func() (snowflake.ID, error)
 	missing []string
 }
 
 func newBackend(t testing.TB) *backend {
 	t.Helper()
-	redis, err := embedded.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
+	redis := fleettest.Redis(t)
 	log, m := slog.New(slog.DiscardHandler), metrics.New()
-	store, err := redisstore.Open(redis.URL(), log, m)
+	store, err := redisstore.Open("redis://"+redis.Addr, log, m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, err := link.NewHosts(baseURL)
+	_, own, err := link.ParseBaseURL(baseURL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +57,7 @@ func newBackend(t testing.TB) *backend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &backend{t: t, redis: redis, mint: func() (snowflake.ID, error) { return generator.Next(), nil }}
+	b := &backend{t: t, redis: redis, metrics: m, mint: func() (snowflake.ID, error) { return generator.Next(), nil }}
 	b.api = httpapi.New(context.Background(), httpapi.Config{
 		Store: store, Mint: func() (snowflake.ID, error) { return b.mint() },
 		Ready:   func(context.Context) []string { return b.missing },
@@ -73,7 +74,6 @@ func newBackend(t testing.TB) *backend {
 	t.Cleanup(func() {
 		srv.Shutdown()
 		store.Close()
-		redis.Close()
 	})
 	return b
 }
@@ -258,8 +258,10 @@ func TestCreateRefusesAndStoresNothing(t *testing.T) {
 			}
 		})
 	}
-	if keys := b.redis.Keys(); len(keys) != 0 {
-		t.Errorf("stored: %v", keys)
+	client := redis.NewClient(&redis.Options{Addr: b.redis.Addr})
+	defer client.Close()
+	if keys, err := client.Keys(t.Context(), "*").Result(); len(keys) != 0 || err != nil {
+		t.Errorf("stored: %v, %v", keys, err)
 	}
 	wantCreated(t, b.create(`{"url":"https://example.com/`+strings.Repeat("a", 2048-20)+`"}`))
 }
@@ -322,7 +324,7 @@ func TestRoutes(t *testing.T) {
 func TestOutageIs503(t *testing.T) {
 	b := newBackend(t)
 	code := wantCreated(t, b.create(`{"url":"https://example.com/"}`)).Code
-	b.redis.Close()
+	b.redis.Kill()
 	wantProblem(t, b.do("GET", "/"+code, ""), 503, "unavailable")
 	detail := wantProblem(t, b.create(`{"url":"https://example.com/"}`), 503, "unavailable")
 	if strings.Contains(detail, "dial") || strings.Contains(detail, "127.0.0.1") {
@@ -361,6 +363,11 @@ func TestCollisionIsMintedAgain(t *testing.T) {
 	last.Store(1 << 40)
 	b.mint = stuck
 	wantProblem(t, b.create(`{"url":"https://example.com/3"}`), 503, "unavailable")
+	page := httptest.NewRecorder()
+	b.metrics.Handler().ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
+	if !strings.Contains(page.Body.String(), "\nsnowlink_collisions_total 4\n") { // one, then three in vain
+		t.Errorf("the collisions were not counted")
+	}
 	for _, c := range []created{first, second} {
 		if a := b.do("GET", "/"+c.Code, ""); string(a.header.Peek("Location")) != c.URL {
 			t.Errorf("%s leads to %q, want %q", c.Code, a.header.Peek("Location"), c.URL)

@@ -8,9 +8,9 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// Keys are the API keys a backend accepts. Only their SHA-256 digests are kept,
-// so that a heap dump holds no key; a key with enough entropy to be one needs no
-// slower hash.
+// Keys are the API keys a backend accepts, as SHA-256 digests: what is kept for
+// the life of the process cannot be used as a key. A key with enough entropy to
+// be one needs no slower hash.
 type Keys [][sha256.Size]byte
 
 // NewKeys digests keys.

@@ -9,8 +9,8 @@ const (
 	contentJSON    = "application/json"
 	contentProblem = "application/problem+json"
 
-	// retryAfter is what a 503 asks for, in seconds: as long as Nginx keeps a
-	// failed backend aside, rounded down to what a person would wait.
+	// retryAfter is what a 503 asks for, in seconds. Redis or a node ID may be
+	// back at once; it only keeps clients from asking in a loop.
 	retryAfter = "1"
 )
 

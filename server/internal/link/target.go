@@ -19,6 +19,10 @@ const (
 	// domain name, 253 bytes, with every byte of it percent-encoded. The parser's time grows with the square of the
 	// host's length: one host of 64 KiB took 3.4 s.
 	maxAuthority = 1024
+
+	// maxRaw is the length of the longest URL that is parsed at all. The parser's time grows with the square of the
+	// number of slashes, too: 64,000 took 0.75 s. No honest URL shrinks to maxTarget from more.
+	maxRaw = 4 * maxTarget
 )
 
 // A TargetError says why a URL cannot be a target.
@@ -30,7 +34,10 @@ type TargetError struct {
 
 func (e *TargetError) Error() string { return e.Detail }
 
-var errNoHost = &TargetError{"The URL has no host after http:// or https://."}
+var (
+	errNoHost  = &TargetError{"The URL has no host after http:// or https://."}
+	errTooLong = &TargetError{"The URL is longer than 2,048 bytes after normalisation."}
+)
 
 // ParseTarget returns the target that raw stands for: an absolute http or https URL with a host and without user name
 // and password, of at most 2,048 bytes, in the WHATWG serialisation. That is what a browser makes of raw: lower-case
@@ -50,7 +57,7 @@ func ParseTarget(raw string, own Hosts) (string, error) {
 	}
 	target := u.Href(false)
 	if len(target) > maxTarget {
-		return "", &TargetError{"The URL is longer than 2,048 bytes after normalisation."}
+		return "", errTooLong
 	}
 	if !isCanonical(target) {
 		return "", &TargetError{"The URL's host cannot be written in a form that every browser reads alike."}
@@ -67,24 +74,24 @@ type Hosts struct {
 	loopback bool   // every name and address of the loopback is ours
 }
 
-// NewHosts returns the Hosts of a fleet that is reached at the base URL, which must be http://host or https://host,
-// with a port if need be and nothing after it. Its error is a [*TargetError].
+// ParseBaseURL reads the URL that a fleet is reached at: http://host or https://host, with a port if need be, and
+// nothing after it but a slash. It returns what short URLs begin with, in the WHATWG serialisation and without the
+// slash, and the hosts that no target may lead to. Its error is a [*TargetError].
 //
 // A host counts as own on every port and in every spelling: upper case, trailing dots, percent-encoding, Unicode,
 // and each way to write an IP address. If the base URL's host is the loopback, as in a local fleet, then so does
 // every other name and address of the loopback, and the unspecified address.
-func NewHosts(baseURL string) (Hosts, error) {
-	u, err := parse(baseURL)
+func ParseBaseURL(raw string) (base string, own Hosts, err error) {
+	u, err := parse(raw)
 	if err != nil {
-		return Hosts{}, err
+		return "", Hosts{}, err
 	}
-	// The parser drops spaces and gives every URL a path, so what was written decides.
-	_, rest, _ := strings.Cut(baseURL, "://")
-	if strings.ContainsAny(rest, "/?# ") || strings.HasPrefix(baseURL, " ") {
-		return Hosts{}, &TargetError{"The URL must end after its host and port, without a slash, and hold no spaces."}
+	base, ok := strings.CutSuffix(u.Href(false), "/")
+	if !ok || strings.Count(base, "/") != 2 || strings.ContainsAny(base, "?#") || !isCanonical(base+"/") {
+		return "", Hosts{}, &TargetError{"The URL must end after its host and port."}
 	}
 	host := hostKey(u.Hostname())
-	return Hosts{host: host, loopback: isLoopback(host)}, nil
+	return base, Hosts{host: host, loopback: isLoopback(host)}, nil
 }
 
 func (h Hosts) owns(hostname string) bool {
@@ -148,6 +155,10 @@ func parse(raw string) (*url.Url, error) {
 	}
 	if len(authority) > maxAuthority {
 		return nil, &TargetError{"The URL's host is too long."}
+	}
+
+	if len(raw) > maxRaw {
+		return nil, errTooLong
 	}
 
 	u, err := parser.Parse(raw)

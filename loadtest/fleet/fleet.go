@@ -36,11 +36,13 @@ type Options struct {
 	// environment (LISTEN, NODE_ID and so on) and must answer /healthz. Empty
 	// means: build the server of this module.
 	Binary string
-	// Env is added to the environment of every backend, as "CACHE_BYTES=0". It
-	// wins over what the fleet sets itself.
+	// Env is added to the environment of every backend, as "SHUTDOWN_GRACE=1s".
+	// It wins over what the fleet sets itself.
 	Env []string
 	// RedisConfig is added to the project's redis.conf, as "maxmemory 64mb".
 	RedisConfig []string
+	// AccessLog keeps Nginx's access log, in nginx.log: gigabytes, under load.
+	AccessLog bool
 	// NoRedis, NoBackends and NoNginx leave programs out.
 	NoRedis, NoBackends, NoNginx bool
 	// Upstreams are the addresses of servers that run already. They stand in the
@@ -133,24 +135,22 @@ func Start(ctx context.Context, o Options) (_ *Fleet, err error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "snowlink-fleet-")
-	if err != nil {
-		return nil, err
-	}
-	// Started by root, Nginx works as nobody and must get at its files.
-	if err := os.Chmod(dir, 0o711); err != nil {
-		return nil, err
-	}
-	host, claim, err := claimHost()
-	if err != nil {
-		return nil, err
-	}
-	f := &Fleet{APIKey: rand.Text(), Dir: dir, host: host, claim: claim}
+	f := &Fleet{APIKey: rand.Text()}
 	defer func() {
 		if err != nil {
 			_ = f.Close() // err has already said what is wrong
 		}
 	}()
+	if f.host, f.claim, err = claimHost(); err != nil {
+		return nil, err
+	}
+	if f.Dir, err = os.MkdirTemp("", "snowlink-fleet-"); err != nil {
+		return nil, err
+	}
+	// Started by root, Nginx works as nobody and must get at its files.
+	if err := os.Chmod(f.Dir, 0o711); err != nil {
+		return nil, err
+	}
 
 	upstreams := o.Upstreams
 	if len(upstreams) == 0 && !o.NoRedis {
@@ -160,7 +160,7 @@ func Start(ctx context.Context, o Options) (_ *Fleet, err error) {
 	}
 	if len(upstreams) == 0 && !o.NoBackends {
 		if o.Binary == "" {
-			if o.Binary, err = Build(ctx, dir, "snowlink/server"); err != nil {
+			if o.Binary, err = Build(ctx, f.Dir, "snowlink/server"); err != nil {
 				return nil, err
 			}
 		}
@@ -173,7 +173,7 @@ func Start(ctx context.Context, o Options) (_ *Fleet, err error) {
 		f.URL = f.Backends[0].URL
 	}
 	if !o.NoNginx {
-		if err := f.newNginx(root, upstreams); err != nil {
+		if err := f.newNginx(root, upstreams, o.AccessLog); err != nil {
 			return nil, err
 		}
 		f.URL = f.Nginx.url
@@ -218,7 +218,10 @@ func (f *Fleet) Close() error {
 	if f.Redis != nil {
 		errs = append(errs, f.Redis.Stop(ctx))
 	}
-	return errors.Join(append(errs, f.claim.Close(), os.RemoveAll(f.Dir))...)
+	if f.claim != nil {
+		errs = append(errs, f.claim.Close())
+	}
+	return errors.Join(append(errs, os.RemoveAll(f.Dir))...)
 }
 
 // Logs returns the last lines of every program's log.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,6 +18,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"snowlink/loadtest/fleet"
 	"snowlink/loadtest/fleet/fleettest"
@@ -58,6 +61,37 @@ func do(t *testing.T, c *http.Client, method, url, key, body string) (*http.Resp
 		t.Fatal(err)
 	}
 	return resp, string(answer)
+}
+
+// dial opens a connection that fails rather than hangs, for requests by hand.
+func dial(t *testing.T, url string) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return conn, bufio.NewReader(conn)
+}
+
+// exchange sends a request as it stands and reads the whole answer.
+func exchange(t *testing.T, url, request string) (*http.Response, string) {
+	t.Helper()
+	conn, answers := dial(t, url)
+	fmt.Fprint(conn, request)
+	resp, err := http.ReadResponse(answers, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(body)
 }
 
 // create makes n links through the fleet and returns their targets by code.
@@ -197,8 +231,9 @@ func TestLimits(t *testing.T) {
 					continue
 				}
 				refused++
-				if kind := resp.Header.Get("Content-Type"); kind != "application/problem+json" || resp.Header.Get("Retry-After") == "" || !json.Valid([]byte(body)) {
-					t.Fatalf("429 with Content-Type %q, Retry-After %q: %s", kind, resp.Header.Get("Retry-After"), body)
+				wantProblem(t, resp, body, http.StatusTooManyRequests, "rate_limited")
+				if resp.Header.Get("Retry-After") == "" {
+					t.Error("429 without Retry-After")
 				}
 			}
 			if refused == 0 || refused == tt.requests {
@@ -259,13 +294,8 @@ func TestLimitOfRequestsInFlight(t *testing.T) {
 func TestForgedHeadersStayOutside(t *testing.T) {
 	seen := make(chan http.Header, 1)
 	f := upstream(t, func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header })
-	conn, err := net.Dial("tcp", strings.TrimPrefix(f.URL, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
 	// By hand, for an http.Client would set some of these itself.
-	fmt.Fprint(conn, strings.Join([]string{
+	exchange(t, f.URL, strings.Join([]string{
 		"GET /abc HTTP/1.1", "Host: go.example",
 		"Connection: X-Hop, keep-alive", "X-Hop: forged", "Keep-Alive: timeout=forged",
 		"TE: trailers", "Trailer: X-Forged", "Upgrade: forged", "Proxy-Authorization: forged", "Proxy-Connection: forged",
@@ -273,14 +303,9 @@ func TestForgedHeadersStayOutside(t *testing.T) {
 		"X-Forwarded-Port: forged", "X-Real-IP: forged", "Forwarded: for=forged", "X-Request-ID: forged",
 		"X-Original-URL: /forged", "API-Key: sent",
 	}, "\r\n")+"\r\n\r\n")
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
 
 	header := <-seen
-	for _, name := range []string{"Connection", "Keep-Alive", "Te", "Trailer", "Upgrade", "Proxy-Authorization", "Proxy-Connection", "X-Hop", "X-Real-Ip", "Forwarded"} {
+	for _, name := range []string{"Connection", "Keep-Alive", "Te", "Trailer", "Upgrade", "Proxy-Authorization", "Proxy-Connection", "X-Hop", "X-Real-Ip", "Forwarded", "X-Request-Id"} {
 		if value, ok := header[name]; ok {
 			t.Errorf("the backend got %s: %q", name, value)
 		}
@@ -296,6 +321,57 @@ func TestForgedHeadersStayOutside(t *testing.T) {
 		if got := header.Values(name); len(got) != 1 || got[0] != want {
 			t.Errorf("the backend got %s: %q, want %q", name, got, want)
 		}
+	}
+}
+
+// What was begun before SIGTERM gets its answer, and nothing stays behind.
+func TestStopFinishesWhatWasBegun(t *testing.T) {
+	f := fleettest.Start(t, fleet.Options{Backends: 1, NoNginx: true})
+	db := redis.NewClient(&redis.Options{Addr: f.Redis.Addr})
+	t.Cleanup(func() { db.Close() })
+	holder := func() error { return db.Get(t.Context(), "node:1").Err() }
+	if err := holder(); err != nil {
+		t.Fatalf("node:1 before the stop: %v", err)
+	}
+
+	conn, answers := dial(t, f.URL)
+	const body = `{"url":"https://example.com/slow"}`
+	fmt.Fprintf(conn, "POST /generate_url HTTP/1.1\r\nHost: a\r\nAPI-Key: %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", f.APIKey, len(body))
+	// The backend has the header and waits for the body.
+	if resp, err := http.ReadResponse(answers, nil); err != nil || resp.StatusCode != http.StatusContinue {
+		t.Fatalf("before the body: %v, %v", resp, err)
+	}
+
+	stopped := make(chan error, 1)
+	go func() { stopped <- f.Backends[0].Stop(t.Context()) }()
+	c := client(t, "127.0.0.1")
+	for status := 0; status != http.StatusServiceUnavailable; {
+		resp, err := c.Get(f.URL + "/healthz")
+		if err != nil {
+			t.Fatalf("/healthz was never 503: %v", err) // its listener is closed
+		}
+		resp.Body.Close()
+		status = resp.StatusCode
+	}
+
+	fmt.Fprint(conn, body)
+	resp, err := http.ReadResponse(answers, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var link struct{ Code string }
+	if err := json.NewDecoder(resp.Body).Decode(&link); err != nil || resp.StatusCode != http.StatusCreated || !resp.Close {
+		t.Errorf("answered %s, closing %t (%v), want 201 and a close", resp.Status, resp.Close, err)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if target, err := db.Get(t.Context(), "link:"+link.Code).Result(); target != "https://example.com/slow" {
+		t.Errorf("link:%s is %q (%v)", link.Code, target, err)
+	}
+	if err := holder(); !errors.Is(err, redis.Nil) {
+		t.Errorf("node:1 after the stop: %v, want none", err)
 	}
 }
 
@@ -379,18 +455,12 @@ func TestLimitAnswersAsABackend(t *testing.T) {
 // raw is what the first backend of a fleet answers, byte for byte.
 func raw(t *testing.T, f *fleet.Fleet, request string) string {
 	t.Helper()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(f.Backends[0].URL, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := io.WriteString(conn, request); err != nil {
-		t.Fatal(err)
-	}
+	conn, answers := dial(t, f.Backends[0].URL)
+	fmt.Fprint(conn, request)
 	if err := conn.(*net.TCPConn).CloseWrite(); err != nil { // the server answers, then closes
 		t.Fatal(err)
 	}
-	answer, err := io.ReadAll(conn)
+	answer, err := io.ReadAll(answers)
 	if err != nil {
 		t.Fatal(err)
 	}

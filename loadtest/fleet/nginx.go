@@ -26,7 +26,7 @@ var (
 	serverLines = regexp.MustCompile(`(?m)(?:^[ \t]*server\s+\S+(.*;)\n)+`) // $1: the options of the last
 )
 
-func (f *Fleet) newNginx(root string, upstreams []string) error {
+func (f *Fleet) newNginx(root string, upstreams []string, accessLog bool) error {
 	program, err := LookPath("nginx")
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func (f *Fleet) newNginx(root string, upstreams []string) error {
 	f.Nginx.Process = Process{
 		name: "nginx", dir: f.Dir,
 		orphaned: syscall.SIGTERM, // killed, the master would leave its workers behind
-		mute:     true,            // the access log: gigabytes, under load
+		mute:     !accessLog,
 		args:     []string{program, "-p", f.Dir, "-c", filepath.Join(conf, "nginx.conf"), "-e", "stderr", "-g", "daemon off;"},
 		ready:    func(ctx context.Context) error { return getOK(ctx, f.Nginx.url+"/ping") },
 	}

@@ -32,14 +32,15 @@ links: tools ## create 100,000 links through Nginx over 1,000 connections and pr
 bench: tools ## measure against the constant-answer server, some 8 minutes; writes loadtest/results/
 	go run ./loadtest bench
 
-# The programs that tests need, from Debian. policy-rc.d keeps the packages from
+# The programs that tests need, from Debian; -race needs a C compiler. policy-rc.d keeps the packages from
 # starting a Redis and an Nginx of the machine's own on the way.
 tools:
-	@missing=$$(for p in redis-server nginx wrk curl; do command -v $$p >/dev/null || echo $$p; done); \
+	@missing=$$(for p in redis-server nginx wrk curl; do command -v $$p >/dev/null || echo $$p; done; \
+	  command -v $$(go env CC) >/dev/null || echo gcc libc6-dev); \
 	[ -z "$$missing" ] && exit 0; \
 	command -v apt-get >/dev/null || { echo "please install:" $$missing; exit 1; }; \
 	echo "installing from Debian:" $$missing; \
 	sudo=; [ $$(id -u) = 0 ] || sudo=sudo; \
 	policy=/usr/sbin/policy-rc.d; \
 	if [ ! -e $$policy ]; then printf '#!/bin/sh\nexit 101\n' | $$sudo tee $$policy >/dev/null; $$sudo chmod +x $$policy; trap "$$sudo rm -f $$policy" EXIT; fi; \
-	$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null
+	$$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null

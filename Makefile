@@ -32,8 +32,8 @@ links: tools ## create 100,000 links through Nginx over 1,000 connections and pr
 bench: tools ## measure against the constant-answer server, some 8 minutes; writes loadtest/results/
 	go run ./loadtest bench
 
-# The programs that tests need, from Debian; -race needs a C compiler. policy-rc.d keeps the packages from
-# starting a Redis and an Nginx of the machine's own on the way.
+# The programs that tests need, from Debian; -race needs a C compiler. policy-rc.d
+# keeps the packages from starting a Redis and an Nginx of the machine's own.
 tools:
 	@missing=$$(for p in redis-server nginx wrk curl; do command -v $$p >/dev/null || echo $$p; done; \
 	  command -v $$(go env CC) >/dev/null || echo gcc libc6-dev); \

@@ -36,6 +36,7 @@ func (e *TargetError) Error() string { return e.Detail }
 
 var (
 	errNoHost  = &TargetError{"The URL has no host after http:// or https://."}
+	errOwnHost = &TargetError{"The URL leads back to this service."}
 	errTooLong = &TargetError{"The URL is longer than 2,048 bytes after normalisation."}
 )
 
@@ -51,6 +52,12 @@ var (
 //
 // The error is a [*TargetError].
 func ParseTarget(raw string, own Hosts) (string, error) {
+	if host, ok := isPlain(raw); ok {
+		if own.ownsName(host) {
+			return "", errOwnHost
+		}
+		return raw, nil
+	}
 	u, err := parse(raw)
 	if err != nil {
 		return "", err
@@ -63,7 +70,7 @@ func ParseTarget(raw string, own Hosts) (string, error) {
 		return "", &TargetError{"The URL's host cannot be written in a form that every browser reads alike."}
 	}
 	if own.owns(u.Hostname()) {
-		return "", &TargetError{"The URL leads back to this service."}
+		return "", errOwnHost
 	}
 	return target, nil
 }
@@ -91,12 +98,17 @@ func ParseBaseURL(raw string) (base string, own Hosts, err error) {
 		return "", Hosts{}, &TargetError{"The URL must end after its host and port."}
 	}
 	host := hostKey(u.Hostname())
-	return base, Hosts{host: host, loopback: isLoopback(host)}, nil
+	return base, Hosts{host: host, loopback: isLoopbackAddr(host) || isLoopbackName(host)}, nil
 }
 
 func (h Hosts) owns(hostname string) bool {
 	host := hostKey(hostname)
-	return host == h.host || h.loopback && isLoopback(host)
+	return h.ownsName(host) || h.loopback && isLoopbackAddr(host)
+}
+
+// ownsName is owns for what can only be a domain name, in the form of hostKey.
+func (h Hosts) ownsName(host string) bool {
+	return host == h.host || h.loopback && isLoopbackName(host)
 }
 
 // hostKey returns the one form of a host as the parser returns it, for comparison: without trailing dots, which name
@@ -109,13 +121,15 @@ func hostKey(hostname string) string {
 	return host
 }
 
-// isLoopback reports whether a client on this machine that asks for the host reaches the machine itself. That includes
-// the unspecified addresses, which the kernel connects to the loopback, and the names that browsers never look up
-// (RFC 6761, section 6.3).
-func isLoopback(host string) bool {
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr.IsLoopback() || addr.IsUnspecified()
-	}
+// isLoopbackAddr reports whether a client on this machine that asks for the address reaches the machine itself. That
+// includes the unspecified addresses, which the kernel connects to the loopback.
+func isLoopbackAddr(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return err == nil && (addr.IsLoopback() || addr.IsUnspecified())
+}
+
+// isLoopbackName reports whether host is one of the names that browsers never look up (RFC 6761, section 6.3).
+func isLoopbackName(host string) bool {
 	return host == "localhost" || strings.HasSuffix(host, ".localhost")
 }
 

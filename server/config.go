@@ -40,6 +40,14 @@ type config struct {
 	// share one. Unset, here -1: the lowest that is free.
 	NodeID int `env:"NODE_ID" takes:"a number from 0 to 1023; unset: the lowest that is free"`
 
+	// CacheBytes bounds the near cache, which keeps this backend's share of the
+	// hot links in the process. 0 turns it off: every redirect asks Redis.
+	CacheBytes byteSize `env:"CACHE_BYTES" envDefault:"64MiB" takes:"bytes such as 64MiB, 1MiB at least, or 0 for no near cache"`
+
+	// StaleIfError is how long the near cache goes on serving a link that Redis,
+	// being away, cannot confirm.
+	StaleIfError time.Duration `env:"STALE_IF_ERROR" envDefault:"24h" takes:"a duration such as 24h, or 0s"`
+
 	// MetricsListen is the address of /metrics and /debug/pprof/, which must not
 	// be reachable from outside.
 	MetricsListen string `env:"METRICS_LISTEN" envDefault:":9100" takes:"an address such as :9100, or off"`
@@ -93,6 +101,12 @@ func readConfig(environ []string) (config, error) {
 	if set["NODE_ID"] != "" && (c.NodeID < 0 || c.NodeID > snowflake.MaxNode) {
 		invalid("NodeID")
 	}
+	if c.CacheBytes > 0 && c.CacheBytes < 1<<20 {
+		invalid("CacheBytes")
+	}
+	if c.StaleIfError < 0 {
+		invalid("StaleIfError")
+	}
 	if c.ShutdownGrace <= 0 {
 		invalid("ShutdownGrace")
 	}
@@ -114,6 +128,22 @@ func readConfig(environ []string) (config, error) {
 	}
 	c.BaseURL, c.own = base, own
 	return c, errors.Join(wrong...)
+}
+
+// byteSize is a number of bytes, written with a binary unit or none.
+type byteSize uint64
+
+func (b *byteSize) UnmarshalText(text []byte) error {
+	digits, shift := string(text), 0
+	for unit, s := range map[string]int{"KiB": 10, "MiB": 20, "GiB": 30} {
+		if before, ok := strings.CutSuffix(digits, unit); ok {
+			digits, shift = before, s
+			break
+		}
+	}
+	n, err := strconv.ParseUint(digits, 10, 63-shift)
+	*b = byteSize(n << shift)
+	return err
 }
 
 // portOf returns the port of a listen address, which must be a number: it

@@ -125,6 +125,8 @@ func TestStartErrorsNameTheRemedy(t *testing.T) {
 		{"taken metrics port", nil, []string{"LISTEN=" + freeAddr(t), "METRICS_LISTEN=" + busy.Addr().String()}, []string{"METRICS_LISTEN", "in use", "off"}},
 		{"all at once", nil, []string{"LISTEN=8000", "NODE_ID=1024", "BASE_URL=example.com", "METRICS_LISTEN=no", "SHUTDOWN_GRACE=-1s", "API_KEY=hidden,"},
 			[]string{"LISTEN", "NODE_ID", "0 to 1023", "BASE_URL", "https://", "METRICS_LISTEN", "SHUTDOWN_GRACE", "API_KEY"}},
+		{"bad sizes", nil, []string{"CACHE_BYTES=64MB"}, []string{"CACHE_BYTES", "64MiB"}},
+		{"too small a cache", nil, []string{"CACHE_BYTES=1000", "STALE_IF_ERROR=-1s"}, []string{"CACHE_BYTES", "1MiB at least", "STALE_IF_ERROR"}},
 		{"not of the type", nil, []string{"NODE_ID=one", "SHUTDOWN_GRACE=10"}, []string{"NODE_ID", "0 to 1023", "SHUTDOWN_GRACE", "10s"}},
 		{"a base with a path", nil, []string{"BASE_URL=https://example.com/x"}, []string{"BASE_URL", "without a path"}},
 	} {
@@ -161,6 +163,8 @@ func TestConfigDefaults(t *testing.T) {
 		{"node 0", []string{"NODE_ID=0"}, func(c config) bool { return c.NodeID == 0 }},
 		{"several keys", []string{"API_KEY=a, b"}, func(c config) bool { return len(c.APIKeys) == 2 && c.APIKeys[1] == "b" }},
 		{"the scheme's own port", []string{"BASE_URL=http://localhost:80/"}, func(c config) bool { return c.BaseURL == "http://localhost" }},
+		{"cache", []string{"CACHE_BYTES=2GiB", "STALE_IF_ERROR=0s"}, func(c config) bool { return c.CacheBytes == 2<<30 && c.StaleIfError == 0 }},
+		{"no cache", []string{"CACHE_BYTES=0"}, func(c config) bool { return c.CacheBytes == 0 && c.StaleIfError == 24*time.Hour }},
 		{"a Unicode name", []string{"BASE_URL=https://Bücher.example"}, func(c config) bool { return c.BaseURL == "https://xn--bcher-kva.example" }},
 		{"another port", []string{"BASE_URL=https://s.example:8443"}, func(c config) bool { return c.BaseURL == "https://s.example:8443" }},
 	} {
@@ -177,7 +181,7 @@ func TestHelpNamesEveryVariable(t *testing.T) {
 	if err := run(t.Context(), []string{"help"}, nil, &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"LISTEN", "REDIS_URL", "API_KEY", "BASE_URL", "NODE_ID", "METRICS_LISTEN", "SHUTDOWN_GRACE"} {
+	for _, name := range []string{"LISTEN", "REDIS_URL", "API_KEY", "BASE_URL", "NODE_ID", "CACHE_BYTES", "STALE_IF_ERROR", "METRICS_LISTEN", "SHUTDOWN_GRACE"} {
 		if !strings.Contains(out.String(), "  "+name+" ") {
 			t.Errorf("help lacks %s:\n%s", name, &out)
 		}

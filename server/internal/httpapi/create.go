@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
@@ -27,15 +28,21 @@ type createRequest struct {
 	LongURL string `json:"long_url"` // what older clients call it
 }
 
-type createResponse struct {
-	ShortURL  string `json:"short_url"`
-	Code      string `json:"code"`
-	URL       string `json:"url"`        // as stored, which is as a browser will read it
-	CreatedAt string `json:"created_at"` // timestamp
+// appendCreated appends the answer to a create: the short URL, its code, the
+// target as stored, which is as a browser will read it, and the time in the ID.
+// By hand, since reflection took a sixth of the handler's time; nothing in it
+// but the target can need escaping.
+func appendCreated(b []byte, shortURL, code, target string, at time.Time) []byte {
+	b = append(b, `{"short_url":"`...)
+	b = append(b, shortURL...)
+	b = append(b, `","code":"`...)
+	b = append(b, code...)
+	b = append(b, `","url":`...)
+	b, _ = jsontext.AppendQuote(b, target) // fails on bad UTF-8 only; a target is ASCII
+	b = append(b, `,"created_at":"`...)
+	b = at.AppendFormat(b, "2006-01-02T15:04:05.000Z07:00") // an ID carries milliseconds
+	return append(b, `"}`...)
 }
-
-// timestamp is RFC 3339 with the milliseconds that an ID carries.
-const timestamp = "2006-01-02T15:04:05.000Z07:00"
 
 // create answers POST /generate_url: it parses the target, mints a code and
 // stores the link under it.
@@ -70,9 +77,9 @@ func (a *API) create(ctx *fasthttp.RequestCtx) {
 
 	shortURL := a.BaseURL + "/" + code
 	ctx.Response.Header.Set(fasthttp.HeaderLocation, shortURL)
-	writeJSON(ctx, fasthttp.StatusCreated, contentJSON, createResponse{
-		ShortURL: shortURL, Code: code, URL: target, CreatedAt: id.Time().UTC().Format(timestamp),
-	})
+	ctx.SetStatusCode(fasthttp.StatusCreated)
+	ctx.SetContentType(contentJSON)
+	ctx.Response.SetBodyRaw(appendCreated(make([]byte, 0, 2*len(shortURL)+len(target)+64), shortURL, code, target, id.Time().UTC()))
 }
 
 // store mints codes for l until one is free.

@@ -8,7 +8,7 @@ import (
 
 // redirect answers GET and HEAD /{code} with the stored target.
 func (a *API) redirect(ctx *fasthttp.RequestCtx) {
-	code, _ := ctx.UserValue("code").(string)
+	code := codeOf(ctx)
 	if !isCode(code) {
 		a.notFound(ctx)
 		return
@@ -25,6 +25,11 @@ func (a *API) redirect(ctx *fasthttp.RequestCtx) {
 	// may answer for us.
 	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "private, max-age=0")
 	ctx.SetStatusCode(fasthttp.StatusFound)
+}
+
+// codeOf is the code that the path names: all of it but the slash.
+func codeOf(ctx *fasthttp.RequestCtx) string {
+	return string(ctx.Request.URI().PathOriginal()[len("/"):])
 }
 
 // isCode reports whether code could have been minted. What could not be is

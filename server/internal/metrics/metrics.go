@@ -56,6 +56,25 @@ var opNames = [ops]string{"get", "create", "lease", "ping"}
 // String is the value of the op label.
 func (o Op) String() string { return opNames[o] }
 
+// CacheEvent names what the near cache did.
+type CacheEvent uint8
+
+// The near cache's events. A Get is a CacheHit, a CacheMiss (the store was
+// asked), a CacheNegative (the code was known to have no link) or a CacheStale
+// (the link was served past its bound, because the store did not answer).
+const (
+	CacheHit CacheEvent = iota
+	CacheMiss
+	CacheNegative
+	CacheStale
+	CacheRefresh    // a link in use was read again
+	CacheInvalidate // a change was announced
+	CacheDistrust   // announcements may have been missed
+	cacheEvents
+)
+
+var cacheEventNames = [cacheEvents]string{"hit", "miss", "negative", "stale", "refresh", "invalidate", "distrust"}
+
 var classNames = [6]string{"", "1xx", "2xx", "3xx", "4xx", "5xx"}
 
 // latencyBuckets are upper bounds in seconds. They are dense where a redirect
@@ -74,6 +93,7 @@ type Metrics struct {
 	creates     prometheus.Counter
 	collisions  prometheus.Counter
 	redisErrors [ops]prometheus.Counter
+	cache       [cacheEvents]prometheus.Counter
 }
 
 // New registers everything but the Redis pool, which does not exist yet: see
@@ -96,6 +116,9 @@ func New() *Metrics {
 	redisErrors := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "snowlink_redis_errors_total", Help: "Redis operations that failed, by operation.",
 	}, []string{"op"})
+	cache := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "snowlink_cache_events_total", Help: "What the near cache did, by event.",
+	}, []string{"event"})
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "snowlink_build_info", Help: "Always 1; what runs is in the labels.",
 	}, []string{"version", "goversion"})
@@ -109,9 +132,12 @@ func New() *Metrics {
 	for o := range ops {
 		m.redisErrors[o] = redisErrors.WithLabelValues(opNames[o])
 	}
+	for e := range cacheEvents {
+		m.cache[e] = cache.WithLabelValues(cacheEventNames[e])
+	}
 	build.WithLabelValues(Version(), runtime.Version()).Set(1)
 
-	m.registry.MustRegister(requests, latency, m.creates, m.collisions, redisErrors, build,
+	m.registry.MustRegister(requests, latency, m.creates, m.collisions, redisErrors, cache, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -153,6 +179,19 @@ func (m *Metrics) Collision() { m.collisions.Inc() }
 
 // RedisError counts a Redis operation that failed.
 func (m *Metrics) RedisError(o Op) { m.redisErrors[o].Inc() }
+
+// Cache counts an event of the near cache.
+func (m *Metrics) Cache(e CacheEvent) { m.cache[e].Inc() }
+
+// WatchCache registers gauges that ask the near cache at every scrape for its
+// size. It must be called once at most.
+func (m *Metrics) WatchCache(bytes, entries func() float64) {
+	m.registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "snowlink_cache_bytes", Help: "What the near cache takes, of CACHE_BYTES."}, bytes),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "snowlink_cache_entries", Help: "Links in the near cache."}, entries))
+}
 
 // Pool is the state of the connections to Redis at one moment.
 type Pool struct {

@@ -1,0 +1,56 @@
+//go:build !race
+
+package nearcache_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"snowlink/server/internal/link"
+	"snowlink/server/internal/metrics"
+	"snowlink/server/internal/nearcache"
+)
+
+// CACHE_BYTES is what an operator sets: the heap must not grow by more.
+func TestMemoryBudget(t *testing.T) {
+	for _, length := range []int{20, 60, 500} {
+		t.Run(fmt.Sprintf("targets of %d bytes", length), func(t *testing.T) {
+			const limit = 16 * megabyte
+			links := reading{func(code string) string { return code + strings.Repeat("x", length-len(code)) }}
+			before := heap()
+			c := nearcache.New(links, limit, staleIfError, metrics.New())
+			defer c.Close()
+			for i := range 2 * limit / 150 {
+				if _, err := c.Get(t.Context(), fmt.Sprintf("%010d", i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			used := heap() - before
+			if used > limit || used < limit/2 {
+				t.Errorf("a full cache of %d bytes takes %d", limit, used)
+			}
+			t.Logf("takes %.2f of its limit", float64(used)/limit)
+			runtime.KeepAlive(c)
+		})
+	}
+}
+
+// reading is a link.Store that makes its links up.
+type reading struct{ target func(code string) string }
+
+func (r reading) Get(_ context.Context, code string) (link.Link, error) {
+	return link.Link{Target: r.target(code)}, nil
+}
+func (r reading) Create(context.Context, string, link.Link) error { return nil }
+
+func heap() int {
+	for range 3 {
+		runtime.GC()
+	}
+	var s runtime.MemStats
+	runtime.ReadMemStats(&s)
+	return int(s.HeapAlloc)
+}

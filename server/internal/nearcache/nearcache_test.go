@@ -1,0 +1,353 @@
+package nearcache_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"snowlink/server/internal/link"
+	"snowlink/server/internal/link/linktest"
+	"snowlink/server/internal/metrics"
+	"snowlink/server/internal/nearcache"
+)
+
+// memory is a link.Store that counts its reads and can be made to fail or wait.
+// It stands in for Redis where a test needs time to be virtual.
+type memory struct {
+	mu    sync.Mutex
+	links map[string]link.Link
+	reads atomic.Int64
+	away  atomic.Bool
+	wait  time.Duration
+}
+
+func newMemory() *memory { return &memory{links: make(map[string]link.Link)} }
+
+func (m *memory) Get(_ context.Context, code string) (link.Link, error) {
+	m.reads.Add(1)
+	m.mu.Lock()
+	l, ok := m.links[code]
+	m.mu.Unlock()
+	time.Sleep(m.wait) // the answer is on its way
+	switch {
+	case m.away.Load():
+		return link.Link{}, link.ErrUnavailable
+	case !ok:
+		return link.Link{}, link.ErrNotFound
+	}
+	return l, nil
+}
+
+func (m *memory) Create(_ context.Context, code string, l link.Link) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if old, ok := m.links[code]; ok && old != l {
+		return link.ErrExists
+	}
+	m.links[code] = l
+	return nil
+}
+
+func (m *memory) set(code, target string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.links[code] = link.Link{Target: target}
+}
+
+const (
+	megabyte     = 1 << 20
+	staleIfError = time.Hour
+)
+
+// inBubble runs f on virtual time over a store that holds code "a" -> "one".
+func inBubble(t *testing.T, f func(t *testing.T, m *memory, c *nearcache.Cache)) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		m.set("a", "one")
+		c := nearcache.New(m, megabyte, staleIfError, metrics.New())
+		defer c.Close()
+		f(t, m, c)
+		time.Sleep(5 * time.Second) // reads in the background end, too
+	})
+}
+
+func wantTarget(t *testing.T, c *nearcache.Cache, code, want string) {
+	t.Helper()
+	if l, err := c.Get(t.Context(), code); err != nil || l.Target != want {
+		t.Errorf("Get(%s) = %q, %v, want %q", code, l.Target, err, want)
+	}
+}
+
+func wantReads(t *testing.T, m *memory, want int64) {
+	t.Helper()
+	synctest.Wait()
+	if got := m.reads.Load(); got != want {
+		t.Errorf("the store was read %d times, want %d", got, want)
+	}
+}
+
+func TestContract(t *testing.T) {
+	c := nearcache.New(newMemory(), megabyte, staleIfError, metrics.New())
+	defer c.Close()
+	linktest.Store(t, c, "x")
+}
+
+func TestHotLinkIsReadOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		for range 1000 {
+			wantTarget(t, c, "a", "one")
+		}
+		wantReads(t, m, 1)
+	})
+}
+
+func TestManyAtOnceReadOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		m.wait = time.Millisecond
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() { wantTarget(t, c, "a", "one") })
+		}
+		wg.Wait()
+		wantReads(t, m, 1)
+	})
+}
+
+func TestMissingIsRememberedForTwoSeconds(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		missing := func() {
+			t.Helper()
+			if _, err := c.Get(t.Context(), "b"); !errors.Is(err, link.ErrNotFound) {
+				t.Errorf("Get = %v, want ErrNotFound", err)
+			}
+		}
+		missing()
+		missing()
+		wantReads(t, m, 1)
+		m.set("b", "two") // by another backend, unannounced
+		time.Sleep(nearcache.MissingFor - time.Millisecond)
+		missing()
+		time.Sleep(2 * time.Millisecond)
+		wantTarget(t, c, "b", "two")
+	})
+}
+
+func TestOwnCreateEndsMissing(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		if _, err := c.Get(t.Context(), "b"); !errors.Is(err, link.ErrNotFound) {
+			t.Fatal(err)
+		}
+		if err := c.Create(t.Context(), "b", link.Link{Target: "two"}); err != nil {
+			t.Fatal(err)
+		}
+		wantTarget(t, c, "b", "two")
+	})
+}
+
+// The bound on staleness, when nothing is announced: a link in steady use and
+// one that rested are both right after FreshFor.
+func TestUnannouncedChangeShowsWithinFreshFor(t *testing.T) {
+	for _, pause := range []time.Duration{10 * time.Millisecond, time.Second, 29 * time.Second, nearcache.FreshFor + 2*time.Millisecond} {
+		t.Run(pause.String(), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+				m.wait = time.Millisecond
+				wantTarget(t, c, "a", "one")
+				m.set("a", "two")
+				changed := time.Now()
+				for {
+					time.Sleep(pause)
+					l, err := c.Get(t.Context(), "a")
+					if err != nil {
+						t.Fatal(err)
+					}
+					if l.Target == "two" {
+						break
+					}
+					if age := time.Since(changed); age > nearcache.FreshFor {
+						t.Fatalf("still %q %s after the change", l.Target, age)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestLinkInUseIsRefreshedWithoutWaiting(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		wantTarget(t, c, "a", "one")
+		m.wait = time.Second
+		const every, hour = time.Second, time.Hour
+		for began := time.Now(); time.Since(began) < hour; time.Sleep(every) {
+			asked := time.Now()
+			wantTarget(t, c, "a", "one")
+			if time.Since(asked) > 0 {
+				t.Fatal("a visitor waited for the store")
+			}
+		}
+		// Once every RefreshAfter, and the second that a read takes here.
+		synctest.Wait()
+		most := int64(hour/nearcache.RefreshAfter) + 1
+		if got := m.reads.Load(); got > most || got < most*9/10 {
+			t.Errorf("the store was read %d times in an hour, want about %d", got, most)
+		}
+	})
+}
+
+func TestAnnouncedChangeShowsAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		wantTarget(t, c, "a", "one")
+		m.set("a", "two")
+		c.Drop("a")
+		wantTarget(t, c, "a", "two")
+
+		// Codes without a link are dropped, too.
+		if _, err := c.Get(t.Context(), "b"); !errors.Is(err, link.ErrNotFound) {
+			t.Fatal(err)
+		}
+		m.set("b", "three")
+		c.Drop("b")
+		wantTarget(t, c, "b", "three")
+	})
+}
+
+// A read that was under way when the change was announced must not bring the
+// old link back.
+func TestReadUnderWayDoesNotOutliveAChange(t *testing.T) {
+	for name, begin := range map[string]func(t *testing.T, c *nearcache.Cache){
+		"load": func(t *testing.T, c *nearcache.Cache) {},
+		"refresh": func(t *testing.T, c *nearcache.Cache) {
+			wantTarget(t, c, "a", "one")
+			c.Distrust()
+			time.Sleep(time.Millisecond)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+				begin(t, c)
+				m.wait = 10 * time.Millisecond
+				go c.Get(t.Context(), "a") // reads "one", and is slow to bring it
+				time.Sleep(5 * time.Millisecond)
+				m.set("a", "two")
+				c.Drop("a")
+				time.Sleep(20 * time.Millisecond)
+				wantTarget(t, c, "a", "two")
+			})
+		})
+	}
+}
+
+func TestDistrustRefreshesAtTheNextUse(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		wantTarget(t, c, "a", "one")
+		m.set("a", "two")
+		c.Distrust()
+		time.Sleep(time.Millisecond)
+		wantTarget(t, c, "a", "one") // nobody waits
+		synctest.Wait()
+		wantTarget(t, c, "a", "two")
+		wantReads(t, m, 2)
+	})
+}
+
+func TestDeletedLinkGoes(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		wantTarget(t, c, "a", "one")
+		delete(m.links, "a")
+		time.Sleep(nearcache.FreshFor + time.Millisecond)
+		if _, err := c.Get(t.Context(), "a"); !errors.Is(err, link.ErrNotFound) {
+			t.Errorf("Get = %v, want ErrNotFound", err)
+		}
+	})
+}
+
+func TestStoreAway(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		wantTarget(t, c, "a", "one")
+		m.away.Store(true)
+		m.wait = time.Second // and slow to say so
+
+		if _, err := c.Get(t.Context(), "b"); !errors.Is(err, link.ErrUnavailable) || errors.Is(err, link.ErrNotFound) {
+			t.Errorf("a link not in memory = %v, want ErrUnavailable", err)
+		}
+		reads := m.reads.Load()
+		const outage = 2 * time.Minute
+		for began := time.Now(); time.Since(began) < outage; time.Sleep(10 * time.Millisecond) {
+			asked := time.Now()
+			wantTarget(t, c, "a", "one")
+			if time.Since(asked) > 0 {
+				t.Fatal("a visitor waited for a store that is known to be away")
+			}
+		}
+		synctest.Wait()
+		if tried, most := m.reads.Load()-reads, int64(outage/time.Second); tried > most {
+			t.Errorf("the store was tried %d times, want %d at most", tried, most)
+		}
+
+		m.set("a", "two")
+		m.away.Store(false)
+		eventually := time.Now()
+		for {
+			if l, _ := c.Get(t.Context(), "a"); l.Target == "two" {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if took := time.Since(eventually); took > 5*time.Second {
+			t.Errorf("the store was back for %s before it was used", took)
+		}
+	})
+}
+
+func TestStaleIfErrorEnds(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		wantTarget(t, c, "a", "one")
+		m.away.Store(true)
+		time.Sleep(staleIfError - time.Minute)
+		wantTarget(t, c, "a", "one")
+		time.Sleep(2 * time.Minute)
+		if _, err := c.Get(t.Context(), "a"); !errors.Is(err, link.ErrUnavailable) {
+			t.Errorf("Get = %v, want ErrUnavailable", err)
+		}
+	})
+}
+
+// Codes that somebody guesses do not push links out.
+func TestMissingHasItsShare(t *testing.T) {
+	m := newMemory()
+	c := nearcache.New(m, megabyte, staleIfError, metrics.New())
+	defer c.Close()
+	const links = 1000
+	for i := range links {
+		code := fmt.Sprintf("hot%d", i)
+		m.set(code, "https://example.com/")
+		c.Get(t.Context(), code)
+	}
+	for i := range 100_000 {
+		c.Get(t.Context(), fmt.Sprintf("guess%d", i))
+	}
+	before := m.reads.Load()
+	for i := range links {
+		c.Get(t.Context(), fmt.Sprintf("hot%d", i))
+	}
+	if again := m.reads.Load() - before; again > 0 {
+		t.Errorf("%d of %d links were pushed out by guesses", again, links)
+	}
+}
+
+func BenchmarkHit(b *testing.B) {
+	m := newMemory()
+	m.set("8h4LRT53E8", "https://example.com/")
+	c := nearcache.New(m, megabyte, staleIfError, metrics.New())
+	defer c.Close()
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			c.Get(context.Background(), "8h4LRT53E8")
+		}
+	})
+}

@@ -1,0 +1,77 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"snowlink/server/internal/link"
+)
+
+// changesChannel is where a code is published when its link changes or goes.
+const changesChannel = "links:changed"
+
+const (
+	// changesSilence is how long the subscription may be silent before it is
+	// asked for a sign of life; after as long again it counts as broken.
+	changesSilence = 500 * time.Millisecond
+	// changesRetryEvery is the pace of subscribing again.
+	changesRetryEvery = 250 * time.Millisecond
+)
+
+// Announce tells every backend that the link under code has changed.
+func (s *Store) Announce(ctx context.Context, code string) error {
+	if err := s.client.Publish(ctx, changesChannel, code).Err(); err != nil {
+		return fmt.Errorf("announce %s: %w: %w", code, link.ErrUnavailable, err)
+	}
+	return nil
+}
+
+// Changes calls changed with every code announced, until ctx ends. It calls
+// missed when announcements may have been lost: whenever the subscription breaks
+// and whenever it begins. The calls come one after another.
+func (s *Store) Changes(ctx context.Context, changed func(code string), missed func()) {
+	for ctx.Err() == nil {
+		sub := s.client.Subscribe(ctx, changesChannel)
+		began := false
+		err := receive(ctx, sub, func(m any) {
+			switch m := m.(type) {
+			case *redis.Subscription:
+				began = true
+				missed()
+			case *redis.Message:
+				changed(m.Payload)
+			}
+		})
+		_ = sub.Close() // it is broken, or no longer wanted
+		if began && ctx.Err() == nil {
+			s.outage.log.Warn("announcements of changes are cut: links may be old by what the near cache allows", "err", err)
+			missed()
+		}
+		sleep(ctx, changesRetryEvery)
+	}
+}
+
+// receive hands over what the subscription brings, until it breaks.
+func receive(ctx context.Context, sub *redis.PubSub, handle func(any)) error {
+	for asked := false; ; {
+		m, err := sub.ReceiveTimeout(ctx, changesSilence)
+		var timeout net.Error
+		switch {
+		case err == nil:
+			asked = false
+			handle(m)
+		case errors.As(err, &timeout) && timeout.Timeout() && !asked && ctx.Err() == nil:
+			asked = true
+			if err := sub.Ping(ctx); err != nil {
+				return err
+			}
+		default:
+			return err
+		}
+	}
+}

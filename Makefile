@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PATH := $(PATH):/usr/sbin:/usr/local/sbin
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help run test check fleet links bench tools
+.PHONY: help run test check fleet links bench growth pgo tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,8 +29,14 @@ fleet: tools ## keep three backends behind Nginx up on this machine, without Doc
 links: tools ## create 100,000 links through Nginx over 1,000 connections and prove every one
 	go run ./loadtest links
 
-bench: tools ## measure against the constant-answer server, some 8 minutes; writes loadtest/results/
+bench: tools ## measure every bar against what limits it, some 15 minutes; writes loadtest/results/
 	go run ./loadtest bench
+
+growth: tools ## measure by links and by connections, some 6 minutes; writes loadtest/results/
+	go run ./loadtest growth
+
+pgo: tools ## profile a backend under load and write server/default.pgo, which builds then use
+	go run ./loadtest pgo
 
 # The programs that tests need, from Debian; -race needs a C compiler. policy-rc.d
 # keeps the packages from starting a Redis and an Nginx of the machine's own.

@@ -15,34 +15,52 @@ import (
 	"snowlink/loadtest/fleet"
 )
 
-// A scenario is one row of the results.
+// A scenario is one row of the results: the same requests to two servers, in turns.
 type scenario struct {
 	Name        string
 	Script      string
-	Nginx       bool // through Nginx to three backends, or direct to one
 	Connections int
+	// Bar is the least ratio of the two throughputs that we are content with; 0
+	// where there is none.
+	Bar float64
+	// pair makes the two ready.
+	pair func(*bench, context.Context) (*pair, error)
 }
 
 var scenarios = []scenario{
-	{Name: "create, direct", Script: "create.lua", Connections: 64},
-	{Name: "redirect, direct", Script: "redirect.lua", Connections: 64},
-	{Name: "mixed, direct", Script: "mixed.lua", Connections: 64},
-	{Name: "create, Nginx", Script: "create.lua", Nginx: true, Connections: 64},
-	{Name: "redirect, Nginx", Script: "redirect.lua", Nginx: true, Connections: 64},
-	{Name: "mixed, Nginx", Script: "mixed.lua", Nginx: true, Connections: 64},
+	{Name: "hot redirect, direct", Script: "redirect.lua", Connections: 64, Bar: 0.92, pair: (*bench).direct},
+	{Name: "hot redirect, Nginx", Script: "redirect.lua", Connections: 64, Bar: 0.97, pair: (*bench).nginx},
+	{Name: "cold redirect, direct", Script: "cold.lua", Connections: 64, Bar: 0.35, pair: (*bench).cold},
+	{Name: "create, direct, 64", Script: "create.lua", Connections: 64, Bar: 0.45, pair: (*bench).direct},
+	{Name: "create, direct, 256", Script: "create.lua", Connections: 256, Bar: 0.60, pair: (*bench).direct},
+	{Name: "create, direct, 1,000", Script: "create.lua", Connections: 1000, Bar: 0.60, pair: (*bench).direct},
+	{Name: "create, Nginx", Script: "create.lua", Connections: 64, Bar: 0.90, pair: (*bench).nginx},
+	{Name: "mixed, direct", Script: "mixed.lua", Connections: 64, pair: (*bench).direct},
+	{Name: "mixed, Nginx", Script: "mixed.lua", Connections: 64, pair: (*bench).nginx},
+	{Name: "hot redirect, edge cache", Script: "redirect.lua", Connections: 64, Bar: 0.55, pair: (*bench).edge},
+	{Name: "any redirect, edge cache", Script: "redirect.lua", Connections: 64, pair: (*bench).edgeOfAll},
+	{Name: "hot redirect, by links", Script: "redirect.lua", Connections: 64, Bar: 0.95, pair: (*bench).growth},
+	{Name: "uncached redirect, by links", Script: "redirect.lua", Connections: 64, pair: (*bench).uncachedGrowth},
 }
 
+// evictionName is the last row, which is a count and no ratio.
+const evictionName = "hot links lost to eviction"
+
 const (
-	defaultDuration = 5 * time.Second
+	defaultDuration = 4 * time.Second
 	warmUp          = time.Second // before the first round, not counted
+
+	// coldCodes are enough for the runs of a backend that reads 120,000 links a
+	// second from Redis.
+	coldCodes = 3_000_000
 )
 
 // defaultThreads leaves most of the machine to what is measured.
 func defaultThreads() int { return max(1, runtime.NumCPU()/4) }
 
-// bench runs every scenario on a real fleet and on one whose backends are the
-// constant-answer server, in turns, so that what the machine does meanwhile hits
-// both alike.
+// bench runs every scenario on a real fleet and, in turns, on what it is compared
+// with, so that what the machine does meanwhile hits both alike. That is mostly a
+// fleet whose backends are the constant-answer server.
 type bench struct {
 	duration    time.Duration
 	rounds      int
@@ -50,106 +68,147 @@ type bench struct {
 	connections int
 	threads     int
 	codes       int
-	command     string // as typed, for the report
-	progress    io.Writer
+	links       int // in the larger Redis of the comparison by size
+	eviction    eviction
+	output      output
 
 	real, limit *fleet.Fleet
-	codesFile   string
-	created     int // links that were acknowledged
-	lost        int // most links that can be stored without our having seen the answer
+	stock       *stock // of the real fleet's Redis; puts nothing in, only counts
+	many, few   *grown // for the comparison by size; nil until it comes
+	dir         string // of codes
+	created     int    // links that were acknowledged
+	lost        int    // most links that can be stored without our having seen the answer
 }
 
 // A row is what came out of a scenario: medians over its rounds.
 type row struct {
 	scenario
-	Ratio            float64 // of the real fleet's throughput to the limit's, within a round
+	Against          string
+	Ratio            float64 // of the two throughputs, within a round
 	Lowest, Greatest float64 // of the rounds' ratios
 	Real, Limit      result
 	CPU              cpu // of the real fleet
 }
 
+// Holds reports whether the bar is reached.
+func (r row) Holds() bool { return r.Ratio >= r.Bar }
+
 // cpu is processor time by program; for a row, microseconds a request.
 type cpu struct{ Backends, Nginx, Redis float64 }
 
 func (b *bench) run(ctx context.Context, stdout io.Writer) (err error) {
-	if b.rounds < 1 || b.codes < 1 || b.threads < 1 || b.connections < 0 {
-		return errors.New("-rounds, -codes and -threads take 1 or more")
+	if b.rounds < 1 || b.codes < 1 || b.threads < 1 || b.connections < 0 || b.links < 1 {
+		return errors.New("-rounds, -codes, -threads and -links take 1 or more")
 	}
 	if b.duration < time.Second || b.duration%time.Second != 0 {
 		return errors.New("-duration takes whole seconds, for wrk does")
 	}
 	chosen := slices.DeleteFunc(slices.Clone(scenarios), func(s scenario) bool { return !strings.Contains(s.Name, b.only) })
-	if len(chosen) == 0 {
+	evict := strings.Contains(evictionName, b.only)
+	if len(chosen) == 0 && !evict {
 		return fmt.Errorf("no scenario's name contains %q", b.only)
 	}
 	env, err := readEnvironment(ctx)
 	if err != nil {
 		return err
 	}
+	var rows []row
+	if len(chosen) > 0 {
+		if rows, err = b.measureAll(ctx, chosen); err != nil {
+			return err
+		}
+	}
+	var lost *evicted
+	if evict {
+		if lost, err = b.eviction.run(ctx); err != nil {
+			err = fmt.Errorf("%s: %w", evictionName, err)
+		}
+	}
+	return errors.Join(b.report(env, rows, lost, stdout), err) // the rows took their time
+}
+
+func (b *bench) measureAll(ctx context.Context, chosen []scenario) (rows []row, err error) {
 	stop, err := b.start(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 
-	links, err := fill(ctx, b.real, b.codes, 64, b.codesFile)
+	links, err := fill(ctx, b.real, b.codes, 64, b.codesFile())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := errors.Join(distinct(links, b.codes), b.resolve(links)); err != nil {
-		return err
+		return nil, err
 	}
 	b.created = b.codes
 
-	var rows []row
 	for _, s := range chosen {
 		if b.connections > 0 {
 			s.Connections = b.connections
 		}
 		r, err := b.measure(ctx, s)
 		if err != nil {
-			return fmt.Errorf("%s: %w", s.Name, err)
+			return nil, fmt.Errorf("%s: %w", s.Name, err)
 		}
 		rows = append(rows, r)
 	}
 	if err := b.resolve(links); err != nil {
-		return fmt.Errorf("after the runs: %w", err)
+		return nil, fmt.Errorf("after the runs: %w", err)
 	}
-	return b.report(env, rows, stdout)
+	return rows, nil
 }
 
 // start starts both fleets. The idle one costs the other nothing.
 func (b *bench) start(ctx context.Context) (stop func() error, err error) {
-	dir, err := os.MkdirTemp("", "snowlink-bench-")
-	if err != nil {
+	if b.dir, err = os.MkdirTemp("", "snowlink-bench-"); err != nil {
 		return nil, err
 	}
 	stop = func() error {
 		var errs []error
-		for _, f := range []*fleet.Fleet{b.real, b.limit} {
-			if f != nil {
-				errs = append(errs, f.Close())
+		for _, g := range []*grown{b.many, b.few} {
+			if g != nil {
+				errs = append(errs, g.close())
 			}
 		}
-		return errors.Join(append(errs, os.RemoveAll(dir))...)
+		if b.stock != nil {
+			errs = append(errs, b.stock.close())
+		}
+		return errors.Join(append(errs, closeAll(b.real, b.limit), os.RemoveAll(b.dir))...)
 	}
 	defer func() {
 		if err != nil {
 			_ = stop() // err has already said what is wrong
 		}
 	}()
-	b.codesFile = filepath.Join(dir, "codes.txt")
 
-	if b.real, err = fleet.Start(ctx, fleet.Options{}); err != nil {
+	// Without a bound: a fast machine creates more than 2 GB of links here.
+	if b.real, err = fleet.Start(ctx, fleet.Options{RedisConfig: []string{"maxmemory 0"}}); err != nil {
 		return nil, err
 	}
-	limit, err := fleet.Build(ctx, dir, "snowlink/loadtest/limit")
+	if b.stock, err = newStock(b.real); err != nil {
+		return nil, err
+	}
+	limit, err := fleet.Build(ctx, b.dir, "snowlink/loadtest/limit")
 	if err != nil {
 		return nil, err
 	}
-	b.limit, err = fleet.Start(ctx, fleet.Options{Binary: limit, NoRedis: true})
+	b.limit, err = fleet.Start(ctx, fleet.Options{Binary: limit, NoRedis: true, Env: []string{"BASE_URL=" + b.real.URL}})
 	return stop, err
 }
+
+// closeAll closes the fleets that there are.
+func closeAll(fleets ...*fleet.Fleet) error {
+	var errs []error
+	for _, f := range fleets {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (b *bench) codesFile() string { return filepath.Join(b.dir, "codes.txt") }
 
 // resolve follows links through Nginx and past it, at a backend.
 func (b *bench) resolve(links []created) error {
@@ -157,9 +216,18 @@ func (b *bench) resolve(links []created) error {
 }
 
 // measure runs a scenario's rounds.
-func (b *bench) measure(ctx context.Context, s scenario) (row, error) {
-	for _, f := range []*fleet.Fleet{b.real, b.limit} {
-		if _, _, err := b.once(ctx, s, f, warmUp); err != nil {
+func (b *bench) measure(ctx context.Context, s scenario) (_ row, err error) {
+	p, err := s.pair(b, ctx)
+	if err != nil {
+		return row{}, err
+	}
+	if p.close != nil {
+		defer func() { err = errors.Join(err, p.close()) }()
+	}
+
+	sides := []*side{&p.measured, &p.against}
+	for _, side := range sides {
+		if _, _, err := b.once(ctx, s, side, warmUp); err != nil {
 			return row{}, err
 		}
 	}
@@ -168,62 +236,42 @@ func (b *bench) measure(ctx context.Context, s scenario) (row, error) {
 		reals, limits                  []result
 	)
 	for round := range b.rounds {
-		real, spent, err := b.once(ctx, s, b.real, b.duration)
-		if err != nil {
-			return row{}, err
+		var results [2]result
+		var used [2]cpu
+		for turn := range 2 {
+			i := (round + turn) % 2 // neither always goes first
+			if results[i], used[i], err = b.once(ctx, s, sides[i], b.duration); err != nil {
+				return row{}, err
+			}
 		}
-		limit, _, err := b.once(ctx, s, b.limit, b.duration)
-		if err != nil {
-			return row{}, fmt.Errorf("constant-answer server: %w", err)
-		}
+		real, limit, spent := results[0], results[1], used[0]
 		ratio := real.PerSecond / limit.PerSecond
-		fmt.Fprintf(b.progress, "%-18s %d/%d  %8.0f of %8.0f requests a second: %.2f\n",
+		fmt.Fprintf(b.output.progress, "%-27s %d/%d  %8.0f of %8.0f requests a second: %.2f\n",
 			s.Name, round+1, b.rounds, real.PerSecond, limit.PerSecond, ratio)
 		ratios = append(ratios, ratio)
 		backends, nginx, redis = append(backends, spent.Backends), append(nginx, spent.Nginx), append(redis, spent.Redis)
 		reals, limits = append(reals, real), append(limits, limit)
 	}
 	return row{
-		scenario: s,
-		Ratio:    median(ratios), Lowest: slices.Min(ratios), Greatest: slices.Max(ratios),
+		scenario: s, Against: p.against.name,
+		Ratio: median(ratios), Lowest: slices.Min(ratios), Greatest: slices.Max(ratios),
 		Real: medians(reals), Limit: medians(limits),
 		CPU: cpu{median(backends), median(nginx), median(redis)},
 	}, nil
 }
 
-// once is one run on one fleet. On the real one it makes sure that Redis holds
-// the links that were acknowledged, so none shares a code with another.
-func (b *bench) once(ctx context.Context, s scenario, f *fleet.Fleet, duration time.Duration) (result, cpu, error) {
-	url := f.Backends[0].URL
-	if s.Nginx {
-		url = f.URL
-	}
-	before, err := spent(f)
+// once is one run on one side. On the real fleet it makes sure that Redis has got
+// as many links as were acknowledged, so that no two share a code.
+func (b *bench) once(ctx context.Context, s scenario, side *side, duration time.Duration) (result, cpu, error) {
+	r, used, err := side.run(ctx, load{script: s.Script, threads: b.threads, connections: s.Connections, duration: duration})
 	if err != nil {
-		return result{}, cpu{}, err
+		return result{}, cpu{}, fmt.Errorf("%s: %w", side.name, err)
 	}
-	r, err := load{
-		script: s.Script, url: url, threads: b.threads, connections: s.Connections, duration: duration,
-		env: []string{"API_KEY=" + f.APIKey, "CODES=" + b.codesFile},
-	}.run(ctx)
-	if err != nil {
-		return result{}, cpu{}, err
-	}
-	after, err := spent(f)
-	if err != nil {
-		return result{}, cpu{}, err
-	}
-	perRequest := 1e6 / float64(r.total())
-	used := cpu{
-		(after.Backends - before.Backends) * perRequest,
-		(after.Nginx - before.Nginx) * perRequest,
-		(after.Redis - before.Redis) * perRequest,
-	}
-	if f == b.real && r.answers[201] > 0 {
+	if side.fleets[0] == b.real && r.answers[201] > 0 {
 		// wrk leaves with a request open on each connection.
 		b.created += r.answers[201]
 		b.lost += s.Connections
-		stored, err := countLinks(ctx, f)
+		stored, err := b.stock.count(ctx)
 		if err != nil {
 			return result{}, cpu{}, err
 		}
@@ -234,32 +282,15 @@ func (b *bench) once(ctx context.Context, s scenario, f *fleet.Fleet, duration t
 	return r, used, nil
 }
 
-// spent is the processor time, in seconds, that a fleet's programs have used.
-func spent(f *fleet.Fleet) (cpu, error) {
-	var total cpu
-	add := func(to *float64, p *fleet.Process) error {
-		t, err := p.CPU()
-		*to += t.Seconds()
-		return err
-	}
-	errs := []error{add(&total.Nginx, &f.Nginx.Process)}
-	for _, b := range f.Backends {
-		errs = append(errs, add(&total.Backends, &b.Process))
-	}
-	if f.Redis != nil {
-		errs = append(errs, add(&total.Redis, &f.Redis.Process))
-	}
-	return total, errors.Join(errs...)
-}
-
 // medians takes each figure's median by itself.
 func medians(results []result) result {
 	var perSecond []float64
-	var p50, p99 []time.Duration
+	var p50, p99, p999 []time.Duration
 	for _, r := range results {
-		perSecond, p50, p99 = append(perSecond, r.PerSecond), append(p50, r.P50), append(p99, r.P99)
+		perSecond = append(perSecond, r.PerSecond)
+		p50, p99, p999 = append(p50, r.P50), append(p99, r.P99), append(p999, r.P999)
 	}
-	return result{PerSecond: median(perSecond), P50: median(p50), P99: median(p99)}
+	return result{PerSecond: median(perSecond), P50: median(p50), P99: median(p99), P999: median(p999)}
 }
 
 // median is the middle value, or the higher of the two in the middle.

@@ -15,6 +15,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"snowlink/loadtest/fleet"
+	"snowlink/snowflake"
 )
 
 // created is a link as its create was answered.
@@ -40,7 +41,9 @@ func proveLinks(ctx context.Context, n, connections int, stdout io.Writer) (err 
 		return err
 	}
 	fmt.Fprintf(stdout, "%d codes and %d targets, all distinct\n", n, n)
-	stored, err := countLinks(ctx, f)
+	client := redis.NewClient(&redis.Options{Addr: f.Redis.Addr})
+	defer client.Close()
+	stored, err := countLinks(ctx, client)
 	if err != nil {
 		return err
 	}
@@ -74,16 +77,16 @@ func distinct(links []created, n int) error {
 	return nil
 }
 
-// countLinks is DBSIZE without the keys that are not links, the nodes' leases.
-func countLinks(ctx context.Context, f *fleet.Fleet) (int, error) {
-	client := redis.NewClient(&redis.Options{Addr: f.Redis.Addr})
-	defer client.Close()
-	size, err := client.DBSize(ctx).Result()
-	if err != nil {
-		return 0, err
+// countLinks is DBSIZE without the keys that are not links: the nodes' leases and
+// clocks.
+func countLinks(ctx context.Context, client *redis.Client) (int, error) {
+	var nodes []string // named one by one: KEYS would walk through all the links
+	for id := range snowflake.MaxNode + 1 {
+		nodes = append(nodes, fmt.Sprintf("node:%d", id), fmt.Sprintf("node:%d:clock", id))
 	}
-	nodes, err := client.Keys(ctx, "node:*").Result()
-	return int(size) - len(nodes), err
+	size, err1 := client.DBSize(ctx).Result()
+	others, err2 := client.Exists(ctx, nodes...).Result()
+	return int(size - others), errors.Join(err1, err2)
 }
 
 // resolve follows every link at url and fails unless each answer is a 302 to the

@@ -23,15 +23,22 @@ function requests.creates()
   end
 end
 
--- redirects yields redirects over the codes in the file that CODES names (see
--- fill.lua), the way links are followed: nine in ten go to the first hundredth
--- of the codes, the hot set, the rest to any of them.
-function requests.redirects()
+-- codes opens the file that CODES names: a line each, which begins with the code
+-- (see fill.lua).
+local function codes()
   local name = os.getenv("CODES") or "codes.txt"
   local file = io.open(name)
   if not file then
     error("no codes to follow in " .. name .. ": make some with fill.lua, and name the file in CODES", 0)
   end
+  return file, name
+end
+
+-- redirects yields redirects over the codes, the way links are followed: nine in
+-- ten go to the first hundredth of them, the hot set, the rest to any. HOT is
+-- another share than 0.9.
+function requests.redirects()
+  local file, name = codes()
   local gets = {}
   for line in file:lines() do
     gets[#gets + 1] = wrk.format("GET", "/" .. line:match("^%w+"))
@@ -40,11 +47,35 @@ function requests.redirects()
   if #gets == 0 then error(name .. " holds no codes", 0) end
 
   local all, hot = #gets, math.ceil(#gets / 100)
+  local share = tonumber(os.getenv("HOT") or "0.9")
   local random = math.random
   math.randomseed(id) -- or every thread would follow the same links in step
   return function()
-    if random() < 0.9 then return gets[random(hot)] end
+    if random() < share then return gets[random(hot)] end
     return gets[random(all)]
+  end
+end
+
+-- once yields redirects that follow each code once: COUNT of them, behind the
+-- first FROM (all, unless told). The lines must hold a code each, all of one
+-- length, and nothing else. THREADS is wrk's -t: each takes its part.
+function requests.once()
+  local file, name = codes()
+  local width = #file:read("*l") + 1
+  file:seek("set", width * tonumber(os.getenv("FROM") or "0"))
+  local count = tonumber(os.getenv("COUNT"))
+  local left = file:read(count and width * count or "*a") or ""
+  file:close()
+
+  local head, tail = wrk.format("GET", "/CODE"):match("^(.-)CODE(.*)$")
+  local at, step = 1 + width * (id - 1), width * tonumber(os.getenv("THREADS") or "1")
+  return function()
+    local code = left:sub(at, at + width - 2)
+    if code == "" then
+      error("each code of " .. name .. " was asked for once: it takes more codes or a shorter run", 0)
+    end
+    at = at + step
+    return head .. code .. tail
   end
 end
 

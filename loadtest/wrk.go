@@ -23,16 +23,16 @@ type load struct {
 	threads     int
 	connections int
 	duration    time.Duration
-	env         []string // what the script reads: API_KEY, CODES, COUNT
+	env         []string // what the script reads: API_KEY, CODES and so on
 }
 
 // A result is what the script printed at the end of a run.
 type result struct {
-	PerSecond  float64
-	P50, P99   time.Duration
-	answers    map[int]int // by status
-	unexpected int         // answers with a status that cannot be right
-	failed     int         // requests without an answer
+	PerSecond      float64
+	P50, P99, P999 time.Duration
+	answers        map[int]int // by status
+	unexpected     int         // answers with a status that cannot be right
+	failed         int         // requests without an answer
 }
 
 // total is how many requests were answered.
@@ -58,7 +58,7 @@ func (l load) run(ctx context.Context) (result, error) {
 	cmd := exec.CommandContext(ctx, wrk,
 		"-t", strconv.Itoa(l.threads), "-c", strconv.Itoa(l.connections), "-d", fmt.Sprintf("%.0fs", l.duration.Seconds()),
 		"-s", filepath.Join(root, "loadtest", l.script), l.url)
-	cmd.Env = append(os.Environ(), l.env...)
+	cmd.Env = append(append(os.Environ(), "THREADS="+strconv.Itoa(l.threads)), l.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // no load without us
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -75,7 +75,7 @@ func (l load) run(ctx context.Context) (result, error) {
 }
 
 var (
-	resultLine  = regexp.MustCompile(`(?m)^(requests a second|p50|p99|unexpected answers|failed requests) +([0-9.]+)`)
+	resultLine  = regexp.MustCompile(`(?m)^(requests a second|p50|p99|p99\.9|unexpected answers|failed requests) +([0-9.]+)`)
 	answersLine = regexp.MustCompile(`(?m)^answers +(.*)$`)
 	answer      = regexp.MustCompile(`(\d+) x (\d+)`)
 )
@@ -91,13 +91,15 @@ func parseResult(out string) (result, error) {
 		value[m[1]] = v
 	}
 	answers := answersLine.FindString(out)
-	if len(value) != 5 || answers == "" {
+	if len(value) != 6 || answers == "" {
 		return result{}, fmt.Errorf("the report is not complete: %v, %q", value, answers)
 	}
+	ms := func(name string) time.Duration { return time.Duration(value[name] * float64(time.Millisecond)) }
 	r := result{
 		PerSecond:  value["requests a second"],
-		P50:        time.Duration(value["p50"] * float64(time.Millisecond)),
-		P99:        time.Duration(value["p99"] * float64(time.Millisecond)),
+		P50:        ms("p50"),
+		P99:        ms("p99"),
+		P999:       ms("p99.9"),
 		unexpected: int(value["unexpected answers"]),
 		failed:     int(value["failed requests"]),
 		answers:    map[int]int{},

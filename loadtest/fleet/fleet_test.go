@@ -114,7 +114,12 @@ func create(t *testing.T, f *fleet.Fleet, n int) map[string]string {
 // answered is how many requests each backend has answered on a route.
 func answered(t *testing.T, f *fleet.Fleet, route, class string) []int {
 	t.Helper()
-	series := fmt.Sprintf(`snowlink_http_requests_total{class=%q,route=%q} `, class, route)
+	return counters(t, f, fmt.Sprintf(`snowlink_http_requests_total{class=%q,route=%q} `, class, route))
+}
+
+// counters reads a series from every backend's /metrics.
+func counters(t *testing.T, f *fleet.Fleet, series string) []int {
+	t.Helper()
 	var counts []int
 	for _, b := range f.Backends {
 		_, metrics := do(t, http.DefaultClient, "GET", b.MetricsURL, "", "")
@@ -435,8 +440,11 @@ func TestProgramsComeBack(t *testing.T) {
 // A ratio to the limit means something only while the limit sends what a backend
 // sends: the same headers in the same order, and as many bytes.
 func TestLimitAnswersAsABackend(t *testing.T) {
-	backend := fleettest.Start(t, fleet.Options{Backends: 1, NoNginx: true, Env: []string{"BASE_URL=http://127.0.0.1:40000"}})
-	limit := fleettest.Start(t, fleet.Options{Backends: 1, NoNginx: true, NoRedis: true, Binary: fleettest.Binary(t, "snowlink/loadtest/limit")})
+	backend := fleettest.Start(t, fleet.Options{Backends: 1, NoNginx: true})
+	limit := fleettest.Start(t, fleet.Options{
+		Backends: 1, NoNginx: true, NoRedis: true,
+		Binary: fleettest.Binary(t, "snowlink/loadtest/limit"), Env: []string{"BASE_URL=" + backend.URL},
+	})
 	const body = `{"url":"https://example.com/load/12345678/01/0000000001/some/long/page"}`
 
 	create := func(f *fleet.Fleet) string {

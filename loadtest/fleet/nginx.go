@@ -78,8 +78,15 @@ func rewrite(from, to string, re *regexp.Regexp, replacement string) error {
 	return os.WriteFile(to, re.ReplaceAll(text, []byte(replacement)), 0o644)
 }
 
-// Reload makes Nginx read its configuration again (SIGHUP) and returns when its
-// new workers run. A configuration that Nginx refuses is an error, and it goes on
+// Edit replaces old, which must be there, in a file of the configuration, named
+// by its path below nginx/. Nginx reads it at the next Reload.
+func (n *Nginx) Edit(file, old, new string) error {
+	path := filepath.Join(n.Conf, file)
+	return rewrite(path, path, regexp.MustCompile(regexp.QuoteMeta(old)), strings.ReplaceAll(new, "$", "$$"))
+}
+
+// Reload makes Nginx read its configuration again (SIGHUP) and returns when only
+// its new workers run. A configuration that Nginx refuses is an error, and it goes on
 // with the old one.
 func (n *Nginx) Reload(ctx context.Context) error {
 	before, err := n.group()
@@ -94,9 +101,10 @@ func (n *Nginx) Reload(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if slices.ContainsFunc(now, func(m member) bool {
-			return !slices.ContainsFunc(before, func(b member) bool { return b.pid == m.pid })
-		}) {
+		old := func(m member) bool {
+			return m.pid != n.cmd.Process.Pid && slices.ContainsFunc(before, func(b member) bool { return b.pid == m.pid })
+		}
+		if len(now) > 1 && !slices.ContainsFunc(now, old) {
 			return nil
 		}
 		select {

@@ -23,23 +23,20 @@ const (
 	// backends mint, so that both sides send and read the same number of bytes.
 	target = "https://example.com/load/00000000/00/0000000000/some/long/page"
 	code   = "0AbCdEfGhI"
-
-	shortURL = "http://127.0.0.1:40000/" + code
-	created  = `{"short_url":"` + shortURL + `","code":"` + code + `","url":"` + target +
-		`","created_at":"2026-01-01T00:00:00.000Z"}`
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	if err := run(ctx, os.Getenv("LISTEN")); err != nil {
+	if err := run(ctx, os.Getenv("LISTEN"), os.Getenv("BASE_URL")); err != nil {
 		fmt.Fprintln(os.Stderr, "limit:", err)
 		os.Exit(1)
 	}
 }
 
-// run serves until ctx ends. LISTEN is the whole of its configuration.
-func run(ctx context.Context, listen string) error {
+// run serves until ctx ends. LISTEN and BASE_URL are the whole of its
+// configuration; a BASE_URL as long as the backend's makes answers as long.
+func run(ctx context.Context, listen, baseURL string) error {
 	if listen == "" {
 		listen = ":8000"
 	}
@@ -48,7 +45,7 @@ func run(ctx context.Context, listen string) error {
 		return err
 	}
 	srv := &fasthttp.Server{
-		Handler:               answer,
+		Handler:               newHandler(baseURL),
 		ReadTimeout:           5 * time.Second,
 		WriteTimeout:          5 * time.Second,
 		IdleTimeout:           75 * time.Second,
@@ -69,22 +66,28 @@ func run(ctx context.Context, listen string) error {
 	}
 }
 
-func answer(ctx *fasthttp.RequestCtx) {
-	switch {
-	case ctx.IsPost():
-		ctx.SetStatusCode(fasthttp.StatusCreated)
-		ctx.SetContentType("application/json")
-		ctx.Response.Header.Set(fasthttp.HeaderLocation, shortURL)
-		ctx.SetBodyString(created)
-	case string(ctx.Path()) == "/ping":
-		ctx.SetContentType("text/plain; charset=utf-8")
-		ctx.SetBodyString("pong")
-	case string(ctx.Path()) == "/healthz":
-		ctx.SetContentType("application/json")
-		ctx.SetBodyString(`{"status":"ok"}`)
-	default:
-		ctx.SetStatusCode(fasthttp.StatusFound)
-		ctx.Response.Header.Set(fasthttp.HeaderLocation, target)
-		ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "private, max-age=0")
+func newHandler(baseURL string) fasthttp.RequestHandler {
+	shortURL := baseURL + "/" + code
+	created := `{"short_url":"` + shortURL + `","code":"` + code + `","url":"` + target +
+		`","created_at":"2026-01-01T00:00:00.000Z"}`
+
+	return func(ctx *fasthttp.RequestCtx) {
+		switch {
+		case ctx.IsPost():
+			ctx.SetStatusCode(fasthttp.StatusCreated)
+			ctx.SetContentType("application/json")
+			ctx.Response.Header.Set(fasthttp.HeaderLocation, shortURL)
+			ctx.SetBodyString(created)
+		case string(ctx.Path()) == "/ping":
+			ctx.SetContentType("text/plain; charset=utf-8")
+			ctx.SetBodyString("pong")
+		case string(ctx.Path()) == "/healthz":
+			ctx.SetContentType("application/json")
+			ctx.SetBodyString(`{"status":"ok"}`)
+		default:
+			ctx.SetStatusCode(fasthttp.StatusFound)
+			ctx.Response.Header.Set(fasthttp.HeaderLocation, target)
+			ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "private, max-age=0")
+		}
 	}
 }

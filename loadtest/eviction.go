@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"time"
+
+	"snowlink/loadtest/fleet"
+)
+
+// refreshAfter is nearcache.RefreshAfter: the age at which a backend reads a link
+// in use again, which is when Redis hears of it.
+const refreshAfter = 25 * time.Second
+
+// eviction is an experiment. Redis sees no visit that a near cache answers, so its
+// LRU would take the hottest links for idle and evict them first. The near cache
+// therefore reads a link in use again every now and then. Does that keep the hot
+// links? A small Redis is filled at an even pace until half of all links ever made
+// have been evicted, while one in a hundred is hot: followed once a second.
+type eviction struct {
+	megabytes int // of Redis's memory
+	pace      int // links made a second
+	progress  io.Writer
+}
+
+// evicted is what came of it.
+type evicted struct {
+	Megabytes, Pace int
+	Made, Gone      int // links in all; how many of them Redis evicted
+	Hot             int // and as many in the control group
+	HotLost         int
+	// ControlLost are the links lost of those that Redis was asked for once and
+	// never again: all that it sees of a hot link behind a cache without refresh.
+	ControlLost int
+	Visits      int           // to hot links
+	Horizon     time.Duration // how long a link lives that nobody asks for
+}
+
+// Holds reports whether the bar is reached.
+func (e *evicted) Holds() bool { return e.HotLost == 0 }
+
+func (e *eviction) flags(flags *flag.FlagSet) {
+	flags.IntVar(&e.megabytes, "megabytes", 64, "memory of the Redis that evicts")
+	flags.IntVar(&e.pace, "pace", 4500, "links made a second in the Redis that evicts")
+}
+
+func (e eviction) run(ctx context.Context) (_ *evicted, err error) {
+	if e.megabytes < 1 || e.pace < 10 {
+		return nil, errors.New("-megabytes takes 1 or more, -pace 10 or more")
+	}
+	f, err := fleet.Start(ctx, fleet.Options{RedisConfig: []string{fmt.Sprintf("maxmemory %dmb", e.megabytes)}})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	s, err := newStock(f)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+
+	// One in a hundred of the links there will be: twice what fits, at some 170
+	// bytes each.
+	out := &evicted{Megabytes: e.megabytes, Pace: e.pace, Hot: e.megabytes << 20 / 170 * 2 / 100}
+	var hot, control []created
+	if err := s.add(ctx, 2*out.Hot, func(l created) {
+		if len(hot) == len(control) {
+			hot = append(hot, l)
+		} else {
+			control = append(control, l)
+		}
+	}); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(resolve(f.URL, hot), resolve(f.URL, control)); err != nil {
+		return nil, err
+	}
+
+	// The visitors of the hot links: all of them once a second, whatever happens.
+	visiting, stop := context.WithCancel(ctx)
+	visited := make(chan error, 1)
+	go func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		var wrong error
+		for {
+			select {
+			case <-visiting.Done():
+				visited <- wrong
+				return
+			case <-tick.C:
+			}
+			if err := resolve(f.URL, hot); err != nil && wrong == nil {
+				wrong = err
+			}
+			out.Visits += len(hot)
+		}
+	}()
+	err = e.make(ctx, s, out)
+	stop()
+	wrong := <-visited
+	if err != nil {
+		return nil, err
+	}
+	if out.HotLost, err = lost(ctx, s, hot); err != nil {
+		return nil, err
+	}
+	if out.ControlLost, err = lost(ctx, s, control); err != nil {
+		return nil, err
+	}
+	if out.HotLost == 0 && wrong != nil {
+		return nil, fmt.Errorf("no hot link is lost, and yet: %w", wrong)
+	}
+	if out.Horizon < 3*refreshAfter {
+		return nil, fmt.Errorf("a link lived for %s, which says nothing about one read every %s: -megabytes must be more, or -pace less", out.Horizon.Round(time.Second), refreshAfter)
+	}
+	return out, nil
+}
+
+// make makes links until Redis has evicted half of all that were ever made.
+func (e eviction) make(ctx context.Context, s *stock, out *evicted) error {
+	const perSecond = 10
+	tick := time.NewTicker(time.Second / perSecond)
+	defer tick.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		if err := s.add(ctx, e.pace/perSecond, nil); err != nil {
+			return err
+		}
+		if n%perSecond != 0 {
+			continue
+		}
+		gone, err := s.info(ctx, "stats", "evicted_keys")
+		if err != nil {
+			return err
+		}
+		out.Made, out.Gone = s.made, gone
+		if n%(10*perSecond) == 0 {
+			fmt.Fprintf(e.progress, "eviction: %s of %s links gone\n", thousands(gone), thousands(s.made))
+		}
+		if 2*gone >= s.made {
+			out.Horizon = time.Duration(s.made-gone) * time.Second / time.Duration(e.pace)
+			return nil
+		}
+	}
+}
+
+// lost is how many of the links Redis no longer has.
+func lost(ctx context.Context, s *stock, links []created) (int, error) {
+	keys := make([]string, len(links))
+	for i, l := range links {
+		keys[i] = "link:" + l.code
+	}
+	there, err := s.redis.Exists(ctx, keys...).Result()
+	return len(links) - int(there), err
+}
+
+// String says it in words.
+func (e *evicted) String() string {
+	return fmt.Sprintf(`Of %s links, made at %s a second, a Redis with %d MB evicted %s; one that nobody
+asks for lives for %s there. Of %s hot links, followed once a second through
+Nginx (%s visits) and read again by the near cache every %s, %s were lost.
+Of as many that Redis was asked for once and never again, which is all it
+sees of a hot link behind a cache without refresh, %s were lost.
+`, thousands(e.Made), thousands(e.Pace), e.Megabytes, thousands(e.Gone), e.Horizon.Round(time.Second), thousands(e.Hot),
+		thousands(e.Visits), refreshAfter, thousands(e.HotLost), thousands(e.ControlLost))
+}

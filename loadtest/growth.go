@@ -1,0 +1,312 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"snowlink/loadtest/fleet"
+)
+
+const (
+	hotCodes = 10_000 // that hot redirects are spread over, drawn evenly from all links
+	// uncachedCodes are drawn in the same way. They and their links are larger
+	// than a processor's caches, as all of many links are.
+	uncachedCodes = 500_000
+)
+
+// A grown is one backend over a Redis with many links in it, and another over the
+// same Redis whose near cache is off: all that is asked of it goes to Redis.
+type grown struct {
+	Links    int
+	Bytes    float64 // of Redis's memory that a link takes
+	cached   *fleet.Fleet
+	uncached *fleet.Fleet
+	stock    *stock
+	dir      string // of codes
+}
+
+func grow(ctx context.Context, links int) (_ *grown, err error) {
+	g := &grown{Links: links}
+	defer func() {
+		if err != nil {
+			_ = g.close() // err has already said what is wrong
+		}
+	}()
+	if g.dir, err = os.MkdirTemp("", "snowlink-growth-"); err != nil {
+		return nil, err
+	}
+	// Memory without a bound, for creates come on top. The append-only file is
+	// off while Redis is filled, no longer.
+	if g.cached, err = fleet.Start(ctx, fleet.Options{Backends: 1, NoNginx: true, RedisConfig: []string{"maxmemory 0", "appendonly no"}}); err != nil {
+		return nil, err
+	}
+	if g.uncached, err = fleet.Start(ctx, fleet.Options{
+		Backends: 1, NoNginx: true, NoRedis: true,
+		Env: []string{"REDIS_URL=redis://" + g.cached.Redis.Addr, "NODE_ID=2", "CACHE_BYTES=0"},
+	}); err != nil {
+		return nil, err
+	}
+	if g.stock, err = newStock(g.cached); err != nil {
+		return nil, err
+	}
+	before, err := g.stock.info(ctx, "memory", "used_memory")
+	if err != nil {
+		return nil, err
+	}
+	sample, err := g.stock.sample(ctx, links, uncachedCodes, g.uncachedFile())
+	if err != nil {
+		return nil, err
+	}
+	after, err := g.stock.info(ctx, "memory", "used_memory")
+	if err != nil {
+		return nil, err
+	}
+	g.Bytes = float64(after-before) / float64(links)
+
+	step := max(1, len(sample)/hotCodes)
+	hot := make([]created, 0, hotCodes)
+	for i := 0; i < len(sample) && len(hot) < hotCodes; i += step {
+		hot = append(hot, sample[i])
+	}
+	if err := writeCodes(g.hotFile(), hot); err != nil {
+		return nil, err
+	}
+	return g, errors.Join(g.stock.log(ctx), resolve(g.cached.URL, hot), resolve(g.uncached.URL, hot))
+}
+
+func (g *grown) close() error {
+	var errs []error
+	if g.stock != nil {
+		errs = append(errs, g.stock.close())
+	}
+	return errors.Join(append(errs, closeAll(g.uncached, g.cached), os.RemoveAll(g.dir))...)
+}
+
+func (g *grown) hotFile() string      { return filepath.Join(g.dir, "hot.txt") }
+func (g *grown) uncachedFile() string { return filepath.Join(g.dir, "uncached.txt") }
+
+func (g *grown) name() string { return thousands(g.Links) + " links" }
+
+// hot is redirects as the near cache answers them.
+func (g *grown) hot() side {
+	return side{name: g.name(), url: g.cached.URL, fleets: []*fleet.Fleet{g.cached}, env: []string{"CODES=" + g.hotFile()}}
+}
+
+// past is redirects past the near cache, to any link with the same chance.
+func (g *grown) past() side {
+	backend := &fleet.Fleet{Backends: g.uncached.Backends, Redis: g.cached.Redis}
+	return side{name: g.name(), url: g.uncached.URL, fleets: []*fleet.Fleet{backend}, env: []string{"CODES=" + g.uncachedFile(), "HOT=0"}}
+}
+
+func (g *grown) creates() side {
+	return side{name: g.name(), url: g.cached.URL, fleets: []*fleet.Fleet{g.cached}, env: []string{"API_KEY=" + g.cached.APIKey}}
+}
+
+// shrink makes the links as many as they were again, where a run of creates has
+// made them notably more. The codes in the files are gone then.
+func (g *grown) shrink(ctx context.Context) error {
+	now, err := g.stock.count(ctx)
+	if err != nil || now < g.Links+g.Links/10 {
+		return err
+	}
+	if err := g.stock.redis.FlushAll(ctx).Err(); err != nil {
+		return err
+	}
+	return g.stock.add(ctx, g.Links, nil)
+}
+
+// growth and uncachedGrowth are two backends, whose Redis have many links and few.
+func (b *bench) growth(ctx context.Context) (*pair, error) { return b.grownPair(ctx, (*grown).hot) }
+
+func (b *bench) uncachedGrowth(ctx context.Context) (*pair, error) {
+	return b.grownPair(ctx, (*grown).past)
+}
+
+// grownPair fills both on the first call. They run until the bench stops.
+func (b *bench) grownPair(ctx context.Context, of func(*grown) side) (_ *pair, err error) {
+	if b.many == nil {
+		if b.many, err = grow(ctx, b.links); err != nil {
+			return nil, err
+		}
+	}
+	if b.few == nil {
+		if b.few, err = grow(ctx, hotCodes); err != nil {
+			return nil, err
+		}
+	}
+	return &pair{measured: of(b.many), against: of(b.few)}, nil
+}
+
+// growth measures what changes with the number of links and of connections.
+type growth struct {
+	sizes       []int
+	connections []int
+	duration    time.Duration
+	rounds      int
+	threads     int
+	maxmemory   string // whose fill is counted
+	output      output
+}
+
+// A point is one load's figures: medians over the rounds.
+type point struct {
+	Name        string
+	Links       int
+	Connections int
+	result
+	CPU cpu
+}
+
+func (g *growth) run(ctx context.Context, stdout io.Writer) error {
+	if g.rounds < 1 || g.threads < 1 || len(g.sizes) == 0 || len(g.connections) == 0 || slices.Min(g.sizes) < 1 || slices.Min(g.connections) < g.threads {
+		return errors.New("-rounds, -threads and -links take 1 or more, -connections as many as threads")
+	}
+	if g.duration < time.Second || g.duration%time.Second != 0 {
+		return errors.New("-duration takes whole seconds, for wrk does")
+	}
+	env, err := readEnvironment(ctx)
+	if err != nil {
+		return err
+	}
+	byConnections, err := g.byConnections(ctx)
+	if err != nil {
+		return err
+	}
+	byLinks, bytes, err := g.byLinks(ctx)
+	if err != nil {
+		return err
+	}
+	full, err := g.fill(ctx)
+	if err != nil {
+		return err
+	}
+	return g.report(env, byLinks, bytes, byConnections, full, stdout)
+}
+
+// A series is a load that is measured again and again.
+type series struct {
+	point
+	script string
+	side   side
+	after  func(context.Context) error // each run; nil for nothing
+}
+
+// measure runs all series in turns, round by round.
+func (g *growth) measure(ctx context.Context, all []*series) ([]point, error) {
+	results, used := make([][]result, len(all)), make([][]cpu, len(all))
+	for round := range g.rounds + 1 {
+		duration := g.duration
+		if round == 0 {
+			duration = warmUp
+		}
+		for i, s := range all {
+			r, spent, err := s.side.run(ctx, load{script: s.script, threads: g.threads, connections: s.Connections, duration: duration})
+			if err == nil && s.after != nil {
+				err = s.after(ctx)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%s, %d connections, %d links: %w", s.Name, s.Connections, s.Links, err)
+			}
+			if round == 0 {
+				continue
+			}
+			fmt.Fprintf(g.output.progress, "%-18s %11s links %6s connections  %d/%d  %8.0f requests a second\n",
+				s.Name, thousands(s.Links), thousands(s.Connections), round, g.rounds, r.PerSecond)
+			results[i], used[i] = append(results[i], r), append(used[i], spent)
+		}
+	}
+	var points []point
+	for i, s := range all {
+		var backends, nginx, redis []float64
+		for _, u := range used[i] {
+			backends, nginx, redis = append(backends, u.Backends), append(nginx, u.Nginx), append(redis, u.Redis)
+		}
+		s.result, s.CPU = medians(results[i]), cpu{median(backends), median(nginx), median(redis)}
+		points = append(points, s.point)
+	}
+	return points, nil
+}
+
+// byConnections is hot redirects over ever more connections.
+func (g *growth) byConnections(ctx context.Context) (_ []point, err error) {
+	f, err := fleet.Start(ctx, fleet.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	codes := filepath.Join(f.Dir, "codes.txt")
+	if _, err := fill(ctx, f, hotCodes, 64, codes); err != nil {
+		return nil, err
+	}
+	var all []*series
+	for _, s := range []struct{ name, url string }{{"direct", f.Backends[0].URL}, {"Nginx", f.URL}} {
+		for _, n := range g.connections {
+			all = append(all, &series{
+				point: point{Name: s.name, Links: hotCodes, Connections: n}, script: "redirect.lua",
+				side: side{url: s.url, fleets: []*fleet.Fleet{f}, env: []string{"CODES=" + codes}},
+			})
+		}
+	}
+	return g.measure(ctx, all)
+}
+
+// byLinks is redirects and creates on one backend whose Redis has ever more links,
+// and the bytes of memory that a link takes there.
+func (g *growth) byLinks(ctx context.Context) (_ []point, bytes []float64, err error) {
+	var redirects, creates []*series
+	for _, n := range g.sizes {
+		grown, err := grow(ctx, n)
+		if err != nil {
+			return nil, nil, err
+		}
+		defer func() { err = errors.Join(err, grown.close()) }()
+		bytes = append(bytes, grown.Bytes)
+		for _, s := range []struct {
+			name string
+			side side
+		}{{"hot redirect", grown.hot()}, {"uncached redirect", grown.past()}} {
+			redirects = append(redirects, &series{
+				point: point{Name: s.name, Links: n, Connections: 64}, script: "redirect.lua", side: s.side,
+			})
+		}
+		creates = append(creates, &series{
+			point: point{Name: "create", Links: n, Connections: 64}, script: "create.lua", side: grown.creates(), after: grown.shrink,
+		})
+	}
+	points, err := g.measure(ctx, redirects)
+	if err != nil {
+		return nil, nil, err
+	}
+	made, err := g.measure(ctx, creates) // last, since they add links
+	return append(points, made...), bytes, err
+}
+
+// fill puts links into a Redis with the project's configuration until it evicts
+// the first, and returns how many it then has.
+func (g *growth) fill(ctx context.Context) (_ int, err error) {
+	f, err := fleet.Start(ctx, fleet.Options{NoBackends: true, NoNginx: true, RedisConfig: []string{"maxmemory " + g.maxmemory, "appendonly no"}})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	s, err := newStock(f)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	for {
+		if err := s.add(ctx, 10_000, nil); err != nil {
+			return 0, err
+		}
+		if gone, err := s.info(ctx, "stats", "evicted_keys"); err != nil || gone > 0 {
+			fmt.Fprintf(g.output.progress, "%s links in %s\n", thousands(s.made-gone), g.maxmemory)
+			return s.made - gone, err
+		}
+	}
+}

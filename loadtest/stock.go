@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"snowlink/loadtest/fleet"
+	"snowlink/snowflake"
+)
+
+// A stock puts links straight into a Redis, where creating them would take
+// minutes: real codes, and records as the backends write them, which following
+// some of them through a backend proves.
+type stock struct {
+	redis *redis.Client
+	mint  *snowflake.Generator
+	made  int
+}
+
+// stockNode is the node ID of such links: no backend of a fleet has it.
+const stockNode = snowflake.MaxNode
+
+func newStock(f *fleet.Fleet) (*stock, error) {
+	mint, err := snowflake.NewGenerator(stockNode)
+	return &stock{redis: redis.NewClient(&redis.Options{Addr: f.Redis.Addr, ReadTimeout: time.Minute}), mint: mint}, err
+}
+
+// add puts in n links, each with a target of 60 bytes, and hands each to made
+// unless that is nil.
+func (s *stock) add(ctx context.Context, n int, made func(created)) error {
+	const batch = 1000
+	pairs := make([]any, 0, 2*batch)
+	for i := range n {
+		l := created{snowflake.Encode(s.mint.Next()), fmt.Sprintf("https://example.com/load/%020d/some/long/page", s.made)}
+		s.made++
+		if made != nil {
+			made(l)
+		}
+		if pairs = append(pairs, "link:"+l.code, l.target); len(pairs) == cap(pairs) || i == n-1 {
+			if err := s.redis.MSet(ctx, pairs...).Err(); err != nil {
+				return fmt.Errorf("fill Redis: %w", err)
+			}
+			pairs = pairs[:0]
+		}
+	}
+	return nil
+}
+
+// sample puts in n links and returns some of them, evenly spread: as many as asked
+// for, or all if there are fewer. Their codes are left in the file.
+func (s *stock) sample(ctx context.Context, n, some int, file string) ([]created, error) {
+	some = min(n, some)
+	var sample []created
+	i := 0
+	if err := s.add(ctx, n, func(l created) {
+		if i*some/n == len(sample) {
+			sample = append(sample, l)
+		}
+		i++
+	}); err != nil {
+		return nil, err
+	}
+	return sample, writeCodes(file, sample)
+}
+
+// writeCodes leaves the codes of links in a file, one a line, for the scripts.
+func writeCodes(file string, links []created) error {
+	var codes strings.Builder
+	for _, l := range links {
+		codes.WriteString(l.code + "\n")
+	}
+	return os.WriteFile(file, []byte(codes.String()), 0o600)
+}
+
+// log turns the append-only file on and waits until it holds everything.
+func (s *stock) log(ctx context.Context) error {
+	if err := s.redis.ConfigSet(ctx, "appendonly", "yes").Err(); err != nil {
+		return err
+	}
+	for {
+		running, err1 := s.info(ctx, "persistence", "aof_rewrite_in_progress")
+		scheduled, err2 := s.info(ctx, "persistence", "aof_rewrite_scheduled")
+		if err := errors.Join(err1, err2); err != nil || running+scheduled == 0 {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// info is a number of Redis's INFO.
+func (s *stock) info(ctx context.Context, section, field string) (int, error) {
+	text, err := s.redis.Info(ctx, section).Result()
+	if err != nil {
+		return 0, err
+	}
+	_, value, ok := strings.Cut(text, "\r\n"+field+":")
+	value, _, _ = strings.Cut(value, "\r\n")
+	n, err := strconv.Atoi(value)
+	if !ok || err != nil {
+		return 0, fmt.Errorf("INFO %s has %s:%q", section, field, value)
+	}
+	return n, nil
+}
+
+// count is how many links Redis has.
+func (s *stock) count(ctx context.Context) (int, error) { return countLinks(ctx, s.redis) }
+
+func (s *stock) close() error { return s.redis.Close() }

@@ -45,8 +45,8 @@ type config struct {
 	CacheBytes byteSize `env:"CACHE_BYTES" envDefault:"64MiB" takes:"bytes such as 64MiB, 1MiB at least, or 0 for no near cache"`
 
 	// StaleIfError is how long the near cache goes on serving a link that Redis,
-	// being away, cannot confirm.
-	StaleIfError time.Duration `env:"STALE_IF_ERROR" envDefault:"24h" takes:"a duration such as 24h, or 0s"`
+	// being away, cannot confirm. Less than nearcache.FreshFor counts as that.
+	StaleIfError time.Duration `env:"STALE_IF_ERROR" envDefault:"24h" takes:"a duration such as 24h; below 30s it is 30s"`
 
 	// MetricsListen is the address of /metrics and /debug/pprof/, which must not
 	// be reachable from outside.

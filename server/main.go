@@ -85,7 +85,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 // serve builds the backend from Redis up, serves until ctx ends, and closes it
 // in reverse.
 func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) error {
-	tuneGC()
+	tuneGC(uint64(cfg.CacheBytes))
 	listener, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("LISTEN: %w", err)
@@ -129,8 +129,13 @@ func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) 
 	if cfg.CacheBytes > 0 {
 		cache := nearcache.New(store, uint64(cfg.CacheBytes), cfg.StaleIfError, m)
 		defer cache.Close()
-		go store.Changes(background, cache.Drop, cache.Distrust)
 		links = cache
+		listening := make(chan struct{})
+		go func() {
+			defer close(listening)
+			store.Changes(background, cache.Drop, cache.Distrust)
+		}()
+		defer func() { stopBackground(); <-listening }()
 	}
 
 	// The node ID may come late, since Redis may. Until then, and whenever the
@@ -188,15 +193,18 @@ func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) 
 	return errors.Join(failed, <-leased) // the lease is released; Redis closes last
 }
 
-// tuneGC trades memory for time, unless GOGC or GOMEMLIMIT say otherwise. What
-// lives long here is the near cache; the rest is the garbage of requests, and
-// collecting it a quarter as often took 9 % off the CPU of a create. The
-// container's memory limit, less a tenth, is where it becomes eager again.
-func tuneGC() {
+// tuneGC trades memory for time, unless GOGC says otherwise. What lives long here
+// is the near cache; the rest is the garbage of requests, and collecting it a
+// quarter as often took 9 % off the CPU of a create. Near the limit of memory,
+// GOMEMLIMIT or nine tenths of the container's, Go collects as often as it must;
+// without one, the limit is what the cache and its garbage may reasonably take.
+func tuneGC(cacheBytes uint64) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
 	}
-	_, _ = memlimit.Set() // fails where there is no limit, or no cgroup to ask
+	if _, err := memlimit.Set(); err != nil { // no limit, or no cgroup to ask
+		debug.SetMemoryLimit(int64(2*cacheBytes + 512<<20))
+	}
 }
 
 // drain lets clients and Nginx go before it closes the door: /healthz turns

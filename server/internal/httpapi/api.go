@@ -61,6 +61,7 @@ func New(ctx context.Context, c Config) *API {
 		// The hot route takes a short cut: the router would make three
 		// allocations to find it. No other path has this length.
 		if len(ctx.Request.URI().PathOriginal()) == len("/")+mintedLength && (ctx.IsGet() || ctx.IsHead()) {
+			defer a.recovered(ctx)
 			redirect(ctx)
 			return
 		}
@@ -70,7 +71,8 @@ func New(ctx context.Context, c Config) *API {
 }
 
 // mintedLength is that of every code minted until May 2032: see package
-// snowflake. Those of other lengths are found by the router.
+// snowflake. Those of other lengths are found by the router. A route of GET
+// whose path is as long would not be found: routes refuses it.
 const mintedLength = 10
 
 // Drain makes /healthz answer 503 and every answer close its connection, so
@@ -98,6 +100,9 @@ func (a *API) routes() *router.Router {
 	r.NotFound = a.observe(metrics.Other, a.notFound)
 	r.PanicHandler = a.panicked
 	for _, rt := range routes {
+		if len(rt.path) == len("/")+mintedLength {
+			panic(rt.path + " is as long as a code")
+		}
 		methods := []string{rt.method}
 		if rt.method == fasthttp.MethodGet {
 			methods = append(methods, fasthttp.MethodHead)
@@ -140,6 +145,13 @@ func (a *API) methodNotAllowed(allow string) fasthttp.RequestHandler {
 		}
 		ctx.Response.Header.Set(fasthttp.HeaderAllow, allow)
 		writeProblem(ctx, problemMethodNotAllowed, "This path takes "+allow+".")
+	}
+}
+
+// recovered answers for a handler that panicked, where the router does not.
+func (a *API) recovered(ctx *fasthttp.RequestCtx) {
+	if v := recover(); v != nil {
+		a.panicked(ctx, v)
 	}
 }
 

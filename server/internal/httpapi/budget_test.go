@@ -21,14 +21,6 @@ import (
 	"snowlink/snowflake"
 )
 
-// oneLink is a link.Store for budgets: what it costs is not ours to count.
-type oneLink struct{}
-
-func (oneLink) Get(context.Context, string) (link.Link, error) {
-	return link.Link{Target: "https://example.com/a/page?with=a&query=1"}, nil
-}
-func (oneLink) Create(context.Context, string, link.Link) error { return nil }
-
 // allocations counts those of one request over a connection that is kept.
 func allocations(t *testing.T, srv *fasthttp.Server, request string) float64 {
 	t.Helper()

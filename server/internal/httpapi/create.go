@@ -30,15 +30,15 @@ type createRequest struct {
 
 // appendCreated appends the answer to a create: the short URL, its code, the
 // target as stored, which is as a browser will read it, and the time in the ID.
-// By hand, since reflection took a sixth of the handler's time; nothing in it
-// but the target can need escaping.
+// By hand, since reflection took a sixth of the handler's time.
 func appendCreated(b []byte, shortURL, code, target string, at time.Time) []byte {
-	b = append(b, `{"short_url":"`...)
-	b = append(b, shortURL...)
-	b = append(b, `","code":"`...)
+	// AppendQuote fails on bad UTF-8 only, and URLs in their serialisation are ASCII.
+	b = append(b, `{"short_url":`...)
+	b, _ = jsontext.AppendQuote(b, shortURL)
+	b = append(b, `,"code":"`...)
 	b = append(b, code...)
 	b = append(b, `","url":`...)
-	b, _ = jsontext.AppendQuote(b, target) // fails on bad UTF-8 only; a target is ASCII
+	b, _ = jsontext.AppendQuote(b, target)
 	b = append(b, `,"created_at":"`...)
 	b = at.AppendFormat(b, "2006-01-02T15:04:05.000Z07:00") // an ID carries milliseconds
 	return append(b, `"}`...)

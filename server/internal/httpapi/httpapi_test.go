@@ -37,6 +37,7 @@ type backend struct {
 	api     *httpapi.API
 	redis   *fleet.Redis
 	metrics *metrics.Metrics
+	store   *fragile
 	mint    func() (snowflake.ID, error)
 	missing []string
 }
@@ -57,9 +58,9 @@ func newBackend(t testing.TB) *backend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &backend{t: t, redis: redis, metrics: m, mint: func() (snowflake.ID, error) { return generator.Next(), nil }}
+	b := &backend{t: t, redis: redis, metrics: m, store: &fragile{Store: store}, mint: func() (snowflake.ID, error) { return generator.Next(), nil }}
 	b.api = httpapi.New(context.Background(), httpapi.Config{
-		Store: store, Mint: func() (snowflake.ID, error) { return b.mint() },
+		Store: b.store, Mint: func() (snowflake.ID, error) { return b.mint() },
 		Ready:   func(context.Context) []string { return b.missing },
 		BaseURL: baseURL, Own: own, Keys: httpapi.NewKeys("another-key", key), Metrics: m, Log: log,
 	})
@@ -76,6 +77,19 @@ func newBackend(t testing.TB) *backend {
 		store.Close()
 	})
 	return b
+}
+
+// fragile is a store that can be made to panic.
+type fragile struct {
+	link.Store
+	panics bool
+}
+
+func (f *fragile) Get(ctx context.Context, code string) (link.Link, error) {
+	if f.panics {
+		panic("secret state")
+	}
+	return f.Store.Get(ctx, code)
 }
 
 type answer struct {
@@ -456,6 +470,10 @@ func TestPanicIsOnePlain500(t *testing.T) {
 	b.mint = func() (snowflake.ID, error) { panic("secret state") }
 	a := b.create(`{"url":"https://example.com/"}`)
 	if detail := wantProblem(t, a, 500, "internal"); strings.Contains(detail, "secret") {
+		t.Errorf("detail = %q", detail)
+	}
+	b.store.panics = true
+	if detail := wantProblem(t, b.do("GET", "/8h4LRT53E7", ""), 500, "internal"); strings.Contains(detail, "secret") {
 		t.Errorf("detail = %q", detail)
 	}
 	b.mint = func() (snowflake.ID, error) { return 0, errors.New("secret state") }

@@ -59,17 +59,15 @@ func (o Op) String() string { return opNames[o] }
 // CacheEvent names what the near cache did.
 type CacheEvent uint8
 
-// The near cache's events. A Get is a CacheHit, a CacheMiss (the store was
-// asked), a CacheNegative (the code was known to have no link) or a CacheStale
-// (the link was served past its bound, because the store did not answer).
+// The near cache's events.
 const (
-	CacheHit CacheEvent = iota
-	CacheMiss
-	CacheNegative
-	CacheStale
-	CacheRefresh    // a link in use was read again
-	CacheInvalidate // a change was announced
-	CacheDistrust   // announcements may have been missed
+	CacheHit        CacheEvent = iota // a link was answered from memory
+	CacheMiss                         // the store was asked, once for all who waited
+	CacheNegative                     // a code was known to have no link
+	CacheStale                        // a link was served past its bound: the store did not answer
+	CacheRefresh                      // a link in memory was read again
+	CacheInvalidate                   // a change was announced
+	CacheDistrust                     // announcements may have been missed
 	cacheEvents
 )
 

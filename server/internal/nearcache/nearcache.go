@@ -41,6 +41,10 @@ const (
 	// that are due one every probeEvery is really tried.
 	retryAfter = time.Second
 	probeEvery = 100 * time.Millisecond
+	// awayFor is how long a failure of the store spares visitors of old links
+	// the wait for the next. Links in use are tried more often than that; a
+	// backend without visitors must ask, for the store may be back.
+	awayFor = 5 * time.Second
 
 	// missingShare is the part of the bytes, as a divisor, that codes without a
 	// link may take, so that someone who guesses codes cannot push links out.
@@ -60,10 +64,12 @@ type Cache struct {
 	started time.Time // what ages count from, by the monotonic clock
 	metrics *metrics.Metrics
 
-	// away is whether the store failed when it was last asked; nextProbe is
-	// when, since started, a refresh may try it again.
-	away      atomic.Bool
-	nextProbe atomic.Int64
+	// Since started: when the store failed last, if it has not answered since,
+	// or 0; when a refresh may try it again; when announcements may have been
+	// missed last.
+	failed, nextProbe, distrusted atomic.Int64
+	// changes counts what may have ended the absence of a link.
+	changes atomic.Uint64
 }
 
 // entry is a link as it was at a time, which lies before it was read.
@@ -83,7 +89,7 @@ func New(store link.Store, bytes uint64, staleIfError time.Duration, m *metrics.
 		MaximumWeight:     bytes - bytes/missingShare,
 		Weigher:           func(code string, e entry) uint32 { return uint32(len(code) + len(e.link.Target) + overhead) },
 		ExpiryCalculator:  otter.ExpiryWriting[string, entry](max(staleIfError, FreshFor)),
-		RefreshCalculator: refreshing{otter.RefreshWriting[string, entry](RefreshAfter)},
+		RefreshCalculator: refreshing{c},
 		Logger:            &otter.NoopLogger{}, // the store logs its own outages
 	})
 	c.missing = otter.Must(&otter.Options[string, struct{}]{
@@ -101,15 +107,16 @@ func New(store link.Store, bytes uint64, staleIfError time.Duration, m *metrics.
 // Get returns the link under code, from memory if it can. Its errors are those
 // of the store behind.
 func (c *Cache) Get(ctx context.Context, code string) (link.Link, error) {
-	asked := c.now()
+	asked, changes := c.now(), c.changes.Load()
 	// In one step: find the entry, and if it is due start to refresh it, or
 	// load it, once for all who wait.
 	e, err := c.links.Get(ctx, code, loader{c})
 	switch {
 	case errors.Is(err, otter.ErrNotFound):
-		// Remembered here and not in the loader: otter runs that again when
-		// the code was dropped meanwhile, and it must ask the store again.
 		c.missing.Set(code, struct{}{})
+		if c.changes.Load() != changes { // since we asked: perhaps this link came
+			c.missing.Invalidate(code)
+		}
 		return link.Link{}, link.ErrNotFound
 	case err != nil:
 		return link.Link{}, err
@@ -122,12 +129,12 @@ func (c *Cache) Get(ctx context.Context, code string) (link.Link, error) {
 
 	// Too old to be served unasked: nobody used it for a while, or the store
 	// is away.
-	if !c.away.Load() {
+	if !c.away() {
 		fresh := <-c.links.Refresh(ctx, code, loader{c})
 		switch {
 		case fresh.Err == nil:
 			return fresh.Value.link, nil
-		case errors.Is(fresh.Err, otter.ErrNotFound):
+		case errors.Is(fresh.Err, otter.ErrNotFound), errors.Is(fresh.Err, link.ErrNotFound):
 			return link.Link{}, link.ErrNotFound
 		}
 	}
@@ -138,6 +145,7 @@ func (c *Cache) Get(ctx context.Context, code string) (link.Link, error) {
 // Create creates the link in the store behind.
 func (c *Cache) Create(ctx context.Context, code string, l link.Link) error {
 	err := c.store.Create(ctx, code, l)
+	c.changes.Add(1)
 	c.missing.Invalidate(code)
 	return err
 }
@@ -146,16 +154,20 @@ func (c *Cache) Create(ctx context.Context, code string, l link.Link) error {
 // that is under way is not kept.
 func (c *Cache) Drop(code string) {
 	c.metrics.Cache(metrics.CacheInvalidate)
+	c.changes.Add(1)
 	c.missing.Invalidate(code)
 	c.links.Invalidate(code)
 }
 
 // Distrust makes every link due for a refresh at its next use, since changes
-// may have been missed. FreshFor goes on counting meanwhile.
+// may have been missed; so is a link whose read is under way. FreshFor goes on
+// counting meanwhile.
 func (c *Cache) Distrust() {
 	c.metrics.Cache(metrics.CacheDistrust)
+	c.distrusted.Store(int64(c.now()))
+	c.changes.Add(1)
 	for code := range c.links.Keys() {
-		c.links.SetRefreshableAfter(code, time.Nanosecond)
+		c.links.SetRefreshableAfter(code, atOnce)
 	}
 	c.missing.InvalidateAll()
 }
@@ -168,10 +180,31 @@ func (c *Cache) Close() {
 
 func (c *Cache) now() time.Duration { return time.Since(c.started) }
 
-// refreshing is otter's schedule but for a failed refresh, which it would only
-// try again after the whole of RefreshAfter.
-type refreshing struct {
-	otter.RefreshCalculator[string, entry]
+// away reports whether the store failed lately and has not answered since.
+func (c *Cache) away() bool {
+	failed := c.failed.Load()
+	return failed != 0 && c.now()-time.Duration(failed) < awayFor
+}
+
+// atOnce is the least that otter takes for a delay.
+const atOnce = time.Nanosecond
+
+// refreshing says when a link is due to be read again.
+type refreshing struct{ *Cache }
+
+func (r refreshing) RefreshAfterCreate(e otter.Entry[string, entry]) time.Duration {
+	if e.Value.read < time.Duration(r.distrusted.Load()) {
+		return atOnce
+	}
+	return RefreshAfter
+}
+
+func (r refreshing) RefreshAfterUpdate(e otter.Entry[string, entry], _ entry) time.Duration {
+	return r.RefreshAfterCreate(e)
+}
+
+func (r refreshing) RefreshAfterReload(e otter.Entry[string, entry], _ entry) time.Duration {
+	return r.RefreshAfterCreate(e)
 }
 
 func (refreshing) RefreshAfterReloadFailure(otter.Entry[string, entry], error) time.Duration {
@@ -198,7 +231,7 @@ func (c loader) Load(ctx context.Context, code string) (entry, error) {
 func (c loader) Reload(ctx context.Context, code string, _ entry) (entry, error) {
 	// While the store is away every hot link would be tried every retryAfter.
 	// A few tries are enough to find out that it is back.
-	if c.away.Load() {
+	if c.away() {
 		now, next := c.now(), time.Duration(c.nextProbe.Load())
 		if now < next || !c.nextProbe.CompareAndSwap(int64(next), int64(now+probeEvery)) {
 			return entry{}, link.ErrUnavailable
@@ -211,9 +244,10 @@ func (c loader) Reload(ctx context.Context, code string, _ entry) (entry, error)
 func (c loader) read(ctx context.Context, code string) (entry, error) {
 	read := c.now() // before: a change while we read makes the entry older, not newer
 	l, err := c.store.Get(ctx, code)
-	away := err != nil && !errors.Is(err, link.ErrNotFound)
-	if c.away.Load() != away {
-		c.away.Store(away)
+	if err != nil && !errors.Is(err, link.ErrNotFound) {
+		c.failed.Store(max(1, int64(c.now())))
+	} else if c.failed.Load() != 0 {
+		c.failed.Store(0)
 	}
 	if errors.Is(err, link.ErrNotFound) {
 		return entry{}, otter.ErrNotFound

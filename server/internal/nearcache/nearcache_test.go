@@ -218,9 +218,10 @@ func TestAnnouncedChangeShowsAtOnce(t *testing.T) {
 // A read that was under way when the change was announced must not bring the
 // old link back.
 func TestReadUnderWayDoesNotOutliveAChange(t *testing.T) {
-	for name, begin := range map[string]func(t *testing.T, c *nearcache.Cache){
-		"load": func(t *testing.T, c *nearcache.Cache) {},
-		"refresh": func(t *testing.T, c *nearcache.Cache) {
+	for name, begin := range map[string]func(*testing.T, *memory, *nearcache.Cache){
+		"load":    func(*testing.T, *memory, *nearcache.Cache) {},
+		"missing": func(_ *testing.T, m *memory, _ *nearcache.Cache) { delete(m.links, "a") },
+		"refresh": func(t *testing.T, _ *memory, c *nearcache.Cache) {
 			wantTarget(t, c, "a", "one")
 			c.Distrust()
 			time.Sleep(time.Millisecond)
@@ -228,7 +229,7 @@ func TestReadUnderWayDoesNotOutliveAChange(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
-				begin(t, c)
+				begin(t, m, c)
 				m.wait = 10 * time.Millisecond
 				go c.Get(t.Context(), "a") // reads "one", and is slow to bring it
 				time.Sleep(5 * time.Millisecond)
@@ -251,6 +252,36 @@ func TestDistrustRefreshesAtTheNextUse(t *testing.T) {
 		synctest.Wait()
 		wantTarget(t, c, "a", "two")
 		wantReads(t, m, 2)
+	})
+}
+
+// Reads under way when announcements may have been missed are not trusted either.
+func TestDistrustReachesReadsUnderWay(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		m.wait = 10 * time.Millisecond
+		go c.Get(t.Context(), "a") // reads "one", and is slow to bring it
+		time.Sleep(5 * time.Millisecond)
+		m.set("a", "two")
+		c.Distrust()
+		time.Sleep(20 * time.Millisecond)
+		wantTarget(t, c, "a", "one") // and is refreshed
+		time.Sleep(20 * time.Millisecond)
+		wantTarget(t, c, "a", "two")
+	})
+}
+
+// A failure long ago does not excuse an old answer: the store may be back.
+func TestOldFailureIsNoExcuse(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		wantTarget(t, c, "a", "one")
+		m.away.Store(true)
+		if _, err := c.Get(t.Context(), "b"); !errors.Is(err, link.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		m.away.Store(false)
+		m.set("a", "two")
+		time.Sleep(time.Minute) // without visitors
+		wantTarget(t, c, "a", "two")
 	})
 }
 

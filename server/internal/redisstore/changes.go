@@ -37,19 +37,25 @@ func (s *Store) Announce(ctx context.Context, code string) error {
 func (s *Store) Changes(ctx context.Context, changed func(code string), missed func()) {
 	for ctx.Err() == nil {
 		sub := s.client.Subscribe(ctx, changesChannel)
+		stop := context.AfterFunc(ctx, func() { _ = sub.Close() }) // a read does not end by itself
 		began := false
 		err := receive(ctx, sub, func(m any) {
 			switch m := m.(type) {
 			case *redis.Subscription:
 				began = true
+				s.unheard.ended()
 				missed()
 			case *redis.Message:
 				changed(m.Payload)
 			}
 		})
+		stop()
 		_ = sub.Close() // it is broken, or no longer wanted
-		if began && ctx.Err() == nil {
-			s.outage.log.Warn("announcements of changes are cut: links may be old by what the near cache allows", "err", err)
+		if ctx.Err() != nil {
+			return
+		}
+		s.unheard.observed(err)
+		if began {
 			missed()
 		}
 		sleep(ctx, changesRetryEvery)
@@ -63,6 +69,11 @@ func receive(ctx context.Context, sub *redis.PubSub, handle func(any)) error {
 		var timeout net.Error
 		switch {
 		case err == nil:
+			// A time-out in the middle of a message loses what came of it, and
+			// the rest is taken for a pong.
+			if pong, ok := m.(*redis.Pong); ok && pong.Payload != "" && pong.Payload != "PONG" {
+				return fmt.Errorf("out of step: %q for a pong", pong.Payload)
+			}
 			asked = false
 			handle(m)
 		case errors.As(err, &timeout) && timeout.Timeout() && !asked && ctx.Err() == nil:

@@ -60,6 +60,7 @@ type Store struct {
 	pipe    *redis.AutoPipeliner  // links: concurrent commands share round trips
 	outage  outage                // of all but writes
 	refused outage                // of writes: Redis may refuse those alone
+	unheard outage                // of announcements: so may their channel be
 	metrics *metrics.Metrics
 }
 
@@ -83,6 +84,7 @@ func Open(redisURL string, log *slog.Logger, m *metrics.Metrics) (*Store, error)
 		client: client, pipe: pipe, metrics: m,
 		outage:  outage{log: log.With("of", "redis")},
 		refused: outage{log: log.With("of", "redis writes")},
+		unheard: outage{log: log.With("of", "announcements of changes")},
 	}, nil
 }
 

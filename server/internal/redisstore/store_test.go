@@ -178,7 +178,7 @@ func TestOpenRefusesWhatItCannotReadWithoutTheSecret(t *testing.T) {
 func hold(t *testing.T, lease *redisstore.Lease) (acquired <-chan int, stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	node, done := make(chan int, 1), make(chan error, 1)
+	node, done := make(chan int, 8), make(chan error, 1)
 	go func() { done <- lease.Hold(ctx, func(n int) error { node <- n; return nil }) }()
 	stop = func() error { cancel(); err := <-done; done <- err; return err }
 	t.Cleanup(func() { stop() })
@@ -196,9 +196,10 @@ func TestNodeLease(t *testing.T) {
 
 	first := newLease(1)
 	acquired, stopFirst := hold(t, first)
-	if node := <-acquired; node != 1 || !first.Held() {
-		t.Fatalf("acquired %d, held %v", node, first.Held())
+	if node := <-acquired; node != 1 {
+		t.Fatalf("acquired %d", node)
 	}
+	eventually(t, "the lease is held", first.Held)
 
 	err = newLease(1).Hold(t.Context(), func(int) error { t.Error("a taken ID was acquired"); return nil })
 	if !errors.Is(err, redisstore.ErrNodeTaken) || !strings.Contains(err.Error(), "pid ") {
@@ -233,11 +234,65 @@ func TestNodeLeaseThatIsLostSaysSoAndComesBack(t *testing.T) {
 	lease := store.NewLease(7, 7, slog.New(slog.DiscardHandler))
 	acquired, _ := hold(t, lease)
 	<-acquired
+	eventually(t, "the lease is held", lease.Held)
 
 	client.Set(t.Context(), "node:7", "somebody else", 0)
 	eventually(t, "the lease is lost", func() bool { return !lease.Held() })
 	client.Del(t.Context(), "node:7")
 	eventually(t, "the lease is back", lease.Held)
+}
+
+func TestAutomaticNodeLeaseBecomesAnother(t *testing.T) {
+	t.Parallel()
+	r := fleettest.Redis(t)
+	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
+	client := redis.NewClient(&redis.Options{Addr: r.Addr})
+	defer client.Close()
+	lease := store.NewLease(-1, 3, slog.New(slog.DiscardHandler))
+	acquired, _ := hold(t, lease)
+	if node := <-acquired; node != 0 {
+		t.Fatalf("acquired %d, want 0", node)
+	}
+	client.Set(t.Context(), "node:0", "somebody else", 0)
+	if node := <-acquired; node != 1 {
+		t.Errorf("acquired %d after the loss of 0, want 1", node)
+	}
+	eventually(t, "the other is held", lease.Held)
+}
+
+func TestClockBehindIsWaitedForOrRefused(t *testing.T) {
+	t.Parallel()
+	r := fleettest.Redis(t)
+	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
+	client := redis.NewClient(&redis.Options{Addr: r.Addr})
+	defer client.Close()
+
+	until := time.Now().Add(2 * time.Second)
+	client.Set(t.Context(), "node:1:clock", until.UnixMilli(), 0)
+	acquired, stop := hold(t, store.NewLease(1, 1, slog.New(slog.DiscardHandler)))
+	<-acquired
+	if early := time.Until(until); early > time.Millisecond {
+		t.Errorf("acquired %s before the clock had caught up", early)
+	}
+	if high, err := client.Get(t.Context(), "node:1:clock").Int64(); err != nil || time.UnixMilli(high).Before(until) {
+		t.Errorf("the high-water mark is %d, %v", high, err)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	// Given back in order: the next holder need not wait.
+	if high, err := client.Get(t.Context(), "node:1:clock").Int64(); err != nil || time.UnixMilli(high).After(time.Now()) {
+		t.Errorf("the high-water mark after a clean end is %d, %v", high, err)
+	}
+
+	client.Set(t.Context(), "node:1:clock", time.Now().Add(time.Minute).UnixMilli(), 0)
+	err := store.NewLease(1, 1, slog.New(slog.DiscardHandler)).Hold(t.Context(), func(int) error { t.Error("acquired"); return nil })
+	if !errors.Is(err, redisstore.ErrClockBehind) || !strings.Contains(err.Error(), "1m0s") {
+		t.Errorf("a clock a minute behind: %v, want ErrClockBehind that says so", err)
+	}
+	if n, err := client.Exists(t.Context(), "node:1").Result(); n != 0 || err != nil {
+		t.Errorf("the refused process keeps the lease: %d, %v", n, err)
+	}
 }
 
 func TestLeaseWaitsForRedis(t *testing.T) {
@@ -254,7 +309,5 @@ func TestLeaseWaitsForRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-acquired
-	if !lease.Held() {
-		t.Error("acquired, yet not held")
-	}
+	eventually(t, "the lease is held", lease.Held)
 }

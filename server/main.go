@@ -158,8 +158,16 @@ func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) 
 		return missing
 	}
 
+	watcher := store.NewWatcher(log)
+	degraded := func() string {
+		if watcher.Full() {
+			return "Redis is nearly full: it holds more than 90 % of maxmemory"
+		}
+		return ""
+	}
+
 	api := httpapi.New(context.WithoutCancel(ctx), httpapi.Config{
-		Store: links, Mint: mint, Ready: ready,
+		Store: links, Mint: mint, Ready: ready, Degraded: degraded,
 		BaseURL: cfg.BaseURL, Own: cfg.own, Keys: httpapi.NewKeys(cfg.APIKeys...),
 		Metrics: m, Log: log,
 	})
@@ -181,16 +189,23 @@ func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) 
 		printWelcome(stdout, cfg)
 	}
 
+	watched := make(chan error, 1)
+	go func() {
+		defer close(watched)
+		watched <- watcher.Watch(background)
+	}()
+
 	var failed error
 	select {
 	case <-ctx.Done():
 		log.Info("shutting down", "grace", cfg.ShutdownGrace.String())
 	case failed = <-served:
 	case failed = <-leased:
+	case failed = <-watched:
 	}
 	failed = errors.Join(failed, drain(api, srv, cfg.ShutdownGrace))
 	stopBackground()
-	return errors.Join(failed, <-leased) // the lease is released; Redis closes last
+	return errors.Join(failed, <-watched, <-leased) // the lease is released; Redis closes last
 }
 
 // tuneGC trades memory for time, unless GOGC says otherwise. What lives long here

@@ -34,6 +34,9 @@ type Config struct {
 	// Ready reports what is missing to serve every route, in words for people;
 	// nothing means ready.
 	Ready func(context.Context) (missing []string)
+	// Degraded reports what the operator should see to while every route is
+	// served, in words for people; "" means nothing.
+	Degraded func() string
 	// BaseURL is what short URLs begin with: scheme and host, no slash at the end.
 	BaseURL string
 	// Own are the hosts that a target may not point to.
@@ -173,6 +176,8 @@ func (a *API) fail(ctx *fasthttp.RequestCtx, err error) {
 	case errors.Is(err, link.ErrExists):
 		a.Log.Error("every code minted for a link was taken: two processes share a node ID or a clock went back", "err", err)
 		writeProblem(ctx, problemUnavailable, "No free code was found. Try again.")
+	case errors.Is(err, link.ErrFull):
+		writeProblem(ctx, problemFull, "The link store is full and takes no new links. Those it has go on working.")
 	case errors.Is(err, link.ErrUnavailable):
 		writeProblem(ctx, problemUnavailable, "The link store does not answer. Try again.")
 	case errors.Is(err, ErrNoNode):

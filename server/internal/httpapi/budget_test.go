@@ -54,7 +54,7 @@ func TestRequestBudget(t *testing.T) {
 	defer cache.Close()
 	api := httpapi.New(context.Background(), httpapi.Config{
 		Store: cache, Mint: mint, Ready: func(context.Context) []string { return nil },
-		BaseURL: baseURL, Own: own, Keys: httpapi.NewKeys(key), Metrics: m, Log: log,
+		Degraded: func() string { return "" }, BaseURL: baseURL, Own: own, Keys: httpapi.NewKeys(key), Metrics: m, Log: log,
 	})
 	ours := api.Server()
 	bare := api.Server()

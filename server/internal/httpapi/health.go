@@ -22,7 +22,12 @@ func (a *API) healthz(ctx *fasthttp.RequestCtx) {
 		writeProblem(ctx, problemUnavailable, "Not ready: "+strings.Join(missing, ", ")+".")
 		return
 	}
-	writeJSON(ctx, fasthttp.StatusOK, contentJSON, struct {
+	health := struct {
 		Status string `json:"status"`
-	}{"ok"})
+		Detail string `json:"detail,omitempty"`
+	}{Status: "ok"}
+	if detail := a.Degraded(); detail != "" {
+		health.Status, health.Detail = "degraded", detail
+	}
+	writeJSON(ctx, fasthttp.StatusOK, contentJSON, health)
 }

@@ -40,6 +40,8 @@ type backend struct {
 	store   *fragile
 	mint    func() (snowflake.ID, error)
 	missing []string
+
+	degraded string
 }
 
 func newBackend(t testing.TB) *backend {
@@ -61,8 +63,9 @@ func newBackend(t testing.TB) *backend {
 	b := &backend{t: t, redis: redis, metrics: m, store: &fragile{Store: store}, mint: func() (snowflake.ID, error) { return generator.Next(), nil }}
 	b.api = httpapi.New(context.Background(), httpapi.Config{
 		Store: b.store, Mint: func() (snowflake.ID, error) { return b.mint() },
-		Ready:   func(context.Context) []string { return b.missing },
-		BaseURL: baseURL, Own: own, Keys: httpapi.NewKeys("another-key", key), Metrics: m, Log: log,
+		Ready:    func(context.Context) []string { return b.missing },
+		Degraded: func() string { return b.degraded },
+		BaseURL:  baseURL, Own: own, Keys: httpapi.NewKeys("another-key", key), Metrics: m, Log: log,
 	})
 	listener := fasthttputil.NewInmemoryListener()
 	srv := b.api.Server()
@@ -396,6 +399,34 @@ func TestHealthzSaysWhatIsMissing(t *testing.T) {
 	if detail != "Not ready: Redis does not answer, no node ID is held." {
 		t.Errorf("detail = %q", detail)
 	}
+}
+
+func TestHealthzSaysWhatIsDegraded(t *testing.T) {
+	b := newBackend(t)
+	b.degraded = "Redis is nearly full"
+	if a := b.do("GET", "/healthz", ""); a.status != 200 || a.body != `{"status":"degraded","detail":"Redis is nearly full"}` {
+		t.Errorf("answer %d %s", a.status, a.body)
+	}
+}
+
+func TestFullIs507(t *testing.T) {
+	b := newBackend(t)
+	code := wantCreated(t, b.create(`{"url":"https://example.com/"}`)).Code
+	client := redis.NewClient(&redis.Options{Addr: b.redis.Addr})
+	defer client.Close()
+	for name, value := range map[string]string{"maxmemory-policy": "noeviction", "maxmemory": "1"} {
+		if err := client.ConfigSet(t.Context(), name, value).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantProblem(t, b.create(`{"url":"https://example.com/"}`), 507, "storage_full")
+	if a := b.do("GET", "/"+code, ""); a.status != 302 {
+		t.Errorf("GET while full = %d, want 302", a.status)
+	}
+	if err := client.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	wantCreated(t, b.create(`{"url":"https://example.com/"}`))
 }
 
 func TestDrainSaysSoAndServesOn(t *testing.T) {

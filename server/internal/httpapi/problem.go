@@ -32,6 +32,7 @@ var (
 	problemBodyTooLarge     = problem{fasthttp.StatusRequestEntityTooLarge, "too_large"}
 	problemHeadersTooLarge  = problem{fasthttp.StatusRequestHeaderFieldsTooLarge, "too_large"}
 	problemInternal         = problem{fasthttp.StatusInternalServerError, "internal"}
+	problemFull             = problem{fasthttp.StatusInsufficientStorage, "storage_full"}
 	problemUnavailable      = problem{fasthttp.StatusServiceUnavailable, "unavailable"}
 )
 

@@ -26,6 +26,10 @@ var (
 	// ErrExists says that the code stands for another link already.
 	ErrExists = errors.New("code is taken")
 
+	// ErrFull says that the store has no room for another link, and forgets none to make some. Links that are there
+	// are found as ever.
+	ErrFull = errors.New("no room for another link")
+
 	// ErrUnavailable says that the store cannot tell now, and may be able to later: an outage, a time-out. It says
 	// nothing about whether there is a link.
 	ErrUnavailable = errors.New("links are unavailable")
@@ -47,7 +51,7 @@ type Store interface {
 	// finds the link.
 	//
 	// A code that stands for an equal link already is success, which makes a create safe to repeat. The error is
-	// [ErrExists] when it stands for a different one. On any other error, such as [ErrUnavailable], the link may or
+	// [ErrExists] when it stands for a different one, and [ErrFull] when there is no room. On any other error, such as [ErrUnavailable], the link may or
 	// may not have been stored; repeating the create is safe and settles it.
 	Create(ctx context.Context, code string, l Link) error
 }

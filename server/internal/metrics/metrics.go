@@ -92,6 +92,9 @@ type Metrics struct {
 	collisions  prometheus.Counter
 	redisErrors [ops]prometheus.Counter
 	cache       [cacheEvents]prometheus.Counter
+	memoryUsed  prometheus.Gauge
+	memoryMax   prometheus.Gauge
+	evicted     prometheus.Gauge // not a counter: a failover may set it back
 }
 
 // New registers everything but the Redis pool, which does not exist yet: see
@@ -104,6 +107,14 @@ func New() *Metrics {
 		collisions: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "snowlink_collisions_total", Help: "Minted codes that were taken and minted again. Above zero, two processes share a node ID or a clock went back."}),
 	}
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+		m.registry.MustRegister(g)
+		return g
+	}
+	m.memoryUsed = gauge("snowlink_redis_memory_used_bytes", "Memory that Redis uses.")
+	m.memoryMax = gauge("snowlink_redis_memory_max_bytes", "maxmemory of Redis; 0 for no bound.")
+	m.evicted = gauge("snowlink_redis_evicted_keys", "Keys that Redis has evicted since it started.")
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "snowlink_http_requests_total", Help: "Requests answered, by route and status class.",
 	}, []string{"route", "class"})
@@ -189,6 +200,17 @@ func (m *Metrics) WatchCache(bytes, entries func() float64) {
 			Name: "snowlink_cache_bytes", Help: "What the near cache takes, of CACHE_BYTES."}, bytes),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "snowlink_cache_entries", Help: "Links in the near cache."}, entries))
+}
+
+// Memory is the state of Redis's memory at one moment, in bytes; Max is 0 where
+// there is no bound. Evicted counts keys since Redis started.
+type Memory struct{ Used, Max, Evicted uint64 }
+
+// RedisMemory takes note of what Redis last told.
+func (m *Metrics) RedisMemory(now Memory) {
+	m.memoryUsed.Set(float64(now.Used))
+	m.memoryMax.Set(float64(now.Max))
+	m.evicted.Set(float64(now.Evicted))
 }
 
 // Pool is the state of the connections to Redis at one moment.

@@ -177,12 +177,18 @@ func (s *Store) Get(ctx context.Context, code string) (link.Link, error) {
 
 // Create stores l under code. It succeeds too when code already leads to the
 // same target: that is the first try of a write whose answer was lost. Another
-// target there is link.ErrExists; all else is, within opTimeout,
-// link.ErrUnavailable, after which the link may or may not be stored.
+// target there is link.ErrExists, and no room under noeviction link.ErrFull; all
+// else is, within opTimeout, link.ErrUnavailable, after which the link may or may
+// not be stored.
 func (s *Store) Create(ctx context.Context, code string, l link.Link) error {
 	record := encodeRecord(l)
 	cmd := redis.NewStringCmd(ctx, "set", linkKey(code), record, "nx", "get")
 	err := s.do(ctx, cmd)
+	if redis.IsOOMError(err) {
+		s.metrics.RedisError(metrics.OpCreate)
+		s.refused.observed(err)
+		return fmt.Errorf("redis: %w: %w", link.ErrFull, err)
+	}
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return s.unavailable(metrics.OpCreate, &s.refused, err)
 	}

@@ -143,8 +143,8 @@ func TestRefusedWritesAreOneOutage(t *testing.T) {
 	var log syncBuffer
 	store := open(t, "redis://"+r.Addr, slog.New(slog.NewTextHandler(&log, nil)))
 	for range 5 {
-		if err := store.Create(t.Context(), "a", link.Link{Target: "https://example.com/"}); !errors.Is(err, link.ErrUnavailable) {
-			t.Errorf("Create = %v, want ErrUnavailable", err)
+		if err := store.Create(t.Context(), "a", link.Link{Target: "https://example.com/"}); !errors.Is(err, link.ErrFull) {
+			t.Errorf("Create = %v, want ErrFull", err)
 		}
 		if _, err := store.Get(t.Context(), "a"); !errors.Is(err, link.ErrNotFound) {
 			t.Errorf("Get = %v, want ErrNotFound", err)

@@ -1,0 +1,158 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"snowlink/server/internal/metrics"
+)
+
+// ErrVersion reports a Redis too old for SET with NX and GET, on which every
+// create rests.
+var ErrVersion = errors.New("this needs Redis 7.0 or newer, or Valkey")
+
+const (
+	watchEvery = 5 * time.Second
+	// nearlyFull is the share of maxmemory from which a Redis counts as degraded.
+	nearlyFull = 0.9
+	// evictionQuiet is how long nothing must be evicted for evicting to be over.
+	evictionQuiet = time.Minute
+)
+
+// Watcher looks at the memory of Redis now and then: eviction is never silent.
+// Full may be called concurrently with Watch.
+type Watcher struct {
+	store *Store
+	log   *slog.Logger
+	full  atomic.Bool
+
+	evicted   uint64    // when last seen
+	evictedAt time.Time // when it last grew; zero while it rests
+}
+
+// NewWatcher makes a Watcher. It does nothing before Watch.
+func (s *Store) NewWatcher(log *slog.Logger) *Watcher { return &Watcher{store: s, log: log} }
+
+// Full reports whether Redis holds more than nine tenths of what it may.
+func (w *Watcher) Full() bool { return w.full.Load() }
+
+// Watch looks until ctx ends. It says once what Redis runs and what that means
+// for links, and then whenever links begin and cease to be evicted. It fails
+// with ErrVersion, which says what was found.
+func (w *Watcher) Watch(ctx context.Context) error {
+	for first := true; ; {
+		state, err := w.store.inspect(ctx)
+		switch {
+		case err != nil: // an outage, which others log
+		case first:
+			first = false
+			if err := checkVersion(state.version); err != nil {
+				return err
+			}
+			w.evicted = state.evicted
+			w.log.Info("redis", "version", state.version, "maxmemory_policy", state.policy, "maxmemory", state.max, "meaning", meaning(state))
+			fallthrough
+		default:
+			w.saw(state)
+		}
+		if !sleep(ctx, watchEvery) {
+			return nil
+		}
+	}
+}
+
+func (w *Watcher) saw(state redisState) {
+	w.store.metrics.RedisMemory(metrics.Memory{Used: state.used, Max: state.max, Evicted: state.evicted})
+	w.full.Store(state.max > 0 && float64(state.used) > nearlyFull*float64(state.max))
+	switch now := time.Now(); {
+	case state.evicted > w.evicted:
+		if w.evictedAt.IsZero() {
+			w.log.Warn("redis evicts links: those least recently read are gone for good", "evicted_keys", state.evicted, "used", state.used, "maxmemory", state.max)
+		}
+		w.evictedAt = now
+	case !w.evictedAt.IsZero() && now.Sub(w.evictedAt) > evictionQuiet:
+		w.evictedAt = time.Time{}
+		w.log.Info("redis evicts no more links", "evicted_keys", state.evicted)
+	}
+	w.evicted = state.evicted // less than before means another Redis, after a failover
+}
+
+// redisState is what INFO tells; of a Cluster, the sum over its masters.
+type redisState struct {
+	version, policy    string
+	used, max, evicted uint64
+}
+
+// inspect asks for the sections of INFO that matter.
+func (s *Store) inspect(ctx context.Context) (redisState, error) {
+	var total redisState
+	add := func(ctx context.Context, client redis.Cmdable) error {
+		info, err := client.Info(ctx, "server", "memory", "stats").Result()
+		if err != nil {
+			return s.unavailable(metrics.OpPing, &s.outage, err)
+		}
+		s.outage.ended()
+		one := parseInfo(info)
+		total.version, total.policy = one.version, one.policy
+		total.used, total.max, total.evicted = total.used+one.used, total.max+one.max, total.evicted+one.evicted
+		return nil
+	}
+	if cluster, ok := s.client.(*redis.ClusterClient); ok {
+		var mu sync.Mutex
+		err := cluster.ForEachMaster(ctx, func(ctx context.Context, client *redis.Client) error {
+			mu.Lock()
+			defer mu.Unlock()
+			return add(ctx, client)
+		})
+		return total, err
+	}
+	err := add(ctx, s.client)
+	return total, err
+}
+
+func parseInfo(info string) redisState {
+	fields := make(map[string]string)
+	for line := range strings.Lines(info) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			fields[name] = value
+		}
+	}
+	number := func(name string) uint64 {
+		n, _ := strconv.ParseUint(fields[name], 10, 64) // 0 where it is not told
+		return n
+	}
+	return redisState{
+		version: fields["redis_version"], policy: fields["maxmemory_policy"],
+		used: number("used_memory"), max: number("maxmemory"), evicted: number("evicted_keys"),
+	}
+}
+
+// checkVersion takes what does not tell its version, as some proxies do not.
+func checkVersion(version string) error {
+	major, err := strconv.Atoi(strings.SplitN(version, ".", 2)[0])
+	if err == nil && major < 7 {
+		return fmt.Errorf("%w; it found %s", ErrVersion, version)
+	}
+	return nil
+}
+
+// meaning is what a full Redis does to links, in words.
+func meaning(state redisState) string {
+	switch {
+	case state.max == 0:
+		return "memory has no bound: links stay until the machine is full"
+	case strings.HasPrefix(state.policy, "allkeys-"):
+		return "when full, Redis evicts links, and an evicted link is gone"
+	default:
+		return "when full, Redis refuses new links and keeps the old ones"
+	}
+}

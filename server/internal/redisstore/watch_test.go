@@ -1,0 +1,89 @@
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"snowlink/loadtest/fleet/fleettest"
+	"snowlink/server/internal/redisstore"
+)
+
+func TestEvictionIsNeverSilent(t *testing.T) {
+	t.Parallel()
+	r := fleettest.Redis(t, "maxmemory 4mb")
+	var log syncBuffer
+	store := open(t, "redis://"+r.Addr, slog.New(slog.NewTextHandler(&log, nil)))
+	watcher := store.NewWatcher(slog.New(slog.NewTextHandler(&log, nil)))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- watcher.Watch(ctx) }()
+	eventually(t, "it says what the policy means", func() bool {
+		return strings.Contains(log.String(), "allkeys-lru") && strings.Contains(log.String(), "evicted link is gone")
+	})
+	if watcher.Full() {
+		t.Error("full before anything was stored")
+	}
+
+	client := redis.NewClient(&redis.Options{Addr: r.Addr})
+	defer client.Close()
+	pipe := client.Pipeline()
+	for i := range 50_000 {
+		pipe.Set(ctx, fmt.Sprintf("link:%d", i), "https://example.com/a/target/of/some/length", 0)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it says that links are evicted", func() bool { return strings.Contains(log.String(), "evicts links") })
+	eventually(t, "it is full", watcher.Full)
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Watch = %v", err)
+	}
+}
+
+// A Redis of before 7.0 cannot be had here, so one is played: it answers INFO.
+func TestOldRedisIsRefused(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				buf := make([]byte, 4096)
+				for {
+					n, err := conn.Read(buf)
+					if err != nil {
+						return
+					}
+					const info = "redis_version:6.2.14\r\nmaxmemory:0\r\n"
+					for range strings.Count(string(buf[:n]), "*") { // as many answers as commands
+						if strings.Contains(strings.ToLower(string(buf[:n])), "info\r\n$6\r\nserver") {
+							fmt.Fprintf(conn, "$%d\r\n%s\r\n", len(info), info)
+						} else {
+							fmt.Fprint(conn, "-ERR unknown command\r\n")
+						}
+					}
+				}
+			}()
+		}
+	}()
+	store := open(t, "redis://"+listener.Addr().String(), slog.New(slog.DiscardHandler))
+	err = store.NewWatcher(slog.New(slog.DiscardHandler)).Watch(t.Context())
+	if !errors.Is(err, redisstore.ErrVersion) || !strings.Contains(err.Error(), "6.2.14") {
+		t.Errorf("Watch = %v, want ErrVersion that says 6.2.14", err)
+	}
+}

@@ -61,8 +61,10 @@ type Cache struct {
 	store   link.Store
 	links   *otter.Cache[string, entry]
 	missing *otter.Cache[string, struct{}]
-	started time.Time // what ages count from, by the monotonic clock
 	metrics *metrics.Metrics
+
+	staleIfError time.Duration
+	started      time.Time // what ages count from, by the monotonic clock
 
 	// Since started: when the store failed last, if it has not answered since,
 	// or 0; when a refresh may try it again; when announcements may have been
@@ -84,11 +86,13 @@ type entry struct {
 // request that causes them, those in the background too: it must be one that
 // outlives the request.
 func New(store link.Store, bytes uint64, staleIfError time.Duration, m *metrics.Metrics) *Cache {
-	c := &Cache{store: store, started: time.Now(), metrics: m}
+	c := &Cache{store: store, staleIfError: max(staleIfError, FreshFor), started: time.Now(), metrics: m}
+	// No expiry: otter then keeps no record of reads until it is half full, and
+	// its bookkeeping of them, a goroutine for every 16, stays off the hot path.
+	// Get looks at ages anyway.
 	c.links = otter.Must(&otter.Options[string, entry]{
 		MaximumWeight:     bytes - bytes/missingShare,
 		Weigher:           func(code string, e entry) uint32 { return uint32(len(code) + len(e.link.Target) + overhead) },
-		ExpiryCalculator:  otter.ExpiryWriting[string, entry](max(staleIfError, FreshFor)),
 		RefreshCalculator: refreshing{c},
 		Logger:            &otter.NoopLogger{}, // the store logs its own outages
 	})
@@ -137,6 +141,9 @@ func (c *Cache) Get(ctx context.Context, code string) (link.Link, error) {
 		case errors.Is(fresh.Err, otter.ErrNotFound), errors.Is(fresh.Err, link.ErrNotFound):
 			return link.Link{}, link.ErrNotFound
 		}
+	}
+	if asked-e.read > c.staleIfError {
+		return link.Link{}, link.ErrUnavailable
 	}
 	c.metrics.Cache(metrics.CacheStale)
 	return e.link, nil

@@ -207,7 +207,7 @@ func (s *Store) do(ctx context.Context, cmd redis.Cmder) error {
 	return s.pipe.Submit(ctx, cmd).WaitContext(ctx)
 }
 
-// Ping asks Redis for a sign of life, in a second at most.
+// Ping asks Redis for a sign of life: two tries at most, of ioTimeout each.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.client.Ping(ctx).Err(); err != nil {
 		return s.unavailable(metrics.OpPing, &s.outage, err)

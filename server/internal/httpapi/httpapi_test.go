@@ -414,8 +414,9 @@ func TestFullIs507(t *testing.T) {
 	code := wantCreated(t, b.create(`{"url":"https://example.com/"}`)).Code
 	client := redis.NewClient(&redis.Options{Addr: b.redis.Addr})
 	defer client.Close()
-	for name, value := range map[string]string{"maxmemory-policy": "noeviction", "maxmemory": "1"} {
-		if err := client.ConfigSet(t.Context(), name, value).Err(); err != nil {
+	// In this order, or the link would be evicted in between.
+	for _, setting := range [][2]string{{"maxmemory-policy", "noeviction"}, {"maxmemory", "1"}} {
+		if err := client.ConfigSet(t.Context(), setting[0], setting[1]).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -14,20 +13,13 @@ import (
 	"time"
 
 	"snowlink/loadtest/fleet"
+	"snowlink/loadtest/fleet/fleettest"
 )
-
-// skipMissing skips where a program is missing, but not in CI.
-func skipMissing(t *testing.T, err error) {
-	t.Helper()
-	if missing, ok := errors.AsType[*fleet.MissingError](err); ok && os.Getenv("CI") != "true" {
-		t.Skip(missing)
-	}
-}
 
 func TestLinks(t *testing.T) {
 	var out strings.Builder
 	err := run(t.Context(), []string{"links", "-n", "3000", "-connections", "200"}, &out, io.Discard)
-	skipMissing(t, err)
+	fleettest.SkipMissing(t, err)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +31,7 @@ func TestLinks(t *testing.T) {
 // Load with a wrong key must fail loudly, not measure how fast 401 is said.
 func TestWrongKeyIsLoud(t *testing.T) {
 	f, err := fleet.Start(t.Context(), fleet.Options{Backends: 1, NoNginx: true})
-	skipMissing(t, err)
+	fleettest.SkipMissing(t, err)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +43,7 @@ func TestWrongKeyIsLoud(t *testing.T) {
 	_, err = load{
 		script: "create.lua", url: f.URL, threads: 1, connections: 2, duration: time.Second, env: []string{"API_KEY=wrong"},
 	}.run(t.Context())
-	skipMissing(t, err)
+	fleettest.SkipMissing(t, err)
 	if err == nil || !strings.Contains(err.Error(), "EVERY ANSWER WAS 401") {
 		t.Errorf("wrk with a wrong key: %v", err)
 	}
@@ -67,7 +59,7 @@ func TestMixedCountsCreates(t *testing.T) {
 	_, err := load{
 		script: "mixed.lua", url: s.URL, threads: 1, connections: 2, duration: time.Second, env: []string{"CODES=" + codesFile(t)},
 	}.run(t.Context())
-	skipMissing(t, err)
+	fleettest.SkipMissing(t, err)
 	if err == nil || !strings.Contains(err.Error(), "NOT ALL ANSWERS WERE RIGHT") {
 		t.Errorf("wrk with redirects answered 201: %v", err)
 	}
@@ -89,7 +81,7 @@ func TestColdAsksOnce(t *testing.T) {
 		script: "cold.lua", url: s.URL, threads: 2, connections: 2, duration: 10 * time.Second,
 		env: []string{"CODES=" + codesFile(t), "FROM=10", "COUNT=80"},
 	}.run(t.Context())
-	skipMissing(t, err)
+	fleettest.SkipMissing(t, err)
 	if err == nil || !strings.Contains(err.Error(), "was asked for once") {
 		t.Errorf("wrk without a code left: %v", err)
 	}

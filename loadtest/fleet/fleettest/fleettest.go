@@ -20,9 +20,7 @@ func Start(t testing.TB, o fleet.Options) *fleet.Fleet {
 		o.Binary = Binary(t, "snowlink/server")
 	}
 	f, err := fleet.Start(context.Background(), o)
-	if missing, ok := errors.AsType[*fleet.MissingError](err); ok && os.Getenv("CI") != "true" {
-		t.Skip(missing)
-	}
+	SkipMissing(t, err)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,6 +33,15 @@ func Start(t testing.TB, o fleet.Options) *fleet.Fleet {
 		}
 	})
 	return f
+}
+
+// SkipMissing skips the test where err says that a program is missing, and with
+// CI=true does not: the test then fails by err.
+func SkipMissing(t testing.TB, err error) {
+	t.Helper()
+	if missing, ok := errors.AsType[*fleet.MissingError](err); ok && os.Getenv("CI") != "true" {
+		t.Skip(missing)
+	}
 }
 
 // Redis starts a redis-server alone. More lines of configuration may be given,

@@ -119,12 +119,13 @@ func (l *Lease) Hold(ctx context.Context, acquired func(node int) error) error {
 		if err == nil {
 			break
 		}
+		if ctx.Err() != nil { // while it waited, for Redis or the clock: no failure
+			return nil
+		}
 		if !errors.Is(err, link.ErrUnavailable) {
 			return err
 		}
-		if !sleep(ctx, leaseRetryEvery) {
-			return nil
-		}
+		sleep(ctx, leaseRetryEvery)
 	}
 	l.renew(ctx, acquired)
 	l.release()

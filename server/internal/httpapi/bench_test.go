@@ -16,7 +16,7 @@ import (
 )
 
 // oneLink is a link.Store for budgets: what it costs is not ours to count.
-type oneLink struct{}
+type oneLink struct{ link.Store }
 
 func (oneLink) Get(context.Context, string) (link.Link, error) {
 	return link.Link{Target: "https://example.com/a/page?with=a&query=1"}, nil

@@ -46,6 +46,10 @@ type Store interface {
 	// the other. When ctx ends first, the error may be ctx's own.
 	Get(ctx context.Context, code string) (Link, error)
 
+	// GetAll does what Get does for many codes, in few round trips. It returns a link and an error, or nil, for each, in
+	// order.
+	GetAll(ctx context.Context, codes []string) ([]Link, []error)
+
 	// Create stores the link under the code, unless the code is taken: it decides and stores in one step, so that of
 	// several creates of one code exactly one link wins, and no link is ever overwritten. When it returns nil, Get
 	// finds the link.

@@ -164,7 +164,12 @@ func redacted(err error) error {
 // opTimeout, link.ErrUnavailable.
 func (s *Store) Get(ctx context.Context, code string) (link.Link, error) {
 	cmd := redis.NewStringCmd(ctx, "get", linkKey(code))
-	err := s.do(ctx, cmd)
+	return s.found(cmd.Val, s.do(ctx, cmd))
+}
+
+// found is the answer to a GET. The record is asked for only when err says that
+// there is one.
+func (s *Store) found(record func() string, err error) (link.Link, error) {
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return link.Link{}, s.unavailable(metrics.OpGet, &s.outage, err)
 	}
@@ -172,7 +177,25 @@ func (s *Store) Get(ctx context.Context, code string) (link.Link, error) {
 	if err != nil {
 		return link.Link{}, link.ErrNotFound
 	}
-	return decodeRecord(cmd.Val()), nil
+	return decodeRecord(record()), nil
+}
+
+// GetAll returns the links under codes, by one pipeline, within twice opTimeout.
+// Its errors are those of Get.
+func (s *Store) GetAll(ctx context.Context, codes []string) ([]link.Link, []error) {
+	cmds := make([]*redis.StringCmd, len(codes))
+	// The error is that of the first command that has one: each is looked at.
+	_, _ = s.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i, code := range codes {
+			cmds[i] = pipe.Get(ctx, linkKey(code))
+		}
+		return nil
+	})
+	links, errs := make([]link.Link, len(codes)), make([]error, len(codes))
+	for i, cmd := range cmds {
+		links[i], errs[i] = s.found(cmd.Val, cmd.Err())
+	}
+	return links, errs
 }
 
 // Create stores l under code. It succeeds too when code already leads to the

@@ -29,6 +29,18 @@ func Store(t *testing.T, store link.Store, prefix string) {
 		wantCreated(t, store, prefix+"a", one)
 		wantLink(t, store, prefix+"a", one)
 	})
+	t.Run("many links are found at once, in order", func(t *testing.T) {
+		wantCreated(t, store, prefix+"f", one)
+		wantCreated(t, store, prefix+"g", two)
+		links, errs := store.GetAll(ctx, []string{prefix + "g", prefix + "none", prefix + "f"})
+		if len(links) != 3 || links[0] != two || links[2] != one ||
+			len(errs) != 3 || errs[0] != nil || !errors.Is(errs[1], link.ErrNotFound) || errs[2] != nil {
+			t.Errorf("GetAll = %v, %v", links, errs)
+		}
+		if links, errs := store.GetAll(ctx, nil); len(links) != 0 || len(errs) != 0 {
+			t.Errorf("GetAll of nothing = %v, %v", links, errs)
+		}
+	})
 	t.Run("the same create again succeeds", func(t *testing.T) {
 		wantCreated(t, store, prefix+"b", one)
 		wantCreated(t, store, prefix+"b", one)

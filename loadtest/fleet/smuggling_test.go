@@ -2,6 +2,7 @@ package fleet_test
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -116,6 +117,7 @@ func TestSmuggling(t *testing.T) {
 		{"HTTP/1.0", "GET /" + codes["own"] + " HTTP/1.0\r\n\r\n" + hidden, "own", "own"},
 		{"HTTP/1.0 kept alive", "GET /" + codes["own"] + " HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "own next", "own next"},
 		{"HTTP/2.0", "GET /" + codes["own"] + " HTTP/2.0\r\nHost: a\r\n\r\n" + hidden, "505", "400"},
+		{"HTTP/0.9", "GET /ping\r\n", "headless", "400"},
 		{"HTTP/0.9 with a version", "GET /" + codes["own"] + " HTTP/0.9\r\nHost: a\r\n\r\n" + hidden, "400", "400"},
 		{"upgrade to HTTP/2", own + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n" + hidden, "own hidden next", "own hidden next"},
 		{"the body is not waited for", post + "Expect: 100-continue\r\n" + length + "\r\n" + json, "201 next", "201 next"},
@@ -133,7 +135,7 @@ func TestSmuggling(t *testing.T) {
 				}
 				good := 0
 				for _, a := range answers {
-					if a == "201" || a < "0" || a > "9" {
+					if slices.Contains([]string{"own", "hidden", "next", "201"}, a) {
 						good++
 					}
 				}
@@ -164,7 +166,10 @@ func converse(t *testing.T, url, request string, names map[string]string) (answe
 	if err != nil && !errors.Is(err, syscall.ECONNRESET) {
 		t.Fatalf("%v after %q", err, got)
 	}
-	for r := bufio.NewReader(strings.NewReader(string(got))); ; {
+	if len(got) > 0 && !bytes.HasPrefix(got, []byte("HTTP/")) {
+		return []string{"headless"} // as HTTP/0.9 has it
+	}
+	for r := bufio.NewReader(bytes.NewReader(got)); ; {
 		if _, err := r.Peek(1); err == io.EOF {
 			return answers
 		}

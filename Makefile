@@ -29,7 +29,7 @@ FUZZTIME := 5m
 fuzz: tools ## feed every parser with strangers' bytes, FUZZTIME (5m) each; what fails is kept in testdata/
 	@set -eo pipefail; grep -roE --include='*_test.go' '^func Fuzz\w+' . | sort | while IFS=: read -r file func; do \
 	  echo "$${func#func }, $${file%/*}, $(FUZZTIME)"; \
-	  go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $${file%/*} </dev/null | tail -n 3; \
+	  go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $${file%/*} </dev/null; \
 	done
 
 fleet: tools ## keep three backends behind Nginx up on this machine, without Docker

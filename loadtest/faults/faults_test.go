@@ -170,12 +170,15 @@ func (x *experiment) expireLease(node int) {
 // wait lets the load go on for a while: it is what an experiment measures.
 func (x *experiment) wait(d time.Duration) { time.Sleep(d) }
 
+// collided counts the codes that a backend minted and found taken.
+const collided = "snowlink_collisions_total"
+
 // collisions is how many codes the backends have minted that were taken, each since
 // it was started.
 func (x *experiment) collisions() (n int) {
 	x.t.Helper()
 	for _, b := range x.fleet.Backends {
-		n += int(metric(x.t, b, "snowlink_collisions_total"))
+		n += int(metric(x.t, b, collided))
 	}
 	return n
 }

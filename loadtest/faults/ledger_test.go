@@ -68,6 +68,20 @@ func (l *ledger) add(e entry) error {
 	return l.err
 }
 
+// addAll returns once all of some entries are synced.
+func (l *ledger) addAll(t *testing.T, entries []entry) {
+	t.Helper()
+	var adding sync.WaitGroup
+	for _, e := range entries {
+		adding.Go(func() {
+			if err := l.add(e); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	adding.Wait()
+}
+
 // last returns up to n entries that were synced last.
 func (l *ledger) last(n int) []entry {
 	l.mu.Lock()

@@ -114,7 +114,7 @@ func TestStartingBackendCreatesAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		first := make(chan sample, 1)
-		impatient := &load{url: b.URL, key: f.APIKey, client: newClient(t), prefix: "https://example.com/"}
+		impatient := quietLoad(t, b.URL, f.APIKey, nil)
 		go func() {
 			deadline := time.Now().Add(recovery)
 			_, s := impatient.create()

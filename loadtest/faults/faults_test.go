@@ -216,13 +216,15 @@ func readBack(t *testing.T, backends []*fleet.Backend, entries []entry) (lost, m
 		deadline        = time.Now().Add(recovery)
 		work            = make(chan entry)
 		reading         sync.WaitGroup
-		client          = newClient(t)
+		direct          []*load
 	)
+	for _, b := range backends {
+		direct = append(direct, quietLoad(t, b.URL, "", nil))
+	}
 	for range readers {
 		reading.Go(func() {
 			for e := range work {
-				for _, b := range backends {
-					l := load{url: b.URL, client: client}
+				for _, l := range direct {
 					s := l.follow(recentGET, []entry{e})
 					for s.failure != "" && !isGone(s) && time.Now().Before(deadline) {
 						time.Sleep(50 * time.Millisecond)

@@ -180,11 +180,8 @@ func TestPausedBackendWhoseNodeIsTaken(t *testing.T) {
 func (x *experiment) createAt(ctx context.Context, urls ...string) {
 	const clients = 8
 	var creating sync.WaitGroup
-	for i, url := range urls {
-		direct := &load{
-			url: url, key: x.fleet.APIKey, client: x.load.client, ledger: x.ledger,
-			prefix: fmt.Sprintf("%sdirect/%d/%d/", x.load.prefix, time.Now().UnixNano(), i),
-		}
+	for _, url := range urls {
+		direct := quietLoad(x.t, url, x.fleet.APIKey, x.ledger)
 		for range clients {
 			creating.Go(func() {
 				for ctx.Err() == nil {

@@ -55,8 +55,14 @@ type experiment struct {
 // start starts a fleet and puts it under load through Nginx.
 func start(t *testing.T, number int, fault string, o fleet.Options) *experiment {
 	t.Helper()
-	x := &experiment{t: t, number: number, fault: fault, fleet: fleettest.Start(t, o), ledger: newLedger(t)}
-	x.load = newLoad(t, x.fleet.URL, x.fleet.APIKey, x.ledger)
+	return begin(t, number, fault, fleettest.Start(t, o))
+}
+
+// begin puts a fleet that runs under load through Nginx.
+func begin(t *testing.T, number int, fault string, f *fleet.Fleet) *experiment {
+	t.Helper()
+	x := &experiment{t: t, number: number, fault: fault, fleet: f, ledger: newLedger(t)}
+	x.load = newLoad(t, f.URL, f.APIKey, x.ledger)
 	return x
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -87,6 +88,13 @@ func (l *ledger) last(n int) []entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.synced[max(0, len(l.synced)-n):]
+}
+
+// find returns the entry whose target begins with a prefix of its own.
+func (l *ledger) find(prefix string) entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.synced[slices.IndexFunc(l.synced, func(e entry) bool { return strings.HasPrefix(e.target, prefix) })]
 }
 
 // read returns what the file says.

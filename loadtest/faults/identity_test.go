@@ -95,7 +95,7 @@ func TestSharedNodeID(t *testing.T) {
 // Experiment 9, where Redis has lost the mark: the clock is back at a time whose
 // codes are links already, as many as this load makes.
 func TestCodesOfTimesToComeAreTaken(t *testing.T) {
-	x := start(t, 9, "the same with the mark lost: minted codes are links already", fleet.Options{})
+	x := start(t, 9, "the same with the mark lost: codes are minted that are links already", fleet.Options{})
 	db := redis.NewClient(&redis.Options{Addr: x.fleet.Redis.Addr})
 	defer db.Close()
 	taken := pick(3*time.Second, 60*time.Second)
@@ -123,7 +123,7 @@ func TestCodesOfTimesToComeAreTaken(t *testing.T) {
 	if n := x.collisions(); n == 0 {
 		t.Error("no code was minted twice: this tested nothing")
 	} else {
-		x.fault += fmt.Sprintf(", %d of them again", n)
+		x.fault += fmt.Sprintf(", %d times", n)
 	}
 }
 

@@ -61,6 +61,7 @@ type Store struct {
 	outage  outage                // of all but writes
 	refused outage                // of writes: Redis may refuse those alone
 	unheard outage                // of announcements: so may their channel be
+	leasing outage                // of node leases: writes that a full Redis takes
 	metrics *metrics.Metrics
 }
 
@@ -85,6 +86,7 @@ func Open(redisURL string, log *slog.Logger, m *metrics.Metrics) (*Store, error)
 		outage:  outage{log: log.With("of", "redis")},
 		refused: outage{log: log.With("of", "redis writes")},
 		unheard: outage{log: log.With("of", "announcements of changes")},
+		leasing: outage{log: log.With("of", "node leases")},
 	}, nil
 }
 

@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PATH := $(PATH):/usr/sbin:/usr/local/sbin
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help run test check fleet links bench growth pgo tools
+.PHONY: help run test check fleet links bench growth faults pgo tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ bench: tools ## measure every bar against what limits it, some 15 minutes; write
 
 growth: tools ## measure by links and by connections, some 6 minutes; writes loadtest/results/
 	go run ./loadtest growth
+
+faults: tools ## kill, freeze and restart what there is, under load, some 15 minutes; writes loadtest/results/
+	cd loadtest/faults && go test -count=1 -v -timeout 2h -long
 
 pgo: tools ## profile a backend under load and write server/default.pgo, which builds then use
 	go run ./loadtest pgo

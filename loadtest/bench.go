@@ -108,7 +108,7 @@ func (b *bench) run(ctx context.Context, stdout io.Writer) (err error) {
 	if len(chosen) == 0 && !evict {
 		return fmt.Errorf("no scenario's name contains %q", b.only)
 	}
-	env, err := readEnvironment(ctx)
+	env, err := fleet.ReadEnvironment(ctx)
 	if err != nil {
 		return err
 	}

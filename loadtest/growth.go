@@ -170,7 +170,7 @@ func (g *growth) run(ctx context.Context, stdout io.Writer) error {
 	if g.duration < time.Second || g.duration%time.Second != 0 {
 		return errors.New("-duration takes whole seconds, for wrk does")
 	}
-	env, err := readEnvironment(ctx)
+	env, err := fleet.ReadEnvironment(ctx)
 	if err != nil {
 		return err
 	}

@@ -2,81 +2,20 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"embed"
 	"flag"
 	"fmt"
 	"io"
 	"math"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"text/template"
 	"time"
 
 	"snowlink/loadtest/fleet"
 )
-
-// environment is where a result was measured: without it a number says nothing.
-type environment struct {
-	Date, Commit                       string
-	CPU, Kernel, Go, Nginx, Redis, Wrk string
-	Cores                              int
-	root                               string
-}
-
-func readEnvironment(ctx context.Context) (environment, error) {
-	root, err := fleet.ModuleRoot(ctx)
-	if err != nil {
-		return environment{}, err
-	}
-	e := environment{
-		Date: time.Now().UTC().Format("2006-01-02 15:04 UTC"), Go: runtime.Version(), Cores: runtime.NumCPU(), root: root,
-		Commit: "unknown", CPU: "unknown CPU", Kernel: "unknown",
-	}
-	for program, args := range map[string]struct {
-		arg  string
-		into *string
-	}{
-		"nginx":        {"-v", &e.Nginx},
-		"redis-server": {"--version", &e.Redis},
-		"wrk":          {"-v", &e.Wrk},
-	} {
-		path, err := fleet.LookPath(program)
-		if err != nil {
-			return environment{}, err
-		}
-		out, _ := exec.CommandContext(ctx, path, args.arg).CombinedOutput() // wrk -v exits with 1
-		*args.into = version(string(out))
-	}
-	if out, err := exec.CommandContext(ctx, "git", "-C", root, "describe", "--always", "--dirty").Output(); err == nil {
-		e.Commit = strings.TrimSpace(string(out))
-	}
-	if out, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
-		e.Kernel = strings.TrimSpace(string(out))
-	}
-	if out, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		if _, after, ok := strings.Cut(string(out), "model name\t: "); ok {
-			e.CPU, _, _ = strings.Cut(after, "\n")
-		}
-	}
-	return e, nil
-}
-
-// version finds the first word with a digit and a dot in it, without what stands
-// before the digit: "nginx version: nginx/1.22.1" has 1.22.1.
-func version(out string) string {
-	for word := range strings.FieldsSeq(out) {
-		if i := strings.IndexAny(word, "0123456789"); i >= 0 && strings.Contains(word[i:], ".") {
-			return word[i:]
-		}
-	}
-	return "unknown"
-}
 
 // The charts are templates of our own: a few bars and lines need no charting
 // module, and the good ones bring fonts and a PDF writer along.
@@ -121,11 +60,11 @@ func (o output) write(root, file, template string, data any) ([]byte, error) {
 }
 
 // report prints the tables, and leaves them with the chart where output says.
-func (b *bench) report(e environment, rows []row, lost *evicted, stdout io.Writer) error {
-	if _, err := b.output.write(e.root, "bench.svg", "bench.svg.tmpl", newBars(rows)); err != nil {
+func (b *bench) report(e fleet.Environment, rows []row, lost *evicted, stdout io.Writer) error {
+	if _, err := b.output.write(e.Root, "bench.svg", "bench.svg.tmpl", newBars(rows)); err != nil {
 		return err
 	}
-	markdown, err := b.output.write(e.root, "bench.md", "bench.md.tmpl", map[string]any{
+	markdown, err := b.output.write(e.Root, "bench.md", "bench.md.tmpl", map[string]any{
 		"Env": e, "Rows": rows, "Lost": lost, "EvictionName": evictionName, "Command": b.output.command,
 		"Rounds": b.rounds, "Duration": b.duration, "Threads": b.threads, "Codes": b.codes, "Links": b.links,
 		"UncachedCodes": uncachedCodes,
@@ -138,7 +77,7 @@ func (b *bench) report(e environment, rows []row, lost *evicted, stdout io.Write
 }
 
 // report prints the tables, and leaves them with the charts where output says.
-func (g *growth) report(e environment, byLinks []point, bytes []float64, byConnections []point, full int, stdout io.Writer) error {
+func (g *growth) report(e fleet.Environment, byLinks []point, bytes []float64, byConnections []point, full int, stdout io.Writer) error {
 	byThousands := func(p point) float64 { return p.PerSecond / 1000 }
 	byBackendCPU := func(p point) float64 { return p.CPU.Backends }
 	for file, c := range map[string]lines{
@@ -149,7 +88,7 @@ func (g *growth) report(e environment, byLinks []point, bytes []float64, byConne
 		"growth-cpu.svg": newLines("Backend CPU microseconds a hot redirect by connections",
 			byConnections, func(p point) int { return p.Connections }, byBackendCPU),
 	} {
-		if _, err := g.output.write(e.root, file, "lines.svg.tmpl", c); err != nil {
+		if _, err := g.output.write(e.Root, file, "lines.svg.tmpl", c); err != nil {
 			return err
 		}
 	}
@@ -161,7 +100,7 @@ func (g *growth) report(e environment, byLinks []point, bytes []float64, byConne
 	for i, n := range g.sizes {
 		memories = append(memories, memory{n, bytes[i]})
 	}
-	markdown, err := g.output.write(e.root, "growth.md", "growth.md.tmpl", map[string]any{
+	markdown, err := g.output.write(e.Root, "growth.md", "growth.md.tmpl", map[string]any{
 		"Env": e, "ByLinks": byLinks, "ByConnections": byConnections, "Memory": memories, "Full": full,
 		"Maxmemory": g.maxmemory, "Command": g.output.command, "Rounds": g.rounds, "Duration": g.duration,
 		"Threads": g.threads, "HotCodes": hotCodes, "UncachedCodes": uncachedCodes,

@@ -1,0 +1,88 @@
+package faults_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"text/template"
+	"time"
+
+	"snowlink/loadtest/fleet"
+)
+
+// row is an experiment's line in the table.
+type row struct {
+	Number                    int
+	Fault                     string
+	Seconds                   int
+	GETs, Creates             int // sent
+	Acknowledged, Lost, Wrong int
+	FailedGETs, FailedCreates int
+	GETOutage, CreateOutage   time.Duration
+	Held                      bool // the test's promises
+}
+
+var rows struct {
+	sync.Mutex
+	all []row
+}
+
+func addRow(x *experiment, o *outcome) {
+	gets, creates := o.of(GETs...), o.of(create)
+	rows.Lock()
+	defer rows.Unlock()
+	rows.all = append(rows.all, row{
+		Number: x.number, Fault: x.fault, Seconds: int(o.to.Sub(o.from).Seconds()),
+		GETs: gets.count(), Creates: creates.count(),
+		Acknowledged: o.acknowledged, Lost: o.lost, Wrong: o.wrong() + o.misled,
+		FailedGETs: gets.failed(), FailedCreates: creates.failed(),
+		GETOutage: gets.outage(), CreateOutage: creates.outage(),
+		Held: !x.t.Failed(),
+	})
+}
+
+var table = template.Must(template.New("").Funcs(template.FuncMap{
+	"s": func(d time.Duration) string { return fmt.Sprintf("%.2f", d.Seconds()) },
+}).Parse(`# Faults under load
+
+Measured {{.Env.Date}} at {{.Env.Commit}}, by:
+
+    make faults
+
+| # | fault | load | acknowledged | lost | wrong | failed GET / create | longest outage of GET / create | promises |
+|--:|---|---|--:|--:|--:|--:|--:|---|
+{{range .Rows -}}
+| {{.Number}} | {{.Fault}} | {{.GETs}} GET, {{.Creates}} creates in {{.Seconds}} s | {{.Acknowledged}} | {{.Lost}} | {{.Wrong}} | {{.FailedGETs}} / {{.FailedCreates}} | {{s .GETOutage}} s / {{s .CreateOutage}} s | {{if .Held}}held{{else}}**broken**{{end}} |
+{{end}}
+*Acknowledged* links were answered 201 and then read from every backend directly: *lost* ones were 404 at one of them,
+*wrong* counts redirects, then or under load, to another target than the link's own. An *outage* is a span in which no
+request of the kind succeeded. Clients do not retry.
+
+Three backends behind Nginx over one Redis share {{.Env.Cores}} cores of {{.Env.CPU}} with their load. Linux {{.Env.Kernel}}, {{.Env.Go}},
+Nginx {{.Env.Nginx}}, Redis {{.Env.Redis}}.
+`))
+
+// report prints the table, and writes it where results are kept if every
+// experiment was run.
+func report(stdout io.Writer) error {
+	env, err := fleet.ReadEnvironment(context.Background())
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(rows.all, func(a, b row) int { return cmp.Compare(a.Number, b.Number) })
+	var text bytes.Buffer
+	if err := table.Execute(&text, map[string]any{"Env": env, "Rows": rows.all}); err != nil {
+		return err
+	}
+	if _, err := stdout.Write(text.Bytes()); err != nil || flag.Lookup("test.run").Value.String() != "" {
+		return err
+	}
+	return os.WriteFile(filepath.Join(env.Root, "loadtest", "results", "faults.md"), text.Bytes(), 0o644)
+}

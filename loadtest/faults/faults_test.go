@@ -88,8 +88,8 @@ func (x *experiment) finish() *outcome {
 	}
 	for k := range plan {
 		of := o.of(kind(k))
-		x.t.Logf("%s: %d requests, p99 %s, slowest %s, longest outage %s", plan[k].name, of.count(),
-			of.percentile(0.99), of.percentile(1), of.outage())
+		x.t.Logf("%s: %d requests, %d sent again, p99 %s, slowest %s, longest outage %s", plan[k].name, of.count(),
+			of.sentAgain(), of.percentile(0.99), of.percentile(1), of.outage())
 	}
 	x.t.Logf("%d acknowledged, %d lost, %d lead elsewhere", o.acknowledged, o.lost, o.misled)
 	if o.wrong() > 0 || o.misled > 0 {
@@ -220,19 +220,19 @@ func readBack(t *testing.T, backends []*fleet.Backend, entries []entry) (lost, m
 			for e := range work {
 				for _, b := range backends {
 					l := load{url: b.URL, client: client}
-					wrong, failure := l.follow(context.Background(), e)
-					for failure != "" && failure != "404" && failure != "410" && time.Now().Before(deadline) {
+					s := l.follow(recentGET, []entry{e})
+					for s.failure != "" && !isGone(s) && time.Now().Before(deadline) {
 						time.Sleep(50 * time.Millisecond)
-						wrong, failure = l.follow(context.Background(), e)
+						s = l.follow(recentGET, []entry{e})
 					}
 					mu.Lock()
 					switch {
-					case wrong:
+					case s.wrong:
 						elsewhere[e] = true
-					case failure == "404", failure == "410":
+					case isGone(s):
 						gone[e] = true
-					case failure != "":
-						unread[failure]++
+					case s.failure != "":
+						unread[s.failure]++
 					}
 					mu.Unlock()
 				}
@@ -249,6 +249,8 @@ func readBack(t *testing.T, backends []*fleet.Backend, entries []entry) (lost, m
 	}
 	return len(gone), len(elsewhere)
 }
+
+func isGone(s sample) bool { return s.failure == "404" || s.failure == "410" }
 
 // eventually waits for a condition.
 func eventually(t *testing.T, within time.Duration, what string, is func() bool) {

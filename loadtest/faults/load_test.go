@@ -9,8 +9,10 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -58,6 +60,7 @@ type sample struct {
 	took    time.Duration
 	failure string // what went wrong, in a word or two; "" is success
 	wrong   bool   // it led to another target than its own
+	again   bool   // it was sent a second time: see request
 }
 
 func (s sample) ended() time.Time { return s.began.Add(s.took) }
@@ -148,63 +151,83 @@ func (l *load) work(ctx context.Context, k kind, period, offset time.Duration) {
 	}
 }
 
+// send sends one request of a kind. A link that it made is in the ledger then.
 func (l *load) send(k kind) sample {
-	ctx := context.Background() // what was begun is finished: see stop
-	s := sample{kind: k, began: time.Now()}
-	if k == create {
-		var e entry
-		e, s.failure = l.create(ctx)
-		s.took = time.Since(s.began)
+	switch k {
+	case create:
+		e, s := l.create()
 		if s.failure == "" {
 			if err := l.ledger.add(e); err != nil {
 				s.failure = err.Error()
 			}
 		}
 		return s
+	case recentGET:
+		return l.follow(k, l.ledger.last(recentLinks))
+	default:
+		return l.follow(k, l.hot)
 	}
-	from := l.hot
-	if k == recentGET {
-		from = l.ledger.last(recentLinks)
-	}
-	s.wrong, s.failure = l.follow(ctx, from[rand.IntN(len(from))])
-	s.took = time.Since(s.began)
-	return s
 }
 
 // create makes a link.
-func (l *load) create(ctx context.Context) (e entry, failure string) {
-	e.target = fmt.Sprintf("%s%d", l.prefix, l.made.Add(1))
-	body := fmt.Sprintf(`{"url":%q}`, e.target)
-	resp, answer, err := do(ctx, l.client, http.MethodPost, l.url+"/generate_url", l.key, body)
-	if err != nil {
-		return e, failureOf(err)
-	}
-	if resp.StatusCode != http.StatusCreated {
-		return e, fmt.Sprint(resp.StatusCode)
+func (l *load) create() (entry, sample) {
+	target := fmt.Sprintf("%s%d", l.prefix, l.made.Add(1))
+	s, resp, answer := l.request(create, http.MethodPost, "/generate_url", fmt.Sprintf(`{"url":%q}`, target))
+	if s.failure != "" {
+		return entry{}, s
 	}
 	var made struct{ Code, URL string }
-	if err := json.Unmarshal(answer, &made); err != nil || made.URL != e.target || made.Code == "" {
-		return e, fmt.Sprintf("201 with %q", answer)
+	if resp.StatusCode != http.StatusCreated {
+		s.failure = strconv.Itoa(resp.StatusCode)
+	} else if err := json.Unmarshal(answer, &made); err != nil || made.URL != target || made.Code == "" {
+		s.failure = fmt.Sprintf("201 with %q", answer)
 	}
-	return entry{made.Code, e.target}, ""
+	return entry{made.Code, target}, s
 }
 
-// follow asks for a link and compares where it leads.
-func (l *load) follow(ctx context.Context, e entry) (wrong bool, failure string) {
-	resp, _, err := do(ctx, l.client, http.MethodGet, l.url+"/"+e.code, "", "")
-	if err != nil {
-		return false, failureOf(err)
+// follow asks for one of some links and compares where it leads.
+func (l *load) follow(k kind, from []entry) sample {
+	e := from[rand.IntN(len(from))]
+	s, resp, _ := l.request(k, http.MethodGet, "/"+e.code, "")
+	if s.failure != "" {
+		return s
 	}
 	if resp.StatusCode != http.StatusFound {
-		return false, fmt.Sprint(resp.StatusCode)
+		s.failure = strconv.Itoa(resp.StatusCode)
+	} else {
+		s.wrong = resp.Header.Get("Location") != e.target
 	}
-	return resp.Header.Get("Location") != e.target, ""
+	return s
+}
+
+// request does what browsers and curl do, whatever the method: a request that went
+// out on a connection kept from before, and met its end there before any of the
+// answer came, is sent again on a new one, once. The server may close an idle
+// connection whenever it likes, and its client cannot know in time.
+func (l *load) request(k kind, method, path, body string) (s sample, resp *http.Response, answer []byte) {
+	s = sample{kind: k, began: time.Now()}
+	var kept, answered atomic.Bool
+	ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{ // not that of work: what was begun is finished
+		GotConn:              func(info httptrace.GotConnInfo) { kept.Store(info.Reused) },
+		GotFirstResponseByte: func() { answered.Store(true) },
+	})
+	resp, answer, err := do(ctx, l.client, method, l.url+path, l.key, body)
+	if timeout, ok := errors.AsType[net.Error](err); err != nil && kept.Load() && !answered.Load() && !(ok && timeout.Timeout()) {
+		s.again = true
+		l.client.CloseIdleConnections() // the others may have ended too
+		resp, answer, err = do(context.Background(), l.client, method, l.url+path, l.key, body)
+	}
+	s.took = time.Since(s.began)
+	if err != nil {
+		s.failure = failureOf(err)
+	}
+	return s, resp, answer
 }
 
 // do sends one request, once, and reads the answer.
 func do(ctx context.Context, c *http.Client, method, url, key, body string) (*http.Response, []byte, error) {
-	// http.Client sends a GET again by itself when the server closed the connection
-	// meanwhile; not one whose body it cannot read twice, though, be it empty.
+	// http.Client sends a GET again by itself, unseen, when the server closed the
+	// connection meanwhile; not one whose body it cannot read twice, be it empty.
 	once := struct{ io.Reader }{strings.NewReader(body)}
 	req, err := http.NewRequestWithContext(ctx, method, url, once)
 	if err != nil {
@@ -284,6 +307,9 @@ func (m measured) failed() int {
 	return m.countIf(func(s sample) bool { return s.failure != "" })
 }
 func (m measured) wrong() int { return m.countIf(func(s sample) bool { return s.wrong }) }
+
+// sentAgain counts the requests that took a second connection.
+func (m measured) sentAgain() int { return m.countIf(func(s sample) bool { return s.again }) }
 
 func (m measured) countIf(is func(sample) bool) (n int) {
 	for _, s := range m.samples {

@@ -25,6 +25,7 @@ type row struct {
 	GETs, Creates             int // sent
 	Acknowledged, Lost, Wrong int
 	FailedGETs, FailedCreates int
+	Again                     int // requests sent a second time
 	GETOutage, CreateOutage   time.Duration
 	Held                      bool // the test's promises
 }
@@ -43,7 +44,7 @@ func addRow(x *experiment, o *outcome) {
 		GETs: gets.count(), Creates: creates.count(),
 		Acknowledged: o.acknowledged, Lost: o.lost, Wrong: o.wrong() + o.misled,
 		FailedGETs: gets.failed(), FailedCreates: creates.failed(),
-		GETOutage: gets.outage(), CreateOutage: creates.outage(),
+		Again: o.sentAgain(), GETOutage: gets.outage(), CreateOutage: creates.outage(),
 		Held: !x.t.Failed(),
 	})
 }
@@ -56,14 +57,15 @@ Measured {{.Env.Date}} at {{.Env.Commit}}, by:
 
     make faults
 
-| # | fault | load | acknowledged | lost | wrong | failed GET / create | longest outage of GET / create | promises |
-|--:|---|---|--:|--:|--:|--:|--:|---|
+| # | fault | load | acknowledged | lost | wrong | failed GET / create | sent again | longest outage of GET / create | promises |
+|--:|---|---|--:|--:|--:|--:|--:|--:|---|
 {{range .Rows -}}
-| {{.Number}} | {{.Fault}} | {{.GETs}} GET, {{.Creates}} creates in {{.Seconds}} s | {{.Acknowledged}} | {{.Lost}} | {{.Wrong}} | {{.FailedGETs}} / {{.FailedCreates}} | {{s .GETOutage}} s / {{s .CreateOutage}} s | {{if .Held}}held{{else}}**broken**{{end}} |
+| {{.Number}} | {{.Fault}} | {{.GETs}} GET, {{.Creates}} creates in {{.Seconds}} s | {{.Acknowledged}} | {{.Lost}} | {{.Wrong}} | {{.FailedGETs}} / {{.FailedCreates}} | {{.Again}} | {{s .GETOutage}} s / {{s .CreateOutage}} s | {{if .Held}}held{{else}}**broken**{{end}} |
 {{end}}
 *Acknowledged* links were answered 201 and then read from every backend directly: *lost* ones were 404 at one of them,
 *wrong* counts redirects, then or under load, to another target than the link's own. An *outage* is a span in which no
-request of the kind succeeded. Clients do not retry.
+request of the kind succeeded. Clients do not retry, but for what browsers and curl do too: a request that Nginx cut off,
+having just closed the idle connection it came on, is *sent again* on a new one, once.
 
 Three backends behind Nginx over one Redis share {{.Env.Cores}} cores of {{.Env.CPU}} with their load. Linux {{.Env.Kernel}}, {{.Env.Go}},
 Nginx {{.Env.Nginx}}, Redis {{.Env.Redis}}.

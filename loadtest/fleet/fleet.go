@@ -87,6 +87,7 @@ type Backend struct {
 type Redis struct {
 	Process
 	Addr string // host:port
+	Data string // the folder of its append-only file, if RedisConfig has no other
 }
 
 // MissingError is what Start returns when a program is not installed.
@@ -309,7 +310,7 @@ func (f *Fleet) newRedis(root, name string, extra ...string) (*Redis, error) {
 	if err := os.WriteFile(conf, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
 		return nil, err
 	}
-	r := &Redis{Addr: addr}
+	r := &Redis{Addr: addr, Data: data}
 	r.Process = Process{
 		name: name, dir: f.Dir, orphaned: syscall.SIGKILL,
 		args:  []string{program, conf},

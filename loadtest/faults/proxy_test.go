@@ -18,6 +18,7 @@ type proxy struct {
 
 // via is a fleet's Options.RedisVia.
 func (p *proxy) via(redisAddr string) (string, error) {
+	zerolog.SetGlobalLevel(zerolog.Disabled) // of toxics, which are not asked
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	p.proxy = toxiproxy.NewProxy(server, "redis", "127.0.0.1:0", redisAddr)
 	if err := p.proxy.Start(); err != nil {

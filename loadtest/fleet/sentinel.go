@@ -126,18 +126,45 @@ func (s *Sentinel) stop(ctx context.Context) error {
 
 // Master is the Redis that most Sentinels call the master.
 func (s *Sentinel) Master(ctx context.Context) (*Redis, error) {
-	votes := make(map[string]int)
-	for _, addr := range s.addrs {
-		if state, err := sentinelState(ctx, addr); err == nil {
-			votes[net.JoinHostPort(state["ip"], state["port"])]++
-		}
-	}
+	votes := s.votes(ctx)
 	for _, r := range s.Redis {
 		if 2*votes[r.Addr] > len(s.addrs) {
 			return r, nil
 		}
 	}
 	return nil, fmt.Errorf("the Sentinels do not agree on a master: %v", votes)
+}
+
+// Failover makes a replica the master and the master a replica, as an operator
+// should, and returns when every Sentinel says so. The master is silenced before
+// (CLIENT PAUSE). Sentinel by itself leaves it at work for the second or more that
+// it takes until all have heard of the new one: what the old one acknowledges
+// then is lost, and what it does not know yet it calls missing.
+func (s *Sentinel) Failover(ctx context.Context) error {
+	master, err := s.Master(ctx)
+	if err != nil {
+		return err
+	}
+	db := redis.NewClient(&redis.Options{Addr: master.Addr})
+	defer db.Close()
+	if err := db.Do(ctx, "client", "pause", 10_000).Err(); err != nil { // milliseconds
+		return err
+	}
+	sentinel := redis.NewSentinelClient(&redis.Options{Addr: s.addrs[0]})
+	defer sentinel.Close()
+	if err := sentinel.Failover(ctx, masterName).Err(); err != nil {
+		return err
+	}
+	for {
+		if votes := s.votes(ctx); votes[master.Addr] == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s is still the master: %w", master.Addr, ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // AwaitReplicas returns once every Sentinel that runs sees all the others and at
@@ -187,8 +214,15 @@ func (s *Sentinel) haveReplicas(ctx context.Context, n int) error {
 	return nil
 }
 
-func sentinelState(ctx context.Context, addr string) (map[string]string, error) {
-	client := redis.NewSentinelClient(&redis.Options{Addr: addr})
-	defer client.Close()
-	return client.Master(ctx, masterName).Result()
+// votes counts, by address, how many Sentinels call a Redis the master.
+func (s *Sentinel) votes(ctx context.Context) map[string]int {
+	votes := make(map[string]int)
+	for _, addr := range s.addrs {
+		client := redis.NewSentinelClient(&redis.Options{Addr: addr})
+		if master, err := client.GetMasterAddrByName(ctx, masterName).Result(); err == nil {
+			votes[net.JoinHostPort(master[0], master[1])]++
+		}
+		client.Close()
+	}
+	return votes
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -42,6 +43,57 @@ func TestKilledRedis(t *testing.T) {
 			o.failedOnlyBy(t, "503")
 		})
 	}
+}
+
+// Experiment 4, too: a Redis that hangs, with its connections open, and many who
+// wait for it. What waits is bounded, in time and in memory.
+func TestPausedRedis(t *testing.T) {
+	const impatient = 500
+	x := start(t, 4, fmt.Sprintf("SIGSTOP Redis, and %d more clients", impatient), fleet.Options{})
+	x.warm()
+	b := x.fleet.Backends[0]
+	goroutines, memory := metric(t, b, "go_goroutines"), metric(t, b, "process_resident_memory_bytes")
+	x.fleet.Redis.Pause()
+	ctx, cancel := context.WithCancel(t.Context())
+	client := newClient(t)
+	var crowd sync.WaitGroup
+	for range impatient {
+		crowd.Go(func() {
+			for ctx.Err() == nil {
+				began := time.Now()
+				resp, _, err := do(ctx, client, http.MethodPost, b.URL+"/generate_url", x.fleet.APIKey, `{"url":"https://example.com/"}`)
+				if ctx.Err() != nil {
+					return
+				}
+				if err != nil || resp.StatusCode != http.StatusServiceUnavailable {
+					t.Errorf("a create while Redis is paused: %+v, %v", resp, err)
+				}
+				if took := time.Since(began); took > 5*time.Second {
+					t.Errorf("a create while Redis is paused took %s", took)
+				}
+			}
+		})
+	}
+	for range pick(6, 60) {
+		x.wait(500 * time.Millisecond)
+		// One serves a connection; a few are everyone's. Commands that are given up
+		// go with their batch.
+		if n := metric(t, b, "go_goroutines"); n > goroutines+4*impatient {
+			t.Errorf("%.0f goroutines; %.0f before, and %d connections since", n, goroutines, impatient)
+		}
+		if n := metric(t, b, "process_resident_memory_bytes"); n > memory+256<<20 {
+			t.Errorf("%.0f MB of memory, %.0f before", n/(1<<20), memory/(1<<20))
+		}
+	}
+	cancel()
+	crowd.Wait()
+	x.fleet.Redis.Resume()
+	x.awaitCreate()
+	o := x.finish()
+
+	o.nothingLost(t)
+	o.noneFailed(t, hotGET)
+	o.failedOnlyBy(t, "503")
 }
 
 // Experiment 5.

@@ -41,6 +41,10 @@ const (
 	// the listener is still open.
 	drainNotice = time.Second
 	pingTimeout = 2 * time.Second
+	// doorWait is how long the first connections may wait for the node ID before
+	// they are served without one. It takes milliseconds where Redis answers, and
+	// Nginx waits for 2 s.
+	doorWait = 500 * time.Millisecond
 )
 
 func main() {
@@ -172,9 +176,6 @@ func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) 
 		Metrics: m, Log: log,
 	})
 	srv := api.Server()
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(httpapi.RefusalListener(listener)) }()
-	log.Info("listening", "address", listener.Addr().String(), "base_url", cfg.BaseURL, "version", metrics.Version())
 
 	leased := make(chan error, 1)
 	go func() {
@@ -185,6 +186,18 @@ func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) 
 			return err
 		})
 	}()
+	// A create that came before the node ID would be refused, and a process that gets
+	// none ends: the connections wait in the listener's queue until that is known.
+	for until := time.Now().Add(doorWait); !lease.Held() && len(leased) == 0 && time.Now().Before(until); {
+		time.Sleep(time.Millisecond)
+	}
+	if len(leased) > 0 {
+		return <-leased
+	}
+
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(httpapi.RefusalListener(listener)) }()
+	log.Info("listening", "address", listener.Addr().String(), "base_url", cfg.BaseURL, "version", metrics.Version())
 	if isEmbedded {
 		printWelcome(stdout, cfg)
 	}

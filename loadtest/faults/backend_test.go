@@ -2,10 +2,12 @@ package faults_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"snowlink/loadtest/fleet"
+	"snowlink/loadtest/fleet/fleettest"
 )
 
 // Experiment 1. A create may fail that was in flight; Nginx tries it elsewhere,
@@ -100,4 +102,33 @@ func TestNginxReload(t *testing.T) {
 	o.nothingLost(t)
 	o.noneFailed(t, GETs...)
 	o.noneFailed(t, create)
+}
+
+// What a rolling restart needs at its other end: the first create that a starting
+// backend takes is one that it can do.
+func TestStartingBackendCreatesAtOnce(t *testing.T) {
+	f := fleettest.Start(t, fleet.Options{Backends: 1, NoNginx: true})
+	b := f.Backends[0]
+	for range pick(5, 50) {
+		if err := b.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		first := make(chan sample, 1)
+		impatient := quietLoad(t, b.URL, f.APIKey, nil)
+		go func() {
+			deadline := time.Now().Add(recovery)
+			_, s := impatient.create()
+			for strings.Contains(s.failure, "connect") && time.Now().Before(deadline) { // there is nobody yet
+				_, s = impatient.create()
+			}
+			first <- s
+		}()
+		if err := b.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if s := <-first; s.failure != "" {
+			t.Fatalf("the first create of a started backend: %s", s.failure)
+		}
+		impatient.client.CloseIdleConnections() // which the backend would wait for, to say that it goes
+	}
 }

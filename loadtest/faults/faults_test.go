@@ -55,8 +55,14 @@ type experiment struct {
 // start starts a fleet and puts it under load through Nginx.
 func start(t *testing.T, number int, fault string, o fleet.Options) *experiment {
 	t.Helper()
-	x := &experiment{t: t, number: number, fault: fault, fleet: fleettest.Start(t, o), ledger: newLedger(t)}
-	x.load = newLoad(t, x.fleet.URL, x.fleet.APIKey, x.ledger)
+	return begin(t, number, fault, fleettest.Start(t, o))
+}
+
+// begin puts a fleet that runs under load through Nginx.
+func begin(t *testing.T, number int, fault string, f *fleet.Fleet) *experiment {
+	t.Helper()
+	x := &experiment{t: t, number: number, fault: fault, fleet: f, ledger: newLedger(t)}
+	x.load = newLoad(t, f.URL, f.APIKey, x.ledger)
 	return x
 }
 
@@ -170,12 +176,15 @@ func (x *experiment) expireLease(node int) {
 // wait lets the load go on for a while: it is what an experiment measures.
 func (x *experiment) wait(d time.Duration) { time.Sleep(d) }
 
+// collided counts the codes that a backend minted and found taken.
+const collided = "snowlink_collisions_total"
+
 // collisions is how many codes the backends have minted that were taken, each since
 // it was started.
 func (x *experiment) collisions() (n int) {
 	x.t.Helper()
 	for _, b := range x.fleet.Backends {
-		n += int(metric(x.t, b, "snowlink_collisions_total"))
+		n += int(metric(x.t, b, collided))
 	}
 	return n
 }
@@ -213,13 +222,15 @@ func readBack(t *testing.T, backends []*fleet.Backend, entries []entry) (lost, m
 		deadline        = time.Now().Add(recovery)
 		work            = make(chan entry)
 		reading         sync.WaitGroup
-		client          = newClient(t)
+		direct          []*load
 	)
+	for _, b := range backends {
+		direct = append(direct, quietLoad(t, b.URL, "", nil))
+	}
 	for range readers {
 		reading.Go(func() {
 			for e := range work {
-				for _, b := range backends {
-					l := load{url: b.URL, client: client}
+				for _, l := range direct {
 					s := l.follow(recentGET, []entry{e})
 					for s.failure != "" && !isGone(s) && time.Now().Before(deadline) {
 						time.Sleep(50 * time.Millisecond)

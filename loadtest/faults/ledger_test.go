@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -68,11 +69,32 @@ func (l *ledger) add(e entry) error {
 	return l.err
 }
 
+// addAll returns once all of some entries are synced.
+func (l *ledger) addAll(t *testing.T, entries []entry) {
+	t.Helper()
+	var adding sync.WaitGroup
+	for _, e := range entries {
+		adding.Go(func() {
+			if err := l.add(e); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	adding.Wait()
+}
+
 // last returns up to n entries that were synced last.
 func (l *ledger) last(n int) []entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.synced[max(0, len(l.synced)-n):]
+}
+
+// find returns the entry whose target begins with a prefix of its own.
+func (l *ledger) find(prefix string) entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.synced[slices.IndexFunc(l.synced, func(e entry) bool { return strings.HasPrefix(e.target, prefix) })]
 }
 
 // read returns what the file says.

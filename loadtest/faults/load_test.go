@@ -70,6 +70,7 @@ func (s sample) ended() time.Time { return s.began.Add(s.took) }
 type load struct {
 	url, key string
 	client   *http.Client
+	fresh    *http.Client // a connection for each request
 	ledger   *ledger
 	hot      []entry
 	prefix   string // of the targets, so that no two are alike
@@ -86,7 +87,7 @@ type load struct {
 // newLoad makes the hot links and puts url under load until stop, or the test's end.
 func newLoad(t *testing.T, url, key string, ledger *ledger) *load {
 	t.Helper()
-	l := &load{url: url, key: key, ledger: ledger, client: newClient(t), prefix: fmt.Sprintf("https://example.com/%x/", rand.Uint64())}
+	l := quietLoad(t, url, key, ledger)
 	for range hotLinks {
 		if s := l.send(create); s.failure != "" {
 			t.Fatalf("a create before the fault: %s", s.failure)
@@ -105,6 +106,16 @@ func newLoad(t *testing.T, url, key string, ledger *ledger) *load {
 			})
 		}
 	}
+	return l
+}
+
+// quietLoad is a load that sends only what it is told to.
+func quietLoad(t *testing.T, url, key string, ledger *ledger) *load {
+	l := &load{
+		url: url, key: key, ledger: ledger, client: newClient(t), fresh: newClient(t),
+		prefix: fmt.Sprintf("https://example.com/%x/", rand.Uint64()),
+	}
+	l.fresh.Transport.(*http.Transport).DisableKeepAlives = true
 	return l
 }
 
@@ -214,8 +225,7 @@ func (l *load) request(k kind, method, path, body string) (s sample, resp *http.
 	resp, answer, err := do(ctx, l.client, method, l.url+path, l.key, body)
 	if timeout, ok := errors.AsType[net.Error](err); err != nil && kept.Load() && !answered.Load() && !(ok && timeout.Timeout()) {
 		s.again = true
-		l.client.CloseIdleConnections() // the others may have ended too
-		resp, answer, err = do(context.Background(), l.client, method, l.url+path, l.key, body)
+		resp, answer, err = do(context.Background(), l.fresh, method, l.url+path, l.key, body)
 	}
 	s.took = time.Since(s.began)
 	if err != nil {

@@ -27,7 +27,8 @@ type row struct {
 	FailedGETs, FailedCreates int
 	Again                     int // requests sent a second time
 	GETOutage, CreateOutage   time.Duration
-	Held                      bool // the test's promises
+	Held                      bool   // the test's promises
+	Skipped                   string // why it was not run
 }
 
 var rows struct {
@@ -49,6 +50,13 @@ func addRow(x *experiment, o *outcome) {
 	})
 }
 
+// addSkipped notes an experiment that cannot be run here.
+func addSkipped(number int, fault, why string) {
+	rows.Lock()
+	defer rows.Unlock()
+	rows.all = append(rows.all, row{Number: number, Fault: fault, Skipped: why})
+}
+
 var table = template.Must(template.New("").Funcs(template.FuncMap{
 	"s": func(d time.Duration) string { return fmt.Sprintf("%.2f", d.Seconds()) },
 }).Parse(`# Faults under load
@@ -60,8 +68,11 @@ Measured {{.Env.Date}} at {{.Env.Commit}}, by:
 | # | fault | load | acknowledged | lost | wrong | failed GET / create | sent again | longest outage of GET / create | promises |
 |--:|---|---|--:|--:|--:|--:|--:|--:|---|
 {{range .Rows -}}
+{{if .Skipped -}}
+| {{.Number}} | {{.Fault}} | not run: {{.Skipped}} | | | | | | | |
+{{else -}}
 | {{.Number}} | {{.Fault}} | {{.GETs}} GET, {{.Creates}} creates in {{.Seconds}} s | {{.Acknowledged}} | {{.Lost}} | {{.Wrong}} | {{.FailedGETs}} / {{.FailedCreates}} | {{.Again}} | {{s .GETOutage}} s / {{s .CreateOutage}} s | {{if .Held}}held{{else}}**broken**{{end}} |
-{{end}}
+{{end}}{{end}}
 *Acknowledged* links were answered 201 and then read from every backend directly: *lost* ones were 404 at one of them,
 *wrong* counts redirects, then or under load, to another target than the link's own. An *outage* is a span in which no
 request of the kind succeeded. Clients do not retry, but for what browsers and curl do too: a request that Nginx cut off,

@@ -214,10 +214,14 @@ func (s *Sentinel) haveReplicas(ctx context.Context, n int) error {
 	return nil
 }
 
-// votes counts, by address, how many Sentinels call a Redis the master.
+// votes counts, by address, how many of the Sentinels that run call a Redis the
+// master.
 func (s *Sentinel) votes(ctx context.Context) map[string]int {
 	votes := make(map[string]int)
-	for _, addr := range s.addrs {
+	for i, addr := range s.addrs {
+		if !s.Sentinels[i].Running() {
+			continue
+		}
 		client := redis.NewSentinelClient(&redis.Options{Addr: addr})
 		if master, err := client.GetMasterAddrByName(ctx, masterName).Result(); err == nil {
 			votes[net.JoinHostPort(master[0], master[1])]++

@@ -3,6 +3,7 @@ package faults_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +101,42 @@ func TestSentinelFailover(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Experiment 10, the window: a master that no replica hears goes on for
+// min-replicas-max-lag, and takes no more. What it acknowledged then is what a
+// failover would lose.
+func TestMasterAlone(t *testing.T) {
+	lag := pick(3, 10) // 10 is Redis's default
+	x := start(t, 10, "SIGSTOP both replicas under Sentinel", fleet.Options{
+		Sentinel: true, RedisConfig: []string{fmt.Sprintf("min-replicas-max-lag %d", lag)}})
+	x.warm()
+	x.wait(pick(time.Second, 10*time.Second))
+	master := x.master(nil)
+	began := time.Now()
+	for _, r := range x.fleet.Sentinel.Redis {
+		if r != master {
+			r.Pause()
+			defer r.Resume()
+		}
+	}
+	eventually(t, recovery, "creates are refused", func() bool { return x.tryCreate() == http.StatusServiceUnavailable })
+	took := time.Since(began)
+	t.Logf("the master acknowledged creates for another %s", took.Round(10*time.Millisecond))
+	x.fault += fmt.Sprintf(": creates are refused after %.1f s", took.Seconds())
+	if most := time.Duration(lag)*time.Second + 5*time.Second; took > most {
+		t.Errorf("the master alone acknowledged creates for %s, want %s at most", took, most)
+	}
+	x.wait(pick(time.Second, 20*time.Second))
+	for _, r := range x.fleet.Sentinel.Redis {
+		r.Resume()
+	}
+	x.awaitCreate()
+	o := x.finish()
+
+	o.nothingLost(t)
+	o.noneFailed(t, GETs...)
+	o.failedOnlyBy(t, "503")
 }
 
 // master waits until the Sentinels agree on a master that is not another.

@@ -267,7 +267,7 @@ func (f *Fleet) newStore(root string, o Options) (err error) {
 	if o.Sentinel {
 		f.Sentinel, err = f.newSentinel(root, o.RedisConfig)
 		if err == nil {
-			f.redisURL = f.Sentinel.url()
+			f.redisURL = f.Sentinel.URL()
 		}
 		return err
 	}

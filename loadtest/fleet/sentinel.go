@@ -93,8 +93,8 @@ func (f *Fleet) newSentinel(root string, extra []string) (*Sentinel, error) {
 	return s, nil
 }
 
-// url is what a backend takes as REDIS_URL.
-func (s *Sentinel) url() string {
+// URL is what a backend takes as REDIS_URL.
+func (s *Sentinel) URL() string {
 	return "redis://" + strings.Join(s.addrs, ",") + "?master_name=" + masterName
 }
 

@@ -136,7 +136,9 @@ func newClient(redisURL string) (redis.UniversalClient, error) {
 			return nil, redacted(err)
 		}
 		options.DialerRetries = 1
-		return redis.NewFailoverClient(options), nil
+		client := redis.NewFailoverClient(options)
+		client.AddHook(unknownMaster{})
+		return client, nil
 	case q.Has("addr"):
 		options, err := redis.ParseClusterURL(u.String())
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"snowlink/loadtest/fleet"
 	"snowlink/loadtest/fleet/fleettest"
 	"snowlink/server/internal/link"
 )
@@ -124,4 +125,25 @@ func TestLoadingIsAnOutage(t *testing.T) {
 		t.Errorf("it was loading: %t; %v", loading, err)
 	}
 	eventually(t, "the lease is held", lease.Held)
+}
+
+// A Sentinel that knows of no such master, since it was set up anew or the name is
+// wrong, answers nil. That is no answer about a link.
+func TestSentinelWithoutTheMasterIsAnOutage(t *testing.T) {
+	t.Parallel()
+	f := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Sentinel: true})
+	url := strings.Replace(f.Sentinel.URL(), "master_name=", "master_name=not-", 1)
+	var log syncBuffer
+	store := open(t, url, slog.New(slog.NewTextHandler(&log, nil)))
+	for range 30 { // go-redis answers from the last error when there were many
+		if _, err := store.Get(t.Context(), "a"); !errors.Is(err, link.ErrUnavailable) {
+			t.Errorf("Get = %v, want ErrUnavailable", err)
+		}
+		if err := store.Create(t.Context(), "a", link.Link{Target: "https://example.com/"}); !errors.Is(err, link.ErrUnavailable) {
+			t.Errorf("Create = %v, want ErrUnavailable", err)
+		}
+	}
+	if !strings.Contains(log.String(), "no Sentinel knows of the master") {
+		t.Errorf("the log does not say why:\n%s", &log)
+	}
 }

@@ -171,7 +171,7 @@ func (x *experiment) unharmed(o *outcome, began time.Time) {
 	o.noneFailed(x.t, create)
 	normal, since := x.load.between(time.Time{}, began).percentile(0.99), x.load.between(began, time.Time{}).percentile(0.99)
 	x.t.Logf("p99 with slow clients: %s; before: %s", since, normal)
-	if *long && since > max(5*normal, 100*time.Millisecond) {
+	if *long && since > max(5*normal, abnormal) {
 		x.t.Errorf("p99 is %s with slow clients, normal was %s", since, normal)
 	}
 }

@@ -51,6 +51,9 @@ const (
 	// clientTimeout is longer than the slowest answer that Nginx may give: two tries
 	// of 2 s, then as many at @last_resort.
 	clientTimeout = 10 * time.Second
+	// abnormal is a 99th percentile that no load of this size explains, on a machine
+	// that is busy with other things too: half of what a dead address costs, 500 ms.
+	abnormal = 250 * time.Millisecond
 )
 
 // sample is one request of the load, as its client saw it.

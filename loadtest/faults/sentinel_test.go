@@ -64,7 +64,7 @@ func TestSentinelFailover(t *testing.T) {
 			x.warm()
 			x.wait(pick(time.Second, 10*time.Second))
 			was := x.master(nil)
-			before := x.ledger.last(1 << 30)
+			before := x.ledger.last(everything)
 			began := time.Now()
 			tt.cause(x, was)
 			had := x.replicated(was)

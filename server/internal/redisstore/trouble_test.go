@@ -96,7 +96,8 @@ func TestLeaseSaysWhatRedisRefuses(t *testing.T) {
 // a missing link.
 func TestLoadingIsAnOutage(t *testing.T) {
 	t.Parallel()
-	r := fleettest.Redis(t, "key-load-delay 100") // microseconds a key; it listens every 1,024
+	r := fleettest.Redis(t, "appendfsync always", // or what it has it may not have written yet
+		"key-load-delay 100") // microseconds; it listens every 1,024 keys
 	admin := redis.NewClient(&redis.Options{Addr: r.Addr})
 	defer admin.Close()
 	pipe := admin.Pipeline()

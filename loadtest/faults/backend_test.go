@@ -1,6 +1,8 @@
 package faults_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -71,10 +73,11 @@ func TestRollingRestart(t *testing.T) {
 	x.wait(pick(500*time.Millisecond, 5*time.Second))
 	for range pick(1, 4) {
 		for _, b := range x.fleet.Backends {
-			if err := b.Stop(t.Context()); err != nil {
-				t.Error(err)
+			ctx, cancel := context.WithTimeout(t.Context(), recovery)
+			if err := errors.Join(b.Stop(ctx), b.Start(ctx)); err != nil {
+				t.Fatal(err)
 			}
-			x.restart(b)
+			cancel()
 			x.wait(pick(300*time.Millisecond, 3*time.Second))
 		}
 	}

@@ -24,16 +24,21 @@ type slow struct {
 	clients int
 }
 
-// slowClients are the kinds of them. They know a key and a link, for which those who
-// read nothing ask so often at once.
-func slowClients(key string, known entry, loris, others, deaf, often int) []slow {
+// crowd is how many slow clients there are of each kind.
+type crowd struct {
+	slowloris, halfOpen, deaf int
+	asks                      int // of a deaf one, at once
+}
+
+// slowClients are the kinds of them. They know a key and a link.
+func slowClients(c crowd, key string, known entry) []slow {
 	ask := "GET /" + known.code + " HTTP/1.1\r\nHost: a\r\n\r\n"
 	return []slow{
-		{name: "slowloris", first: "GET /a HTTP/1.1\r\nHost: a\r\nX-Slow: ", drip: "a", clients: loris},
-		{name: "half-open before a request", clients: others},
-		{name: "half-open in a request", first: "GET /a HTTP/1.1\r\nHost", clients: others},
-		{name: "half-open in a body", first: "POST /generate_url HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\nAPI-Key: " + key + "\r\n\r\n{", clients: others},
-		{name: "reading nothing", first: strings.Repeat(ask, often), drip: strings.Repeat(ask, 200), deaf: true, clients: deaf},
+		{name: "slowloris", first: "GET /a HTTP/1.1\r\nHost: a\r\nX-Slow: ", drip: "a", clients: c.slowloris},
+		{name: "half-open before a request", clients: c.halfOpen},
+		{name: "half-open in a request", first: "GET /a HTTP/1.1\r\nHost", clients: c.halfOpen},
+		{name: "half-open in a body", first: "POST /generate_url HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\nAPI-Key: " + key + "\r\n\r\n{", clients: c.halfOpen},
+		{name: "reading nothing", first: strings.Repeat(ask, c.asks), drip: strings.Repeat(ask, 200), deaf: true, clients: c.deaf},
 	}
 }
 
@@ -138,10 +143,12 @@ func TestSlowClients(t *testing.T) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), pick(0, 60*time.Second))
 	defer cancel()
-	// 10 s is what Nginx gives a header, a body and an answer. 400 redirects at once and
-	// 200 a second are what it lets an address ask for: some seconds until they fill the
-	// buffers of a connection, megabytes, which is too long for a brief run.
-	besiege(ctx, t, strings.TrimPrefix(x.fleet.URL, "http://"), 40*time.Second, slowClients(x.fleet.APIKey, known, 1000, 100, pick(0, 10), 400))
+	// 400 redirects at once and 200 a second are what Nginx lets an address ask for:
+	// some seconds until they fill the buffers of a connection, megabytes, which is too
+	// long for a brief run.
+	many := crowd{slowloris: 1000, halfOpen: 100, deaf: pick(0, 10), asks: 400}
+	// 10 s is what Nginx gives a header, a body and an answer.
+	besiege(ctx, t, strings.TrimPrefix(x.fleet.URL, "http://"), 40*time.Second, slowClients(many, x.fleet.APIKey, known))
 	o := x.finish()
 
 	x.unharmed(o, began)
@@ -156,8 +163,9 @@ func TestSlowClientsAtABackend(t *testing.T) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), pick(0, 60*time.Second))
 	defer cancel()
+	few := crowd{slowloris: 100, halfOpen: 10, deaf: 2, asks: 2000}
 	// 5 s is what a backend gives a request and an answer, and then 1 s to read on.
-	besiege(ctx, t, strings.TrimPrefix(b.URL, "http://"), 30*time.Second, slowClients(x.fleet.APIKey, known, 100, 10, 2, 2000))
+	besiege(ctx, t, strings.TrimPrefix(b.URL, "http://"), 30*time.Second, slowClients(few, x.fleet.APIKey, known))
 	o := x.finish()
 
 	x.unharmed(o, began)

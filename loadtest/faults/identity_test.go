@@ -66,7 +66,7 @@ func TestSharedNodeID(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), recovery)
 	defer cancel()
 	setBack(time.Minute)
-	if err := b.Start(ctx); err == nil || !strings.Contains(err.Error(), "the clock is behind by 1m0s") {
+	if err := b.Start(ctx); err == nil || !strings.Contains(err.Error(), "the clock is behind by") {
 		t.Errorf("with a clock a minute behind it starts, or does not say why it does not: %v", err)
 	}
 	back := pick(2*time.Second, 9*time.Second)
@@ -93,16 +93,17 @@ func TestSharedNodeID(t *testing.T) {
 }
 
 // Experiment 9, where Redis has lost the mark: the clock is back at a time whose
-// codes are links already. Each fifth millisecond has one, more than this load makes.
+// codes are links already, as many as this load makes.
 func TestCodesOfTimesToComeAreTaken(t *testing.T) {
 	x := start(t, 9, "the same with the mark lost: minted codes are links already", fleet.Options{})
 	db := redis.NewClient(&redis.Options{Addr: x.fleet.Redis.Addr})
 	defer db.Close()
 	taken := pick(3*time.Second, 60*time.Second)
 	first := time.Now().Add(500 * time.Millisecond).UnixMilli()
+	const each = 23 // milliseconds: the load makes one in 30 at a backend, and is not to be in step
 	pipe := db.Pipeline()
 	var links []entry
-	for ms := first; ms < first+taken.Milliseconds(); ms += 5 {
+	for ms := first; ms < first+taken.Milliseconds(); ms += each {
 		for node := 1; node <= len(x.fleet.Backends); node++ {
 			e := entry{snowflake.Encode(snowflake.ID((ms-snowflake.Epoch)<<22 | int64(node)<<12)), fmt.Sprintf("https://example.org/%d/%d", node, ms)}
 			links = append(links, e)

@@ -144,23 +144,22 @@ func (l *load) stop() {
 
 // work sends a request of a kind every period until ctx ends.
 func (l *load) work(ctx context.Context, k kind, period, offset time.Duration) {
-	due := time.NewTicker(period)
-	defer due.Stop()
 	select { // so that a kind's requests come evenly
 	case <-ctx.Done():
 		return
 	case <-time.After(offset):
-		due.Reset(period)
 	}
+	due := time.NewTicker(period)
+	defer due.Stop()
 	for {
+		s := l.send(k)
+		l.mu.Lock()
+		l.samples = append(l.samples, s)
+		l.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return
 		case <-due.C:
-			s := l.send(k)
-			l.mu.Lock()
-			l.samples = append(l.samples, s)
-			l.mu.Unlock()
 		}
 	}
 }

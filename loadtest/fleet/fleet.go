@@ -292,18 +292,14 @@ func (f *Fleet) newRedis(root, name string, extra ...string) (*Redis, error) {
 	if err != nil {
 		return nil, err
 	}
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, err
-	}
 	data := filepath.Join(f.Dir, name)
 	if err := os.Mkdir(data, 0o755); err != nil {
 		return nil, err
 	}
 	lines := append([]string{
 		"include " + filepath.Join(root, "redis", "redis.conf"),
-		"bind " + host,
-		"port " + port,
+		"bind " + f.host,
+		"port " + port(addr),
 		"dir " + data,
 	}, extra...)
 	conf := filepath.Join(f.Dir, name+".conf")
@@ -405,6 +401,9 @@ func (f *Fleet) freeAddr() (string, error) {
 		}
 	}
 }
+
+// port is that of an address of freeAddr's.
+func port(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
 
 // getOK succeeds when url answers 200.
 func getOK(ctx context.Context, url string) error {

@@ -39,21 +39,13 @@ func (f *Fleet) newSentinel(root string, extra []string) (*Sentinel, error) {
 			"replica-announce-ip " + f.host,
 		}, extra)
 		if i > 0 {
-			host, port, err := net.SplitHostPort(s.Redis[0].Addr)
-			if err != nil {
-				return nil, err
-			}
-			lines = append(lines, "replicaof "+host+" "+port)
+			lines = append(lines, "replicaof "+f.host+" "+port(s.Redis[0].Addr))
 		}
 		r, err := f.newRedis(root, fmt.Sprintf("redis%d", i+1), lines...)
 		if err != nil {
 			return nil, err
 		}
 		s.Redis = append(s.Redis, r)
-	}
-	master, masterPort, err := net.SplitHostPort(s.Redis[0].Addr)
-	if err != nil {
-		return nil, err
 	}
 	program, err := LookPath("redis-server")
 	if err != nil {
@@ -65,18 +57,14 @@ func (f *Fleet) newSentinel(root string, extra []string) (*Sentinel, error) {
 		if err != nil {
 			return nil, err
 		}
-		host, port, err := net.SplitHostPort(addr)
-		if err != nil {
-			return nil, err
-		}
 		conf := filepath.Join(f.Dir, name+".conf") // Sentinel keeps its state in it
 		lines := []string{
-			"bind " + host,
-			"port " + port,
+			"bind " + f.host,
+			"port " + port(addr),
 			"dir " + f.Dir,
 			"protected-mode no",
 			"sentinel announce-ip " + f.host,
-			"sentinel monitor " + masterName + " " + master + " " + masterPort + " 2",
+			"sentinel monitor " + masterName + " " + f.host + " " + port(s.Redis[0].Addr) + " 2",
 			"sentinel down-after-milliseconds " + masterName + " 2000", // [30000]
 			"sentinel failover-timeout " + masterName + " 10000",       // [180000]
 		}

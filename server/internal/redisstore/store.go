@@ -91,8 +91,9 @@ func Open(redisURL string, log *slog.Logger, m *metrics.Metrics) (*Store, error)
 }
 
 // newClient reads the three forms of REDIS_URL: one address; several, comma
-// separated, for Cluster; ?master_name= for Sentinel, whose addresses it then
-// lists. Query parameters are go-redis's own (read_timeout, pool_size, …).
+// separated, for Cluster; ?master_name= for Sentinel, whose addresses and
+// credentials it then has, while ?username= and ?password= are for Redis. Query
+// parameters are go-redis's own (read_timeout, pool_size, …).
 func newClient(redisURL string) (redis.UniversalClient, error) {
 	first, rest, _ := strings.Cut(redisURL, ",")
 	// The parameters stand behind the last address: move them to the first.

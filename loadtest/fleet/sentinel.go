@@ -96,12 +96,53 @@ func (s *Sentinel) processes() []*Process {
 
 // start returns when the Sentinels know each other and could replace the master.
 func (s *Sentinel) start(ctx context.Context) error {
-	for _, p := range s.processes() {
+	for i, r := range s.Redis {
+		if err := r.Start(ctx); err != nil {
+			return err
+		}
+		if i == 0 {
+			continue
+		}
+		// Sentinel looks at a replica every 10 s only: it should be one by then.
+		if err := await(ctx, func() error { return r.replicates(ctx) }); err != nil {
+			return fmt.Errorf("%s is no replica: %w", r.name, err)
+		}
+	}
+	for _, p := range s.Sentinels {
 		if err := p.Start(ctx); err != nil {
 			return err
 		}
 	}
-	return s.AwaitReplicas(ctx, len(s.Redis)-1)
+	if err := await(ctx, func() error { return s.complete(ctx) }); err != nil {
+		return fmt.Errorf("the Sentinels are not ready: %w", err)
+	}
+	return nil
+}
+
+// replicates succeeds once r is the replica of a master, and up to date.
+func (r *Redis) replicates(ctx context.Context) error {
+	db := redis.NewClient(&redis.Options{Addr: r.Addr})
+	defer db.Close()
+	role, err := db.Do(ctx, "role").Slice() // slave, host, port, state, offset
+	if err == nil && (len(role) < 4 || role[3] != "connected") {
+		err = fmt.Errorf("it says %v", role)
+	}
+	return err
+}
+
+// await asks until is succeeds or ctx ends; then it returns what is said last.
+func await(ctx context.Context, is func() error) error {
+	for {
+		err := is()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 func (s *Sentinel) stop(ctx context.Context) error {
@@ -143,39 +184,17 @@ func (s *Sentinel) Failover(ctx context.Context) error {
 	if err := sentinel.Failover(ctx, masterName).Err(); err != nil {
 		return err
 	}
-	for {
-		if votes := s.votes(ctx); votes[master.Addr] == 0 {
-			return nil
+	return await(ctx, func() error {
+		if votes := s.votes(ctx); votes[master.Addr] > 0 {
+			return fmt.Errorf("%s is still the master: %v", master.Addr, votes)
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%s is still the master: %w", master.Addr, ctx.Err())
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
+		return nil
+	})
 }
 
-// AwaitReplicas returns once every Sentinel that runs sees all the others and at
-// least n replicas that it could make the master.
-func (s *Sentinel) AwaitReplicas(ctx context.Context, n int) error {
-	for {
-		err := s.haveReplicas(ctx, n)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the Sentinels are not ready: %w", err)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
-func (s *Sentinel) haveReplicas(ctx context.Context, n int) error {
-	for i, addr := range s.addrs {
-		if !s.Sentinels[i].Running() {
-			continue
-		}
+// complete succeeds once every Sentinel sees all the others and every replica.
+func (s *Sentinel) complete(ctx context.Context) error {
+	for _, addr := range s.addrs {
 		client := redis.NewSentinelClient(&redis.Options{Addr: addr})
 		defer client.Close()
 		if err := client.CkQuorum(ctx, masterName).Err(); err != nil {
@@ -195,7 +214,7 @@ func (s *Sentinel) haveReplicas(ctx context.Context, n int) error {
 				fit++
 			}
 		}
-		if len(others) < len(s.addrs)-1 || fit < n {
+		if len(others) < len(s.addrs)-1 || fit < len(s.Redis)-1 {
 			return fmt.Errorf("%s sees %d Sentinels more and %d replicas", addr, len(others), fit)
 		}
 	}

@@ -35,7 +35,7 @@ bench: tools ## measure every bar against what limits it, some 15 minutes; write
 growth: tools ## measure by links and by connections, some 6 minutes; writes loadtest/results/
 	go run ./loadtest growth
 
-faults: tools ## kill, freeze and restart what there is, under load, half an hour; writes loadtest/results/
+faults: tools ## kill, freeze and restart what there is, under load, 15 minutes or more; writes loadtest/results/
 	cd loadtest/faults && go test -count=1 -v -timeout 2h -long
 
 pgo: tools ## profile a backend under load and write server/default.pgo, which builds then use

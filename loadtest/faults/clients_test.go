@@ -28,16 +28,19 @@ type slow struct {
 type crowd struct {
 	slowloris, halfOpen, deaf int
 	asks                      int // of a deaf one, at once
+	dripping                  int // bodies: for those at Nginx see TestDrippingBodies
 }
 
 // slowClients are the kinds of them. They know a key and a link.
 func slowClients(c crowd, key string, known entry) []slow {
+	post := "POST /generate_url HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\nAPI-Key: " + key + "\r\n\r\n{"
 	ask := "GET /" + known.code + " HTTP/1.1\r\nHost: a\r\n\r\n"
 	return []slow{
 		{name: "slowloris", first: "GET /a HTTP/1.1\r\nHost: a\r\nX-Slow: ", drip: "a", clients: c.slowloris},
 		{name: "half-open before a request", clients: c.halfOpen},
 		{name: "half-open in a request", first: "GET /a HTTP/1.1\r\nHost", clients: c.halfOpen},
-		{name: "half-open in a body", first: "POST /generate_url HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\nAPI-Key: " + key + "\r\n\r\n{", clients: c.halfOpen},
+		{name: "half-open in a body", first: post, clients: c.halfOpen},
+		{name: "dripping body", first: post, drip: " ", clients: c.dripping},
 		{name: "reading nothing", first: strings.Repeat(ask, c.asks), drip: strings.Repeat(ask, 200), deaf: true, clients: c.deaf},
 	}
 }
@@ -91,6 +94,9 @@ func besiege(ctx context.Context, t *testing.T, addr string, patience time.Durat
 		}
 	}
 	for i, kind := range kinds {
+		if kind.clients == 0 {
+			continue
+		}
 		t.Logf("%s: %d clients, %d connections, the longest thrown out after %s", kind.name, kind.clients, visits[i], longest[i].Round(time.Millisecond))
 	}
 	if len(failures) > 0 {
@@ -163,7 +169,7 @@ func TestSlowClientsAtABackend(t *testing.T) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), pick(0, 60*time.Second))
 	defer cancel()
-	few := crowd{slowloris: 100, halfOpen: 10, deaf: 2, asks: 2000}
+	few := crowd{slowloris: 100, halfOpen: 10, deaf: 2, asks: 2000, dripping: 10}
 	// 5 s is what a backend gives a request and an answer, and then 1 s to read on.
 	besiege(ctx, t, strings.TrimPrefix(b.URL, "http://"), 30*time.Second, slowClients(few, x.fleet.APIKey, known))
 	o := x.finish()

@@ -123,7 +123,7 @@ func TestCompose(t *testing.T) {
 			_, text, err := do(t.Context(), newClient(t), http.MethodGet, x.fleet.Backends[1].MetricsURL, "", "")
 			return err == nil && !strings.Contains(string(text), `snowlink_http_requests_total{class="3xx",route="redirect"} 0`)
 		})
-		t.Logf("backend2 had traffic %s after its start", time.Since(began).Round(100*time.Millisecond))
+		x.fault += fmt.Sprintf(": traffic %s after its start", time.Since(began).Round(100*time.Millisecond))
 		x.wait(30 * time.Second)
 		o := x.finish()
 

@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 type experiment struct {
 	t      *testing.T
 	number int    // in the table
-	fault  string // in the table
+	fault  string // in the table; what was seen of it may be added
 	fleet  *fleet.Fleet
 	ledger *ledger
 	load   *load

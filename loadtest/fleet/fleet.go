@@ -41,6 +41,12 @@ type Options struct {
 	Env []string
 	// RedisConfig is added to the project's redis.conf, as "maxmemory 64mb".
 	RedisConfig []string
+	// RedisVia is told where Redis will listen and returns where the backends
+	// shall look for it: at a proxy between. Nil means: at Redis itself.
+	RedisVia func(addr string) (string, error)
+	// Sentinel has three Redis, a master and two replicas, under three Sentinels
+	// in the place of the one. RedisConfig is for all three; RedisVia is not used.
+	Sentinel bool
 	// AccessLog keeps Nginx's access log, in nginx.log: gigabytes, under load.
 	AccessLog bool
 	// NoRedis, NoBackends and NoNginx leave programs out.
@@ -55,15 +61,17 @@ type Fleet struct {
 	URL      string // of Nginx, or of the first backend without one; no slash at the end
 	APIKey   string // which every backend accepts
 	Backends []*Backend
-	Redis    *Redis // nil where there is none
-	Nginx    *Nginx // nil where there is none
+	Redis    *Redis    // nil where there is none, or more than one
+	Sentinel *Sentinel // nil without Options.Sentinel
+	Nginx    *Nginx    // nil where there is none
 
 	// Dir holds the programs' logs, as backend1.log, until Close removes it.
 	Dir string
 
-	host  string       // which everything listens on
-	claim net.Listener // of the host
-	addrs []string     // given away
+	host     string       // which everything listens on
+	claim    net.Listener // of the host
+	addrs    []string     // given away
+	redisURL string       // empty where there is no Redis
 }
 
 // A Backend is one backend of a fleet. Started again after its end, it has the
@@ -79,6 +87,7 @@ type Backend struct {
 type Redis struct {
 	Process
 	Addr string // host:port
+	Data string // the folder of its append-only file, if RedisConfig has no other
 }
 
 // MissingError is what Start returns when a program is not installed.
@@ -154,7 +163,7 @@ func Start(ctx context.Context, o Options) (_ *Fleet, err error) {
 
 	upstreams := o.Upstreams
 	if len(upstreams) == 0 && !o.NoRedis {
-		if err := f.newRedis(root, o.RedisConfig); err != nil {
+		if err := f.newStore(root, o); err != nil {
 			return nil, err
 		}
 	}
@@ -192,6 +201,11 @@ func (f *Fleet) start(ctx context.Context) error {
 			return err
 		}
 	}
+	if f.Sentinel != nil {
+		if err := f.Sentinel.start(ctx); err != nil {
+			return err
+		}
+	}
 	for _, b := range f.Backends {
 		if err := b.Start(ctx); err != nil {
 			return err
@@ -218,6 +232,9 @@ func (f *Fleet) Close() error {
 	if f.Redis != nil {
 		errs = append(errs, f.Redis.Stop(ctx))
 	}
+	if f.Sentinel != nil {
+		errs = append(errs, f.Sentinel.stop(ctx))
+	}
 	if f.claim != nil {
 		errs = append(errs, f.claim.Close())
 	}
@@ -231,6 +248,11 @@ func (f *Fleet) Logs(lines int) string {
 	if f.Redis != nil {
 		add(&f.Redis.Process)
 	}
+	if f.Sentinel != nil {
+		for _, p := range f.Sentinel.processes() {
+			add(p)
+		}
+	}
 	for _, backend := range f.Backends {
 		add(&backend.Process)
 	}
@@ -240,36 +262,57 @@ func (f *Fleet) Logs(lines int) string {
 	return b.String()
 }
 
-func (f *Fleet) newRedis(root string, extra []string) error {
+// newStore makes what the links are kept in, and its URL for the backends.
+func (f *Fleet) newStore(root string, o Options) (err error) {
+	if o.Sentinel {
+		f.Sentinel, err = f.newSentinel(root, o.RedisConfig)
+		if err == nil {
+			f.redisURL = f.Sentinel.URL()
+		}
+		return err
+	}
+	if f.Redis, err = f.newRedis(root, "redis", o.RedisConfig...); err != nil {
+		return err
+	}
+	addr := f.Redis.Addr
+	if o.RedisVia != nil {
+		addr, err = o.RedisVia(addr)
+	}
+	f.redisURL = "redis://" + addr
+	return err
+}
+
+// newRedis makes a redis-server of the project's configuration and more lines.
+func (f *Fleet) newRedis(root, name string, extra ...string) (*Redis, error) {
 	program, err := LookPath("redis-server")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	addr, err := f.freeAddr()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return err
+	data := filepath.Join(f.Dir, name)
+	if err := os.Mkdir(data, 0o755); err != nil {
+		return nil, err
 	}
 	lines := append([]string{
 		"include " + filepath.Join(root, "redis", "redis.conf"),
-		"bind " + host,
-		"port " + port,
-		"dir " + f.Dir,
+		"bind " + f.host,
+		"port " + port(addr),
+		"dir " + data,
 	}, extra...)
-	conf := filepath.Join(f.Dir, "redis.conf")
+	conf := filepath.Join(f.Dir, name+".conf")
 	if err := os.WriteFile(conf, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
-		return err
+		return nil, err
 	}
-	f.Redis = &Redis{Addr: addr}
-	f.Redis.Process = Process{
-		name: "redis", dir: f.Dir, orphaned: syscall.SIGKILL,
+	r := &Redis{Addr: addr, Data: data}
+	r.Process = Process{
+		name: name, dir: f.Dir, orphaned: syscall.SIGKILL,
 		args:  []string{program, conf},
-		ready: f.Redis.ping,
+		ready: r.ping,
 	}
-	return nil
+	return r, nil
 }
 
 // ping succeeds once Redis has read its data and answers commands.
@@ -309,8 +352,8 @@ func (f *Fleet) newBackends(o Options) error {
 			"API_KEY=" + f.APIKey,
 			fmt.Sprintf("NODE_ID=%d", i+1),
 		}
-		if f.Redis != nil {
-			env = append(env, "REDIS_URL=redis://"+f.Redis.Addr)
+		if f.redisURL != "" {
+			env = append(env, "REDIS_URL="+f.redisURL)
 		}
 		b := &Backend{URL: "http://" + listen, MetricsURL: "http://" + metrics + "/metrics"}
 		b.Process = Process{
@@ -358,6 +401,9 @@ func (f *Fleet) freeAddr() (string, error) {
 		}
 	}
 }
+
+// port is that of an address of freeAddr's.
+func port(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
 
 // getOK succeeds when url answers 200.
 func getOK(ctx context.Context, url string) error {

@@ -42,6 +42,11 @@ const (
 	clockWait = 10 * time.Second
 )
 
+// The scripts that set a key delete it first. Under noeviction a full Redis
+// refuses SET, but not DEL, nor anything more of a script that has written: the
+// lease lives on, and a create hears that there is no room, not that the node ID
+// is lost.
+
 // claim takes node:<id> if it is free, extends it if it is ours, and returns
 // the holder's token either way. One key, one script: atomic, Cluster included.
 var claim = redis.NewScript(`
@@ -49,6 +54,7 @@ local holder = redis.call("GET", KEYS[1])
 if holder and holder ~= ARGV[1] then
   return holder
 end
+redis.call("DEL", KEYS[1])
 redis.call("SET", KEYS[1], ARGV[1], "PX", ARGV[2])
 return ARGV[1]`)
 
@@ -56,9 +62,15 @@ return ARGV[1]`)
 // it is higher.
 var raise = redis.NewScript(`
 if tonumber(redis.call("GET", KEYS[1]) or "0") < tonumber(ARGV[1]) then
+  redis.call("DEL", KEYS[1])
   redis.call("SET", KEYS[1], ARGV[1])
 end
 return 0`)
+
+// lower sets node:<id>:clock to an earlier time.
+var lower = redis.NewScript(`
+redis.call("DEL", KEYS[1])
+return redis.call("SET", KEYS[1], ARGV[1])`)
 
 // release gives node:<id> back if it is still ours.
 var release = redis.NewScript(`
@@ -166,7 +178,7 @@ func (l *Lease) awaitClock(ctx context.Context) error {
 		return nil
 	}
 	if err != nil {
-		return l.store.unavailable(metrics.OpLease, &l.store.outage, err)
+		return l.store.unavailable(metrics.OpLease, &l.store.leasing, err)
 	}
 	behind := time.Until(time.UnixMilli(high))
 	if behind > clockWait {
@@ -231,9 +243,9 @@ func (l *Lease) claim(ctx context.Context) (holder string, err error) {
 	l.asked = time.Since(l.start) // before asking: Redis counts from some time after
 	holder, err = claim.Run(ctx, l.store.client, []string{l.key()}, l.token, leaseTTL.Milliseconds()).Text()
 	if err != nil {
-		return "", l.store.unavailable(metrics.OpLease, &l.store.outage, err)
+		return "", l.store.unavailable(metrics.OpLease, &l.store.leasing, err)
 	}
-	l.store.outage.ended()
+	l.store.leasing.ended()
 	return holder, nil
 }
 
@@ -243,7 +255,7 @@ func (l *Lease) use(ctx context.Context) error {
 	until := l.asked + leaseTTL - leaseMargin
 	high := time.Now().Add(until - time.Since(l.start))
 	if err := raise.Run(ctx, l.store.client, []string{l.clockKey()}, high.UnixMilli()).Err(); err != nil {
-		return l.store.unavailable(metrics.OpLease, &l.store.outage, err)
+		return l.store.unavailable(metrics.OpLease, &l.store.leasing, err)
 	}
 	l.until.Store(int64(until))
 	return nil
@@ -258,7 +270,7 @@ func (l *Lease) release() {
 	ctx := context.Background()
 	var err error
 	if held {
-		err = l.store.client.Set(ctx, l.clockKey(), time.Now().UnixMilli(), 0).Err()
+		err = lower.Run(ctx, l.store.client, []string{l.clockKey()}, time.Now().UnixMilli()).Err()
 	}
 	if err == nil {
 		err = release.Run(ctx, l.store.client, []string{l.key()}, l.token).Err()

@@ -61,6 +61,7 @@ type Store struct {
 	outage  outage                // of all but writes
 	refused outage                // of writes: Redis may refuse those alone
 	unheard outage                // of announcements: so may their channel be
+	leasing outage                // of node leases: writes that a full Redis takes
 	metrics *metrics.Metrics
 }
 
@@ -85,12 +86,14 @@ func Open(redisURL string, log *slog.Logger, m *metrics.Metrics) (*Store, error)
 		outage:  outage{log: log.With("of", "redis")},
 		refused: outage{log: log.With("of", "redis writes")},
 		unheard: outage{log: log.With("of", "announcements of changes")},
+		leasing: outage{log: log.With("of", "node leases")},
 	}, nil
 }
 
 // newClient reads the three forms of REDIS_URL: one address; several, comma
-// separated, for Cluster; ?master_name= for Sentinel, whose addresses it then
-// lists. Query parameters are go-redis's own (read_timeout, pool_size, …).
+// separated, for Cluster; ?master_name= for Sentinel, whose addresses and
+// credentials it then has, while ?username= and ?password= are for Redis. Query
+// parameters are go-redis's own (read_timeout, pool_size, …).
 func newClient(redisURL string) (redis.UniversalClient, error) {
 	first, rest, _ := strings.Cut(redisURL, ",")
 	// The parameters stand behind the last address: move them to the first.
@@ -134,7 +137,9 @@ func newClient(redisURL string) (redis.UniversalClient, error) {
 			return nil, redacted(err)
 		}
 		options.DialerRetries = 1
-		return redis.NewFailoverClient(options), nil
+		client := redis.NewFailoverClient(options)
+		client.AddHook(unknownMaster{})
+		return client, nil
 	case q.Has("addr"):
 		options, err := redis.ParseClusterURL(u.String())
 		if err != nil {

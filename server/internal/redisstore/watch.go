@@ -60,6 +60,9 @@ func (w *Watcher) Watch(ctx context.Context) error {
 			}
 			w.evicted = state.evicted
 			w.log.Info("redis", "version", state.version, "maxmemory_policy", state.policy, "maxmemory", state.max, "meaning", meaning(state))
+			if state.forgets {
+				w.log.Warn("redis writes no append-only file (appendonly yes): when it ends, links are lost back to its last snapshot")
+			}
 			fallthrough
 		default:
 			w.saw(state)
@@ -90,19 +93,21 @@ func (w *Watcher) saw(state redisState) {
 type redisState struct {
 	version, policy    string
 	used, max, evicted uint64
+	forgets            bool // it says that it writes no append-only file
 }
 
-// inspect asks for the sections of INFO that matter.
+// inspect asks for INFO.
 func (s *Store) inspect(ctx context.Context) (redisState, error) {
 	var total redisState
 	add := func(ctx context.Context, client redis.Cmdable) error {
-		info, err := client.Info(ctx, "server", "memory", "stats").Result()
+		info, err := client.Info(ctx).Result() // before 7.0 it takes no list of sections
 		if err != nil {
 			return s.unavailable(metrics.OpPing, &s.outage, err)
 		}
 		s.outage.ended()
 		one := parseInfo(info)
 		total.version, total.policy = one.version, one.policy
+		total.forgets = total.forgets || one.forgets
 		total.used, total.max, total.evicted = total.used+one.used, total.max+one.max, total.evicted+one.evicted
 		return nil
 	}
@@ -133,6 +138,7 @@ func parseInfo(info string) redisState {
 	return redisState{
 		version: fields["redis_version"], policy: fields["maxmemory_policy"],
 		used: number("used_memory"), max: number("maxmemory"), evicted: number("evicted_keys"),
+		forgets: fields["aof_enabled"] == "0",
 	}
 }
 

@@ -48,6 +48,35 @@ func TestEvictionIsNeverSilent(t *testing.T) {
 	}
 }
 
+// A Redis that keeps links in memory alone looks like any other until it ends.
+func TestRedisWithoutAppendOnlyFileIsPointedOut(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		appendonly string
+		warned     bool
+	}{{"no", true}, {"yes", false}} {
+		t.Run(tt.appendonly, func(t *testing.T) {
+			t.Parallel()
+			r := fleettest.Redis(t, "appendonly "+tt.appendonly)
+			var log syncBuffer
+			logger := slog.New(slog.NewTextHandler(&log, nil))
+			watcher := open(t, "redis://"+r.Addr, logger).NewWatcher(logger)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			done := make(chan error, 1)
+			go func() { done <- watcher.Watch(ctx) }()
+			eventually(t, "it says what Redis runs", func() bool { return strings.Contains(log.String(), "maxmemory_policy") })
+			cancel()
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Contains(log.String(), "no append-only file"); got != tt.warned {
+				t.Errorf("appendonly %s: warned %t, want %t:\n%s", tt.appendonly, got, tt.warned, &log)
+			}
+		})
+	}
+}
+
 // A Redis of before 7.0 cannot be had here, so one is played: it answers INFO.
 func TestOldRedisIsRefused(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -71,7 +100,7 @@ func TestOldRedisIsRefused(t *testing.T) {
 					}
 					const info = "redis_version:6.2.14\r\nmaxmemory:0\r\n"
 					for range strings.Count(string(buf[:n]), "*") { // as many answers as commands
-						if strings.Contains(strings.ToLower(string(buf[:n])), "info\r\n$6\r\nserver") {
+						if strings.Contains(strings.ToLower(string(buf[:n])), "*1\r\n$4\r\ninfo\r\n") { // 6.2 takes no more
 							fmt.Fprintf(conn, "$%d\r\n%s\r\n", len(info), info)
 						} else {
 							fmt.Fprint(conn, "-ERR unknown command\r\n")

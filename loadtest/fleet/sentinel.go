@@ -1,0 +1,239 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// masterName is what the Sentinels call the group of Redis that they watch.
+const masterName = "snowlink"
+
+// Sentinel is a group of Redis, one of them the master, and the Sentinels that
+// make another the master when it is gone for two seconds.
+type Sentinel struct {
+	Redis     []*Redis   // the first one is the master at the start
+	Sentinels []*Process // the smallest number that has a majority without one
+	addrs     []string   // of the Sentinels
+}
+
+func (f *Fleet) newSentinel(root string, extra []string) (*Sentinel, error) {
+	s := &Sentinel{}
+	for i := range 3 {
+		lines := slices.Concat([]string{
+			// A master that no replica hears refuses writes: what it took would be
+			// lost once another is made master.
+			"min-replicas-to-write 1",
+			// A new replica need not wait for others to share its copy [5].
+			"repl-diskless-sync-delay 0",
+			// It speaks from 127.0.0.1, and does not listen there.
+			"replica-announce-ip " + f.host,
+		}, extra)
+		if i > 0 {
+			lines = append(lines, "replicaof "+f.host+" "+port(s.Redis[0].Addr))
+		}
+		r, err := f.newRedis(root, fmt.Sprintf("redis%d", i+1), lines...)
+		if err != nil {
+			return nil, err
+		}
+		s.Redis = append(s.Redis, r)
+	}
+	program, err := LookPath("redis-server")
+	if err != nil {
+		return nil, err
+	}
+	for i := range 3 {
+		name := fmt.Sprintf("sentinel%d", i+1)
+		addr, err := f.freeAddr()
+		if err != nil {
+			return nil, err
+		}
+		conf := filepath.Join(f.Dir, name+".conf") // Sentinel keeps its state in it
+		lines := []string{
+			"bind " + f.host,
+			"port " + port(addr),
+			"dir " + f.Dir,
+			"protected-mode no",
+			"sentinel announce-ip " + f.host,
+			"sentinel monitor " + masterName + " " + f.host + " " + port(s.Redis[0].Addr) + " 2",
+			"sentinel down-after-milliseconds " + masterName + " 2000", // [30000]
+			"sentinel failover-timeout " + masterName + " 10000",       // [180000]
+		}
+		if err := os.WriteFile(conf, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
+			return nil, err
+		}
+		s.addrs = append(s.addrs, addr)
+		s.Sentinels = append(s.Sentinels, &Process{
+			name: name, dir: f.Dir, orphaned: syscall.SIGKILL,
+			args:  []string{program, conf, "--sentinel"},
+			ready: (&Redis{Addr: addr}).ping,
+		})
+	}
+	return s, nil
+}
+
+// URL is what a backend takes as REDIS_URL.
+func (s *Sentinel) URL() string {
+	return "redis://" + strings.Join(s.addrs, ",") + "?master_name=" + masterName
+}
+
+func (s *Sentinel) processes() []*Process {
+	var all []*Process
+	for _, r := range s.Redis {
+		all = append(all, &r.Process)
+	}
+	return append(all, s.Sentinels...)
+}
+
+// start returns when the Sentinels know each other and could replace the master.
+func (s *Sentinel) start(ctx context.Context) error {
+	for i, r := range s.Redis {
+		if err := r.Start(ctx); err != nil {
+			return err
+		}
+		if i == 0 {
+			continue
+		}
+		// Sentinel looks at a replica every 10 s only: it should be one by then.
+		if err := await(ctx, func() error { return r.replicates(ctx) }); err != nil {
+			return fmt.Errorf("%s is no replica: %w", r.name, err)
+		}
+	}
+	for _, p := range s.Sentinels {
+		if err := p.Start(ctx); err != nil {
+			return err
+		}
+	}
+	if err := await(ctx, func() error { return s.complete(ctx) }); err != nil {
+		return fmt.Errorf("the Sentinels are not ready: %w", err)
+	}
+	return nil
+}
+
+// replicates succeeds once r is the replica of a master, and up to date.
+func (r *Redis) replicates(ctx context.Context) error {
+	db := redis.NewClient(&redis.Options{Addr: r.Addr})
+	defer db.Close()
+	role, err := db.Do(ctx, "role").Slice() // slave, host, port, state, offset
+	if err == nil && (len(role) < 4 || role[3] != "connected") {
+		err = fmt.Errorf("it says %v", role)
+	}
+	return err
+}
+
+// await asks until is succeeds or ctx ends; then it returns what is said last.
+func await(ctx context.Context, is func() error) error {
+	for {
+		err := is()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func (s *Sentinel) stop(ctx context.Context) error {
+	var errs []error
+	for _, p := range slices.Backward(s.processes()) { // nobody is to be replaced now
+		errs = append(errs, p.Stop(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// Master is the Redis that most Sentinels call the master.
+func (s *Sentinel) Master(ctx context.Context) (*Redis, error) {
+	votes := s.votes(ctx)
+	for _, r := range s.Redis {
+		if 2*votes[r.Addr] > len(s.addrs) {
+			return r, nil
+		}
+	}
+	return nil, fmt.Errorf("the Sentinels do not agree on a master: %v", votes)
+}
+
+// Failover makes a replica the master and the master a replica, as an operator
+// should, and returns when every Sentinel says so. The master is silenced before
+// (CLIENT PAUSE). Sentinel by itself leaves it at work for the second or more that
+// it takes until all have heard of the new one: what the old one acknowledges
+// then is lost, and what it does not know yet it calls missing.
+func (s *Sentinel) Failover(ctx context.Context) error {
+	master, err := s.Master(ctx)
+	if err != nil {
+		return err
+	}
+	db := redis.NewClient(&redis.Options{Addr: master.Addr})
+	defer db.Close()
+	if err := db.Do(ctx, "client", "pause", 10_000).Err(); err != nil { // milliseconds
+		return err
+	}
+	sentinel := redis.NewSentinelClient(&redis.Options{Addr: s.addrs[0]})
+	defer sentinel.Close()
+	if err := sentinel.Failover(ctx, masterName).Err(); err != nil {
+		return err
+	}
+	return await(ctx, func() error {
+		if votes := s.votes(ctx); votes[master.Addr] > 0 {
+			return fmt.Errorf("%s is still the master: %v", master.Addr, votes)
+		}
+		return nil
+	})
+}
+
+// complete succeeds once every Sentinel sees all the others and every replica.
+func (s *Sentinel) complete(ctx context.Context) error {
+	for _, addr := range s.addrs {
+		client := redis.NewSentinelClient(&redis.Options{Addr: addr})
+		defer client.Close()
+		if err := client.CkQuorum(ctx, masterName).Err(); err != nil {
+			return err
+		}
+		others, err := client.Sentinels(ctx, masterName).Result()
+		if err != nil {
+			return err
+		}
+		replicas, err := client.Replicas(ctx, masterName).Result()
+		if err != nil {
+			return err
+		}
+		fit := 0
+		for _, r := range replicas {
+			if r["flags"] == "slave" && r["master-link-status"] == "ok" {
+				fit++
+			}
+		}
+		if len(others) < len(s.addrs)-1 || fit < len(s.Redis)-1 {
+			return fmt.Errorf("%s sees %d Sentinels more and %d replicas", addr, len(others), fit)
+		}
+	}
+	return nil
+}
+
+// votes counts, by address, how many of the Sentinels that run call a Redis the
+// master.
+func (s *Sentinel) votes(ctx context.Context) map[string]int {
+	votes := make(map[string]int)
+	for i, addr := range s.addrs {
+		if !s.Sentinels[i].Running() {
+			continue
+		}
+		client := redis.NewSentinelClient(&redis.Options{Addr: addr})
+		if master, err := client.GetMasterAddrByName(ctx, masterName).Result(); err == nil {
+			votes[net.JoinHostPort(master[0], master[1])]++
+		}
+		client.Close()
+	}
+	return votes
+}

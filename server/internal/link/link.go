@@ -22,6 +22,12 @@ type Link struct {
 	*Options
 }
 
+// Gone reports whether the link leads nowhere at the time: it expired, is disabled or was deleted. Of its visits it says
+// nothing: see [Store.Visit].
+func (l Link) Gone(now time.Time) bool {
+	return l.Options != nil && (l.Disabled || l.Deleted || !l.Expires.IsZero() && !now.Before(l.Expires))
+}
+
 // Options are what a link may have beside its target. The zero value of each field is what a plain link does.
 type Options struct {
 	// Status is that of the redirect: 301, 302, 307 or 308. 0 is 302.

@@ -48,6 +48,11 @@ type config struct {
 	// being away, cannot confirm. Less than nearcache.FreshFor counts as that.
 	StaleIfError time.Duration `env:"STALE_IF_ERROR" envDefault:"24h" takes:"a duration such as 24h; below 30s it is 30s"`
 
+	// JournalMax bounds the journal of each API key, which lists its links, to
+	// some 25 bytes times this: journals must not crowd links out of Redis.
+	// Older links live on unlisted. 0 keeps no journals, and lists are empty.
+	JournalMax int `env:"JOURNAL_MAX" envDefault:"1000000" takes:"how many links of a key can be listed, the newest ones, such as 1000000; 0 for no lists"`
+
 	// MetricsListen is the address of /metrics and /debug/pprof/, which must not
 	// be reachable from outside.
 	MetricsListen string `env:"METRICS_LISTEN" envDefault:":9100" takes:"an address such as :9100, or off"`
@@ -103,6 +108,9 @@ func readConfig(environ []string) (config, error) {
 	}
 	if c.CacheBytes > 0 && c.CacheBytes < 1<<20 {
 		invalid("CacheBytes")
+	}
+	if c.JournalMax < 0 {
+		invalid("JournalMax")
 	}
 	if c.StaleIfError < 0 {
 		invalid("StaleIfError")

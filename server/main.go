@@ -116,7 +116,7 @@ func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) 
 			cfg.APIKeys = []string{rand.Text()}
 		}
 	}
-	store, err := redisstore.Open(cfg.RedisURL, log, m)
+	store, err := redisstore.Open(cfg.RedisURL, redisstore.Options{JournalMax: cfg.JournalMax}, log, m)
 	if err != nil {
 		return fmt.Errorf("REDIS_URL: %w", err)
 	}

@@ -23,6 +23,9 @@ var ErrNoNode = errors.New("no node ID is held")
 // top of it.
 const mintTries = 3
 
+// defaultOwner is whose journal the links of API_KEY are in.
+const defaultOwner = "default"
+
 type createRequest struct {
 	URL     string `json:"url"`
 	LongURL string `json:"long_url"` // what older clients call it
@@ -90,7 +93,7 @@ func (a *API) store(ctx context.Context, l link.Link) (snowflake.ID, string, err
 			return 0, "", err
 		}
 		code := snowflake.Encode(id)
-		err = a.Store.Create(ctx, code, l)
+		err = a.Store.Create(ctx, defaultOwner, code, l)
 		if errors.Is(err, link.ErrExists) {
 			a.Metrics.Collision()
 			if try < mintTries {

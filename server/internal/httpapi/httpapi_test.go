@@ -48,7 +48,7 @@ func newBackend(t testing.TB) *backend {
 	t.Helper()
 	redis := fleettest.Redis(t)
 	log, m := slog.New(slog.DiscardHandler), metrics.New()
-	store, err := redisstore.Open("redis://"+redis.Addr, log, m)
+	store, err := redisstore.Open("redis://"+redis.Addr, redisstore.Options{JournalMax: 1_000_000}, log, m)
 	if err != nil {
 		t.Fatal(err)
 	}

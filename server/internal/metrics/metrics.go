@@ -46,12 +46,16 @@ type Op uint8
 const (
 	OpGet Op = iota
 	OpCreate
+	OpVisit
+	OpUpdate
+	OpList
+	OpRemember
 	OpLease
 	OpPing
 	ops
 )
 
-var opNames = [ops]string{"get", "create", "lease", "ping"}
+var opNames = [ops]string{"get", "create", "visit", "update", "list", "remember", "lease", "ping"}
 
 // String is the value of the op label.
 func (o Op) String() string { return opNames[o] }

@@ -19,7 +19,7 @@ func TestMemoryBudget(t *testing.T) {
 	for _, length := range []int{20, 60, 500} {
 		t.Run(fmt.Sprintf("targets of %d bytes", length), func(t *testing.T) {
 			const limit = 16 * megabyte
-			links := reading{func(code string) string { return code + strings.Repeat("x", length-len(code)) }}
+			links := reading{target: func(code string) string { return code + strings.Repeat("x", length-len(code)) }}
 			before := heap()
 			c := nearcache.New(links, limit, staleIfError, metrics.New())
 			defer c.Close()
@@ -39,12 +39,14 @@ func TestMemoryBudget(t *testing.T) {
 }
 
 // reading is a link.Store that makes its links up.
-type reading struct{ target func(code string) string }
+type reading struct {
+	link.Store
+	target func(code string) string
+}
 
 func (r reading) Get(_ context.Context, code string) (link.Link, error) {
 	return link.Link{Target: r.target(code)}, nil
 }
-func (r reading) Create(context.Context, string, link.Link) error { return nil }
 
 func heap() int {
 	for range 3 {

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/maypok86/otter/v2"
 
@@ -58,10 +59,10 @@ const (
 // Cache is a link.Store in front of another. All methods may be called
 // concurrently.
 type Cache struct {
-	store   link.Store
-	links   *otter.Cache[string, entry]
-	missing *otter.Cache[string, struct{}]
-	metrics *metrics.Metrics
+	link.Store // the one behind: what is not kept here goes there
+	links      *otter.Cache[string, entry]
+	missing    *otter.Cache[string, struct{}]
+	metrics    *metrics.Metrics
 
 	staleIfError time.Duration
 	started      time.Time // what ages count from, by the monotonic clock
@@ -72,6 +73,18 @@ type Cache struct {
 	failed, nextProbe, distrusted atomic.Int64
 	// changes counts what may have ended the absence of a link.
 	changes atomic.Uint64
+}
+
+// optionsSize is what the options of a link cost, in bytes.
+func optionsSize(o *link.Options) int {
+	if o == nil {
+		return 0
+	}
+	size := int(unsafe.Sizeof(*o)) + len(o.Title)
+	for _, tag := range o.Tags {
+		size += int(unsafe.Sizeof(tag)) + len(tag)
+	}
+	return size
 }
 
 // entry is a link as it was at a time, which lies before it was read.
@@ -86,13 +99,15 @@ type entry struct {
 // request that causes them, those in the background too: it must be one that
 // outlives the request.
 func New(store link.Store, bytes uint64, staleIfError time.Duration, m *metrics.Metrics) *Cache {
-	c := &Cache{store: store, staleIfError: max(staleIfError, FreshFor), started: time.Now(), metrics: m}
+	c := &Cache{Store: store, staleIfError: max(staleIfError, FreshFor), started: time.Now(), metrics: m}
 	// No expiry: otter then keeps no record of reads until it is half full, and
 	// its bookkeeping of them, a goroutine for every 16, stays off the hot path.
 	// Get looks at ages anyway.
 	c.links = otter.Must(&otter.Options[string, entry]{
-		MaximumWeight:     bytes - bytes/missingShare,
-		Weigher:           func(code string, e entry) uint32 { return uint32(len(code) + len(e.link.Target) + overhead) },
+		MaximumWeight: bytes - bytes/missingShare,
+		Weigher: func(code string, e entry) uint32 {
+			return uint32(len(code) + len(e.link.Target) + optionsSize(e.link.Options) + overhead)
+		},
 		RefreshCalculator: refreshing{c},
 		Logger:            &otter.NoopLogger{}, // the store logs its own outages
 	})
@@ -150,10 +165,28 @@ func (c *Cache) Get(ctx context.Context, code string) (link.Link, error) {
 }
 
 // Create creates the link in the store behind.
-func (c *Cache) Create(ctx context.Context, code string, l link.Link) error {
-	err := c.store.Create(ctx, code, l)
+func (c *Cache) Create(ctx context.Context, owner, code string, l link.Link) error {
+	err := c.Store.Create(ctx, owner, code, l)
 	c.changes.Add(1)
 	c.missing.Invalidate(code)
+	return err
+}
+
+// CreateAll creates the links in the store behind.
+func (c *Cache) CreateAll(ctx context.Context, owner string, links []link.Coded) []error {
+	errs := c.Store.CreateAll(ctx, owner, links)
+	c.changes.Add(1)
+	for _, l := range links {
+		c.missing.Invalidate(l.Code)
+	}
+	return errs
+}
+
+// Update changes the link in the store behind and drops it here: whoever changed
+// it sees the change at once.
+func (c *Cache) Update(ctx context.Context, code, version string, l link.Link) error {
+	err := c.Store.Update(ctx, code, version, l)
+	c.Drop(code) // even after an error: it may have been changed
 	return err
 }
 
@@ -250,7 +283,7 @@ func (c loader) Reload(ctx context.Context, code string, _ entry) (entry, error)
 
 func (c loader) read(ctx context.Context, code string) (entry, error) {
 	read := c.now() // before: a change while we read makes the entry older, not newer
-	l, err := c.store.Get(ctx, code)
+	l, err := c.Store.Get(ctx, code)
 	if err != nil && !errors.Is(err, link.ErrNotFound) {
 		c.failed.Store(max(1, int64(c.now())))
 	} else if c.failed.Load() != 0 {

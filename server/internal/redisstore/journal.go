@@ -1,0 +1,102 @@
+package redisstore
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"snowlink/server/internal/link"
+	"snowlink/server/internal/metrics"
+)
+
+// A journal is a stream per owner, with an entry for each link that the owner
+// created, or tried to: only its code, some 25 bytes. It is written in the round
+// trip that creates the link, so that what was acknowledged is listed, and says
+// nothing of what became of the link: List looks.
+//
+// An entry of a code that was chosen names the time of creation too. A code that
+// was taken, or that another owner chose after the link was forgotten, has
+// another time, and the entry stands for nothing. Minted codes are nobody else's.
+
+func journalKey(owner string) string { return "journal:" + owner }
+
+// journalEntry is what the journal has of a link.
+func journalEntry(code string, l link.Link) string {
+	if l.Options == nil || l.Created.IsZero() {
+		return code
+	}
+	return code + " " + strconv.FormatInt(millis(l.Created), 10)
+}
+
+// journalCmd writes a link down in its owner's journal.
+func (s *Store) journalCmd(ctx context.Context, owner, code string, l link.Link) *redis.StringCmd {
+	return redis.NewStringCmd(ctx, "xadd", journalKey(owner), "maxlen", "~", s.journalMax, "*", "c", journalEntry(code, l))
+}
+
+// List returns links that owner created, the newest first. It fails with
+// link.ErrCursor and link.ErrUnavailable.
+func (s *Store) List(ctx context.Context, owner, cursor string, n int) ([]link.Coded, string, error) {
+	from := "+"
+	if cursor != "" {
+		id, err := base64.RawURLEncoding.DecodeString(cursor)
+		if err != nil || !streamID.Match(id) {
+			return nil, "", link.ErrCursor
+		}
+		from = "(" + string(id)
+	}
+	entries := redis.NewXMessageSliceCmd(ctx, "xrevrange", journalKey(owner), from, "-", "count", n)
+	if err := s.do(ctx, entries); err != nil {
+		return nil, "", s.unavailable(metrics.OpList, &s.outage, err)
+	}
+	page := entries.Val()
+	records := make([]*redis.StringCmd, len(page))
+	pipe := s.client.Pipeline()
+	for i, entry := range page {
+		code, _ := codeOf(entry)
+		records[i] = pipe.Get(ctx, linkKey(code))
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return nil, "", s.unavailable(metrics.OpList, &s.outage, err)
+	}
+	s.outage.ended()
+
+	now := time.Now()
+	links := make([]link.Coded, 0, len(page))
+	listed := make(map[string]bool, len(page)) // a create that was repeated has two entries
+	for i, entry := range page {
+		code, _ := codeOf(entry)
+		record, err := records[i].Result()
+		if err != nil || listed[code] {
+			continue
+		}
+		l, err := s.decode(code, record)
+		if err != nil {
+			continue // it is in the log; the others are listed
+		}
+		if l.Options != nil && (l.Deleted || !l.Expires.IsZero() && !now.Before(l.Expires)) || journalEntry(code, l) != entry.Values["c"] {
+			continue
+		}
+		listed[code] = true
+		links = append(links, link.Coded{Code: code, Link: l})
+	}
+	next := ""
+	if len(page) == n {
+		next = base64.RawURLEncoding.EncodeToString([]byte(page[n-1].ID))
+	}
+	return links, next, nil
+}
+
+var streamID = regexp.MustCompile(`^[0-9]{1,19}-[0-9]{1,19}$`)
+
+// codeOf is the code of a journal's entry.
+func codeOf(entry redis.XMessage) (code string, ok bool) {
+	value, ok := entry.Values["c"].(string)
+	code, _, _ = strings.Cut(value, " ")
+	return code, ok
+}

@@ -1,0 +1,149 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"snowlink/server/internal/link"
+	"snowlink/server/internal/metrics"
+)
+
+// visit answers with what was left before this visit, 0 where there is no count,
+// and the record on the lines after it. A count beside a link without a limit is
+// a left-over that nothing reads.
+var visit = newScript(`
+local record = redis.call("GET", KEYS[1])
+if not record then
+  return false
+end
+local left = redis.call("GET", KEYS[2]) or "0"
+if tonumber(left) > 0 then
+  redis.call("DECR", KEYS[2])
+end
+return left .. "\n" .. record`, true)
+
+// change puts the record ARGV[2] in the place of ARGV[1] and answers 1, or 0 when
+// that is not what is there; when ARGV[2] is there already, its first try was not
+// heard of. ARGV[3] and [4] are the limits of visits before and after, [5] is when
+// to forget the link, [6] and [7] are the code and where to announce it.
+//
+// The count may be lost, to eviction: then only another limit begins a new one.
+// Whoever may not publish may not subscribe either, which others complain about.
+var change = newScript(`
+local record = redis.call("GET", KEYS[1])
+if record == ARGV[2] and record ~= ARGV[1] then
+  return 1
+elseif record ~= ARGV[1] then
+  return 0
+end
+local before, after = tonumber(ARGV[3]), tonumber(ARGV[4])
+local left = tonumber(redis.call("GET", KEYS[2]) or nil)
+local function set(key, value)
+  if ARGV[5] == "0" then
+    redis.call("SET", key, value)
+  else
+    redis.call("SET", key, value, "PXAT", ARGV[5])
+  end
+end
+set(KEYS[1], ARGV[2])
+if after == 0 then
+  left = nil
+  redis.call("DEL", KEYS[2])
+elseif before ~= after then
+  left = before > 0 and left and math.max(0, left + after - before) or after
+end
+if left then
+  set(KEYS[2], string.format("%.0f", left))
+end
+redis.pcall("PUBLISH", ARGV[7], ARGV[6])
+return 1`, true)
+
+// Read returns the link under code as it is now. It fails as Get does.
+func (s *Store) Read(ctx context.Context, code string) (link.State, error) {
+	cmd := redis.NewSliceCmd(ctx, "mget", linkKey(code), visitsKey(code))
+	if err := s.do(ctx, cmd); err != nil {
+		return link.State{}, s.unavailable(metrics.OpGet, &s.outage, err)
+	}
+	s.outage.ended()
+	values := cmd.Val()
+	record, ok := values[0].(string)
+	if !ok {
+		return link.State{}, link.ErrNotFound
+	}
+	l, err := s.decode(code, record)
+	if err != nil {
+		return link.State{}, err
+	}
+	state := link.State{Link: l, Version: version(record)}
+	if left, ok := values[1].(string); ok && maxVisits(l) > 0 {
+		state.VisitsLeft, _ = strconv.ParseInt(left, 10, 64) // the scripts write nothing but numbers
+	}
+	return state, nil
+}
+
+// Visit takes a visit of a link with a limit. It fails as Get does, and with
+// link.ErrGone. One that fails otherwise may have been taken, and taken twice: a
+// visit may be lost, but there is never one too many.
+func (s *Store) Visit(ctx context.Context, code string) (link.Link, error) {
+	answer, err := s.run(ctx, visit, code)
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return link.Link{}, s.unavailable(metrics.OpVisit, &s.outage, err)
+	}
+	s.outage.ended()
+	if err != nil {
+		return link.Link{}, link.ErrNotFound
+	}
+	left, record, _ := strings.Cut(answer, "\n")
+	l, err := s.decode(code, record)
+	if err != nil {
+		return link.Link{}, err
+	}
+	if maxVisits(l) > 0 && (left == "0" || strings.HasPrefix(left, "-")) {
+		return link.Link{}, link.ErrGone
+	}
+	return l, nil
+}
+
+// Update puts l in the place of the link of that version and announces it, in one
+// step. It fails with link.ErrNotFound, link.ErrChanged and as Create does.
+func (s *Store) Update(ctx context.Context, code, was string, l link.Link) error {
+	cmd := redis.NewStringCmd(ctx, "get", linkKey(code))
+	switch err := s.do(ctx, cmd); {
+	case errors.Is(err, redis.Nil):
+		return link.ErrNotFound
+	case err != nil:
+		return s.unavailable(metrics.OpUpdate, &s.outage, err)
+	case version(cmd.Val()) != was:
+		return link.ErrChanged
+	}
+	old, err := s.decode(code, cmd.Val())
+	if err != nil {
+		return err
+	}
+	done, err := s.run(ctx, change, code,
+		cmd.Val(), encodeRecord(l), maxVisits(old), maxVisits(l), forgetAt(l), code, changesChannel)
+	if err != nil {
+		return s.notWritten(metrics.OpUpdate, err)
+	}
+	s.refused.ended()
+	if done != "1" {
+		return link.ErrChanged
+	}
+	return nil
+}
+
+// decode reads the record of a link that was found. It fails with
+// link.ErrUnavailable: a link whose options nobody can read is not followed.
+func (s *Store) decode(code, record string) (link.Link, error) {
+	l, err := decodeRecord(record)
+	if err != nil {
+		s.unreadable.observed(fmt.Errorf("%s: %w", linkKey(code), err))
+		return link.Link{}, fmt.Errorf("%w: %w", link.ErrUnavailable, err)
+	}
+	return l, nil
+}

@@ -39,6 +39,8 @@ type Options struct {
 	// Env is added to the environment of every backend, as "SHUTDOWN_GRACE=1s".
 	// It wins over what the fleet sets itself.
 	Env []string
+	// Cluster makes Redis a Cluster of six: three masters with a replica each.
+	Cluster bool
 	// RedisConfig is added to the project's redis.conf, as "maxmemory 64mb".
 	RedisConfig []string
 	// AccessLog keeps Nginx's access log, in nginx.log: gigabytes, under load.
@@ -55,7 +57,8 @@ type Fleet struct {
 	URL      string // of Nginx, or of the first backend without one; no slash at the end
 	APIKey   string // which every backend accepts
 	Backends []*Backend
-	Redis    *Redis // nil where there is none
+	Redis    *Redis // nil where there is none, or a Cluster
+	Cluster  Cluster
 	Nginx    *Nginx // nil where there is none
 
 	// Dir holds the programs' logs, as backend1.log, until Close removes it.
@@ -79,6 +82,7 @@ type Backend struct {
 type Redis struct {
 	Process
 	Addr string // host:port
+	bus  string // port of the Cluster's own connections
 }
 
 // MissingError is what Start returns when a program is not installed.
@@ -154,7 +158,12 @@ func Start(ctx context.Context, o Options) (_ *Fleet, err error) {
 
 	upstreams := o.Upstreams
 	if len(upstreams) == 0 && !o.NoRedis {
-		if err := f.newRedis(root, o.RedisConfig); err != nil {
+		if o.Cluster {
+			err = f.newCluster(root, o.RedisConfig)
+		} else {
+			f.Redis, err = f.newRedis(root, "redis", o.RedisConfig)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -192,6 +201,9 @@ func (f *Fleet) start(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := f.Cluster.start(ctx); err != nil {
+		return err
+	}
 	for _, b := range f.Backends {
 		if err := b.Start(ctx); err != nil {
 			return err
@@ -218,6 +230,9 @@ func (f *Fleet) Close() error {
 	if f.Redis != nil {
 		errs = append(errs, f.Redis.Stop(ctx))
 	}
+	for _, r := range f.Cluster {
+		errs = append(errs, r.Stop(ctx))
+	}
 	if f.claim != nil {
 		errs = append(errs, f.claim.Close())
 	}
@@ -231,6 +246,9 @@ func (f *Fleet) Logs(lines int) string {
 	if f.Redis != nil {
 		add(&f.Redis.Process)
 	}
+	for _, r := range f.Cluster {
+		add(&r.Process)
+	}
 	for _, backend := range f.Backends {
 		add(&backend.Process)
 	}
@@ -240,36 +258,41 @@ func (f *Fleet) Logs(lines int) string {
 	return b.String()
 }
 
-func (f *Fleet) newRedis(root string, extra []string) error {
+// newRedis makes a redis-server that keeps its files in a folder of its name.
+func (f *Fleet) newRedis(root, name string, extra []string) (*Redis, error) {
 	program, err := LookPath("redis-server")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	addr, err := f.freeAddr()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	dir := filepath.Join(f.Dir, name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, err
 	}
 	lines := append([]string{
 		"include " + filepath.Join(root, "redis", "redis.conf"),
 		"bind " + host,
 		"port " + port,
-		"dir " + f.Dir,
+		"dir " + dir,
 	}, extra...)
-	conf := filepath.Join(f.Dir, "redis.conf")
+	conf := filepath.Join(dir, "redis.conf")
 	if err := os.WriteFile(conf, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
-		return err
+		return nil, err
 	}
-	f.Redis = &Redis{Addr: addr}
-	f.Redis.Process = Process{
-		name: "redis", dir: f.Dir, orphaned: syscall.SIGKILL,
+	r := &Redis{Addr: addr}
+	r.Process = Process{
+		name: name, dir: f.Dir, orphaned: syscall.SIGKILL,
 		args:  []string{program, conf},
-		ready: f.Redis.ping,
+		ready: r.ping,
 	}
-	return nil
+	return r, nil
 }
 
 // ping succeeds once Redis has read its data and answers commands.
@@ -311,6 +334,8 @@ func (f *Fleet) newBackends(o Options) error {
 		}
 		if f.Redis != nil {
 			env = append(env, "REDIS_URL=redis://"+f.Redis.Addr)
+		} else if len(f.Cluster) > 0 {
+			env = append(env, "REDIS_URL="+f.Cluster.URL())
 		}
 		b := &Backend{URL: "http://" + listen, MetricsURL: "http://" + metrics + "/metrics"}
 		b.Process = Process{

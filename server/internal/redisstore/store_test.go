@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"snowlink/loadtest/fleet"
 	"snowlink/loadtest/fleet/fleettest"
 	"snowlink/server/internal/embedded"
 	"snowlink/server/internal/link"
@@ -39,6 +40,10 @@ func TestStoreContract(t *testing.T) {
 		socket := filepath.Join(t.TempDir(), "redis.sock")
 		fleettest.Redis(t, "unixsocket "+socket)
 		linktest.Store(t, open(t, "unix://"+socket, slog.New(slog.DiscardHandler)), "x")
+	})
+	t.Run("Redis Cluster", func(t *testing.T) {
+		cluster := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Cluster: true}).Cluster
+		linktest.Store(t, open(t, cluster.URL(), slog.New(slog.DiscardHandler)), "x")
 	})
 	t.Run("embedded", func(t *testing.T) {
 		r, err := embedded.Start()

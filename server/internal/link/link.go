@@ -9,6 +9,7 @@ package link
 import (
 	"context"
 	"errors"
+	"reflect"
 	"time"
 )
 
@@ -26,6 +27,14 @@ type Link struct {
 // nothing: see [Store.Visit].
 func (l Link) Gone(now time.Time) bool {
 	return l.Options != nil && (l.Disabled || l.Deleted || !l.Expires.IsZero() && !now.Before(l.Expires))
+}
+
+// Equal reports whether the two lead to the same target in the same way.
+func (l Link) Equal(other Link) bool {
+	if l.Options == nil || other.Options == nil {
+		return l == other
+	}
+	return l.Target == other.Target && reflect.DeepEqual(l.Options, other.Options)
 }
 
 // Options are what a link may have beside its target. The zero value of each field is what a plain link does.
@@ -109,6 +118,10 @@ type Store interface {
 	// The error is [ErrNotFound] when there is none and [ErrUnavailable] when the store cannot tell: never one for
 	// the other.
 	Get(ctx context.Context, code string) (Link, error)
+
+	// GetAll does what Get does for many codes, in few round trips. It returns a link and an error, or nil, for each, in
+	// order.
+	GetAll(ctx context.Context, codes []string) ([]Link, []error)
 
 	// Read returns the link as it is now. Its errors are those of Get.
 	Read(ctx context.Context, code string) (State, error)

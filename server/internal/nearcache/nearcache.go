@@ -15,11 +15,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
 
 	"github.com/maypok86/otter/v2"
+	"golang.org/x/sync/singleflight"
 
 	"snowlink/server/internal/link"
 	"snowlink/server/internal/metrics"
@@ -38,9 +40,16 @@ const (
 	// MissingFor is how long it is remembered that a code has no link.
 	MissingFor = 2 * time.Second
 
-	// While the store is away, a link is due again after retryAfter, and of all
-	// that are due one every probeEvery is really tried.
-	retryAfter = time.Second
+	// Links that are due are read together: those that a link finds due within
+	// gatherFor of it, up to gatherMost. A read of one alone costs ten times
+	// as much.
+	gatherFor  = 10 * time.Millisecond
+	gatherMost = 1024
+
+	// A link whose read failed, or was spared, is due again after retryAfter,
+	// which is more than a read can take. While the store is away, of all that
+	// are due one every probeEvery is really tried.
+	retryAfter = 2 * time.Second
 	probeEvery = 100 * time.Millisecond
 	// awayFor is how long a failure of the store spares visitors of old links
 	// the wait for the next. Links in use are tried more often than that; a
@@ -60,19 +69,32 @@ const (
 // concurrently.
 type Cache struct {
 	link.Store // the one behind: what is not kept here goes there
-	links      *otter.Cache[string, entry]
+	links      *otter.Cache[string, *entry]
 	missing    *otter.Cache[string, struct{}]
 	metrics    *metrics.Metrics
 
 	staleIfError time.Duration
 	started      time.Time // what ages count from, by the monotonic clock
 
+	due       chan due           // for the refresher
+	overdue   singleflight.Group // for visitors who wait
+	stop      context.CancelFunc // of the refresher
+	refresher sync.WaitGroup
+
 	// Since started: when the store failed last, if it has not answered since,
-	// or 0; when a refresh may try it again; when announcements may have been
-	// missed last.
-	failed, nextProbe, distrusted atomic.Int64
+	// or 0; when announcements may have been missed last.
+	failed, distrusted atomic.Int64
 	// changes counts what may have ended the absence of a link.
 	changes atomic.Uint64
+}
+
+// entry is a link as it was at a time. Another link under the code is another
+// entry.
+type entry struct {
+	link link.Link
+	// Since Cache.started: a time at which the store held this link, and when a
+	// refresh was asked for last.
+	read, tried atomic.Int64
 }
 
 // optionsSize is what the options of a link cost, in bytes.
@@ -87,29 +109,26 @@ func optionsSize(o *link.Options) int {
 	return size
 }
 
-// entry is a link as it was at a time, which lies before it was read.
-type entry struct {
-	link link.Link
-	read time.Duration // since Cache.started
+// due is an entry that should be read again.
+type due struct {
+	code string
+	*entry
 }
 
 // New makes a cache of at most the given bytes, codes, targets and overhead
 // counted, in front of store. A link that the store could not confirm is served
-// for staleIfError at most. Reads of the store run under the context of the
-// request that causes them, those in the background too: it must be one that
-// outlives the request.
+// for staleIfError at most.
 func New(store link.Store, bytes uint64, staleIfError time.Duration, m *metrics.Metrics) *Cache {
 	c := &Cache{Store: store, staleIfError: max(staleIfError, FreshFor), started: time.Now(), metrics: m}
-	// No expiry: otter then keeps no record of reads until it is half full, and
-	// its bookkeeping of them, a goroutine for every 16, stays off the hot path.
-	// Get looks at ages anyway.
-	c.links = otter.Must(&otter.Options[string, entry]{
+	// Neither expiry nor refreshing by otter, for Get looks at ages anyway. So
+	// otter keeps no record of reads until it is half full, and its bookkeeping
+	// of them, a goroutine for every 16, stays off the hot path.
+	c.links = otter.Must(&otter.Options[string, *entry]{
 		MaximumWeight: bytes - bytes/missingShare,
-		Weigher: func(code string, e entry) uint32 {
+		Weigher: func(code string, e *entry) uint32 {
 			return uint32(len(code) + len(e.link.Target) + optionsSize(e.link.Options) + overhead)
 		},
-		RefreshCalculator: refreshing{c},
-		Logger:            &otter.NoopLogger{}, // the store logs its own outages
+		Logger: &otter.NoopLogger{}, // the store logs its own outages
 	})
 	c.missing = otter.Must(&otter.Options[string, struct{}]{
 		MaximumWeight:    bytes / missingShare,
@@ -120,44 +139,36 @@ func New(store link.Store, bytes uint64, staleIfError time.Duration, m *metrics.
 	m.WatchCache(
 		func() float64 { return float64(c.links.WeightedSize() + c.missing.WeightedSize()) },
 		func() float64 { return float64(c.links.EstimatedSize()) })
+	c.due = make(chan due, 4*gatherMost)
+	ctx, stop := context.WithCancel(context.Background())
+	c.stop = stop
+	c.refresher.Go(func() { c.refresh(ctx) })
 	return c
 }
 
 // Get returns the link under code, from memory if it can. Its errors are those
 // of the store behind.
 func (c *Cache) Get(ctx context.Context, code string) (link.Link, error) {
-	asked, changes := c.now(), c.changes.Load()
-	// In one step: find the entry, and if it is due start to refresh it, or
-	// load it, once for all who wait.
-	e, err := c.links.Get(ctx, code, loader{c})
-	switch {
-	case errors.Is(err, otter.ErrNotFound):
-		c.missing.Set(code, struct{}{})
-		if c.changes.Load() != changes { // since we asked: perhaps this link came
-			c.missing.Invalidate(code)
-		}
-		return link.Link{}, link.ErrNotFound
-	case err != nil:
-		return link.Link{}, err
-	case e.read >= asked: // loaded just now
-		return e.link, nil
-	case asked-e.read <= FreshFor:
+	asked := c.now()
+	e, ok := c.links.GetIfPresent(code)
+	if !ok {
+		return c.load(ctx, code)
+	}
+	age := asked - time.Duration(e.read.Load())
+	if age <= FreshFor {
+		c.refreshIfDue(code, e, asked, age)
 		c.metrics.Cache(metrics.CacheHit)
 		return e.link, nil
 	}
 
 	// Too old to be served unasked: nobody used it for a while, or the store
 	// is away.
-	if !c.away() {
-		fresh := <-c.links.Refresh(ctx, code, loader{c})
-		switch {
-		case fresh.Err == nil:
-			return fresh.Value.link, nil
-		case errors.Is(fresh.Err, otter.ErrNotFound), errors.Is(fresh.Err, link.ErrNotFound):
-			return link.Link{}, link.ErrNotFound
-		}
+	if c.away() {
+		c.refreshIfDue(code, e, asked, age)
+	} else if l, err := c.wait(ctx, code, e); !errors.Is(err, link.ErrUnavailable) {
+		return l, err
 	}
-	if asked-e.read > c.staleIfError {
+	if age > c.staleIfError {
 		return link.Link{}, link.ErrUnavailable
 	}
 	c.metrics.Cache(metrics.CacheStale)
@@ -204,21 +215,160 @@ func (c *Cache) Drop(code string) {
 // counting meanwhile.
 func (c *Cache) Distrust() {
 	c.metrics.Cache(metrics.CacheDistrust)
-	c.distrusted.Store(int64(c.now()))
+	c.distrusted.Store(int64(c.now()) + 1) // what was read in this very nanosecond, too
 	c.changes.Add(1)
-	for code := range c.links.Keys() {
-		c.links.SetRefreshableAfter(code, atOnce)
-	}
 	c.missing.InvalidateAll()
 }
 
 // Close ends the cache's own goroutines.
 func (c *Cache) Close() {
+	c.stop()
+	c.refresher.Wait()
 	c.links.StopAllGoroutines()
 	c.missing.StopAllGoroutines()
 }
 
 func (c *Cache) now() time.Duration { return time.Since(c.started) }
+
+// load reads a link that is not in memory, once for all who wait.
+func (c *Cache) load(ctx context.Context, code string) (link.Link, error) {
+	changes := c.changes.Load()
+	e, err := c.links.Get(ctx, code, otter.LoaderFunc[string, *entry](c.read))
+	if errors.Is(err, otter.ErrNotFound) {
+		c.missing.Set(code, struct{}{})
+		if c.changes.Load() != changes { // since we asked: perhaps this link came
+			c.missing.Invalidate(code)
+		}
+		return link.Link{}, link.ErrNotFound
+	}
+	if err != nil {
+		return link.Link{}, err
+	}
+	return e.link, nil
+}
+
+// errMissing says that a code is known to have no link, without asking.
+var errMissing = fmt.Errorf("known: %w", link.ErrNotFound)
+
+// read reads the store for otter, whose error for a missing link it uses.
+func (c *Cache) read(ctx context.Context, code string) (*entry, error) {
+	if _, ok := c.missing.GetIfPresent(code); ok {
+		c.metrics.Cache(metrics.CacheNegative)
+		return nil, errMissing
+	}
+	c.metrics.Cache(metrics.CacheMiss)
+	at := c.now() // before: a change while we read makes the entry older, not newer
+	l, err := c.Store.Get(ctx, code)
+	c.heard(err)
+	if errors.Is(err, link.ErrNotFound) {
+		return nil, otter.ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newEntry(l, at), nil
+}
+
+func newEntry(l link.Link, at time.Duration) *entry {
+	e := &entry{link: l}
+	e.read.Store(int64(at))
+	e.tried.Store(int64(at))
+	return e
+}
+
+// refreshIfDue asks for e to be read again, without waiting, if it has the age
+// or may have missed a change. Of many visitors one asks.
+func (c *Cache) refreshIfDue(code string, e *entry, now, age time.Duration) {
+	distrusted := c.distrusted.Load()
+	if age < RefreshAfter && e.read.Load() >= distrusted {
+		return
+	}
+	tried := e.tried.Load()
+	if tried >= distrusted && int64(now)-tried < int64(retryAfter) || !e.tried.CompareAndSwap(tried, int64(now)) {
+		return
+	}
+	select {
+	case c.due <- due{code, e}:
+	default: // so many are due that this one waits for retryAfter, or for its visitor
+	}
+}
+
+// refresh reads again what is due, many links at a time, until ctx ends.
+func (c *Cache) refresh(ctx context.Context) {
+	batch := make([]due, 0, gatherMost)
+	var nextProbe time.Duration
+	for {
+		select {
+		case d := <-c.due:
+			batch = append(batch[:0], d)
+		case <-ctx.Done():
+			return
+		}
+		time.Sleep(gatherFor)
+		for len(batch) < gatherMost && len(c.due) > 0 {
+			batch = append(batch, <-c.due)
+		}
+		// While the store is away every hot link would be tried every
+		// retryAfter. A few tries are enough to find out that it is back.
+		if c.away() {
+			if c.now() < nextProbe {
+				continue
+			}
+			nextProbe = c.now() + probeEvery
+			batch = batch[:1]
+		}
+		c.reread(ctx, batch)
+		clear(batch) // what was evicted meanwhile may go
+	}
+}
+
+// reread reads many links again.
+func (c *Cache) reread(ctx context.Context, batch []due) {
+	codes := make([]string, len(batch))
+	for i, d := range batch {
+		codes[i] = d.code
+	}
+	at := c.now() // before: a change while we read makes the entry older, not newer
+	links, errs := c.Store.GetAll(ctx, codes)
+	for i, d := range batch {
+		c.settle(d.code, d.entry, at, links[i], errs[i])
+	}
+}
+
+// wait reads a link again for its visitor, once for all who wait.
+func (c *Cache) wait(ctx context.Context, code string, e *entry) (link.Link, error) {
+	l, err, _ := c.overdue.Do(code, func() (any, error) {
+		at := c.now()
+		l, err := c.Store.Get(ctx, code)
+		c.settle(code, e, at, l, err)
+		return l, err
+	})
+	return l.(link.Link), err
+}
+
+// settle makes of e what the store said at a time: the same link, another, none,
+// or nothing. If e has been dropped or replaced meanwhile, what is there is newer.
+func (c *Cache) settle(code string, e *entry, at time.Duration, l link.Link, err error) {
+	c.metrics.Cache(metrics.CacheRefresh)
+	c.heard(err)
+	switch {
+	case err == nil && l.Equal(e.link):
+		e.read.Store(int64(at))
+	case err == nil:
+		c.replace(code, e, newEntry(l, at), otter.WriteOp)
+	case errors.Is(err, link.ErrNotFound):
+		c.replace(code, e, nil, otter.InvalidateOp)
+	}
+}
+
+func (c *Cache) replace(code string, e, by *entry, op otter.ComputeOp) {
+	c.links.ComputeIfPresent(code, func(now *entry) (*entry, otter.ComputeOp) {
+		if now != e {
+			return now, otter.CancelOp
+		}
+		return by, op
+	})
+}
 
 // away reports whether the store failed lately and has not answered since.
 func (c *Cache) away() bool {
@@ -226,71 +376,11 @@ func (c *Cache) away() bool {
 	return failed != 0 && c.now()-time.Duration(failed) < awayFor
 }
 
-// atOnce is the least that otter takes for a delay.
-const atOnce = time.Nanosecond
-
-// refreshing says when a link is due to be read again.
-type refreshing struct{ *Cache }
-
-func (r refreshing) RefreshAfterCreate(e otter.Entry[string, entry]) time.Duration {
-	if e.Value.read < time.Duration(r.distrusted.Load()) {
-		return atOnce
-	}
-	return RefreshAfter
-}
-
-func (r refreshing) RefreshAfterUpdate(e otter.Entry[string, entry], _ entry) time.Duration {
-	return r.RefreshAfterCreate(e)
-}
-
-func (r refreshing) RefreshAfterReload(e otter.Entry[string, entry], _ entry) time.Duration {
-	return r.RefreshAfterCreate(e)
-}
-
-func (refreshing) RefreshAfterReloadFailure(otter.Entry[string, entry], error) time.Duration {
-	return retryAfter
-}
-
-// loader reads the store for the cache.
-type loader struct{ *Cache }
-
-// errMissing says that a code is known to have no link, without asking.
-var errMissing = fmt.Errorf("known: %w", link.ErrNotFound)
-
-// Load reads a link that is not in memory.
-func (c loader) Load(ctx context.Context, code string) (entry, error) {
-	if _, ok := c.missing.GetIfPresent(code); ok {
-		c.metrics.Cache(metrics.CacheNegative)
-		return entry{}, errMissing
-	}
-	c.metrics.Cache(metrics.CacheMiss)
-	return c.read(ctx, code)
-}
-
-// Reload reads a link that is in memory again.
-func (c loader) Reload(ctx context.Context, code string, _ entry) (entry, error) {
-	// While the store is away every hot link would be tried every retryAfter.
-	// A few tries are enough to find out that it is back.
-	if c.away() {
-		now, next := c.now(), time.Duration(c.nextProbe.Load())
-		if now < next || !c.nextProbe.CompareAndSwap(int64(next), int64(now+probeEvery)) {
-			return entry{}, link.ErrUnavailable
-		}
-	}
-	c.metrics.Cache(metrics.CacheRefresh)
-	return c.read(ctx, code)
-}
-
-func (c loader) read(ctx context.Context, code string) (entry, error) {
-	read := c.now() // before: a change while we read makes the entry older, not newer
-	l, err := c.Store.Get(ctx, code)
+// heard takes note of whether the store answered.
+func (c *Cache) heard(err error) {
 	if err != nil && !errors.Is(err, link.ErrNotFound) {
 		c.failed.Store(max(1, int64(c.now())))
 	} else if c.failed.Load() != 0 {
 		c.failed.Store(0)
 	}
-	if errors.Is(err, link.ErrNotFound) {
-		return entry{}, otter.ErrNotFound
-	}
-	return entry{link: l, read: read}, err
 }

@@ -55,31 +55,25 @@ func (s *Store) List(ctx context.Context, owner, cursor string, n int) ([]link.C
 		return nil, "", s.unavailable(metrics.OpList, &s.outage, err)
 	}
 	page := entries.Val()
-	records := make([]*redis.StringCmd, len(page))
-	pipe := s.client.Pipeline()
+	codes := make([]string, len(page))
 	for i, entry := range page {
-		code, _ := codeOf(entry)
-		records[i] = pipe.Get(ctx, linkKey(code))
+		codes[i], _, _ = strings.Cut(entryOf(entry), " ")
 	}
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return nil, "", s.unavailable(metrics.OpList, &s.outage, err)
-	}
-	s.outage.ended()
+	found, errs := s.GetAll(ctx, codes)
 
 	now := time.Now()
 	links := make([]link.Coded, 0, len(page))
 	listed := make(map[string]bool, len(page)) // a create that was repeated has two entries
-	for i, entry := range page {
-		code, _ := codeOf(entry)
-		record, err := records[i].Result()
-		if err != nil || listed[code] {
+	for i, l := range found {
+		err, code := errs[i], codes[i]
+		switch {
+		case errors.Is(err, link.ErrNotFound), errors.Is(err, errUnreadable): // the others are listed
 			continue
-		}
-		l, err := s.decode(code, record)
-		if err != nil {
-			continue // it is in the log; the others are listed
-		}
-		if l.Options != nil && (l.Deleted || !l.Expires.IsZero() && !now.Before(l.Expires)) || journalEntry(code, l) != entry.Values["c"] {
+		case err != nil:
+			return nil, "", err
+		case listed[code] || journalEntry(code, l) != entryOf(page[i]):
+			continue
+		case l.Options != nil && (l.Deleted || !l.Expires.IsZero() && !now.Before(l.Expires)):
 			continue
 		}
 		listed[code] = true
@@ -94,9 +88,8 @@ func (s *Store) List(ctx context.Context, owner, cursor string, n int) ([]link.C
 
 var streamID = regexp.MustCompile(`^[0-9]{1,19}-[0-9]{1,19}$`)
 
-// codeOf is the code of a journal's entry.
-func codeOf(entry redis.XMessage) (code string, ok bool) {
-	value, ok := entry.Values["c"].(string)
-	code, _, _ = strings.Cut(value, " ")
-	return code, ok
+// entryOf is what journalEntry made of a link.
+func entryOf(m redis.XMessage) string {
+	entry, _ := m.Values["c"].(string)
+	return entry
 }

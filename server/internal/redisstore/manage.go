@@ -13,19 +13,8 @@ import (
 	"snowlink/server/internal/metrics"
 )
 
-// visit answers with what was left before this visit, 0 where there is no count,
-// and the record on the lines after it. A count beside a link without a limit is
-// a left-over that nothing reads.
-var visit = newScript(`
-local record = redis.call("GET", KEYS[1])
-if not record then
-  return false
-end
-local left = redis.call("GET", KEYS[2]) or "0"
-if tonumber(left) > 0 then
-  redis.call("DECR", KEYS[2])
-end
-return left .. "\n" .. record`, true)
+// takeWhenFull is DECR of a count, which needs no memory, though Redis thinks so.
+var takeWhenFull = newScript(`return redis.call("DECR", KEYS[2])`, true)
 
 // change puts the record ARGV[2] in the place of ARGV[1] and answers 1, or 0 when
 // that is not what is there; when ARGV[2] is there already, its first try was not
@@ -43,6 +32,9 @@ elseif record ~= ARGV[1] then
 end
 local before, after = tonumber(ARGV[3]), tonumber(ARGV[4])
 local left = tonumber(redis.call("GET", KEYS[2]) or nil)
+if left and left < 0 then -- of several at once, each for the last visit
+  left = 0
+end
 local function set(key, value)
   if ARGV[5] == "0" then
     redis.call("SET", key, value)
@@ -81,7 +73,8 @@ func (s *Store) Read(ctx context.Context, code string) (link.State, error) {
 	}
 	state := link.State{Link: l, Version: version(record)}
 	if left, ok := values[1].(string); ok && maxVisits(l) > 0 {
-		state.VisitsLeft, _ = strconv.ParseInt(left, 10, 64) // the scripts write nothing but numbers
+		n, _ := strconv.ParseInt(left, 10, 64) // nobody writes anything but numbers
+		state.VisitsLeft = max(0, n)
 	}
 	return state, nil
 }
@@ -89,24 +82,33 @@ func (s *Store) Read(ctx context.Context, code string) (link.State, error) {
 // Visit takes a visit of a link with a limit. It fails as Get does, and with
 // link.ErrGone. One that fails otherwise may have been taken, and taken twice: a
 // visit may be lost, but there is never one too many.
+//
+// It looks before it takes, since taking would begin a count that was lost. What
+// decides is the taking: of all who do, as many as there are visits are told that
+// something is left.
 func (s *Store) Visit(ctx context.Context, code string) (link.Link, error) {
-	answer, err := s.run(ctx, visit, code)
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return link.Link{}, s.unavailable(metrics.OpVisit, &s.outage, err)
-	}
-	s.outage.ended()
-	if err != nil {
-		return link.Link{}, link.ErrNotFound
-	}
-	left, record, _ := strings.Cut(answer, "\n")
-	l, err := s.decode(code, record)
-	if err != nil {
-		return link.Link{}, err
-	}
-	if maxVisits(l) > 0 && (left == "0" || strings.HasPrefix(left, "-")) {
+	state, err := s.Read(ctx, code)
+	switch {
+	case err != nil || maxVisits(state.Link) == 0:
+		return state.Link, err
+	case state.VisitsLeft == 0:
 		return link.Link{}, link.ErrGone
 	}
-	return l, nil
+	cmd := redis.NewStringCmd(ctx, "decr", visitsKey(code))
+	var left string
+	if err = s.do(ctx, cmd); err == nil {
+		left = cmd.Val()
+	} else if redis.IsOOMError(err) {
+		left, err = s.run(ctx, takeWhenFull, code)
+	}
+	if err != nil {
+		return link.Link{}, s.unavailable(metrics.OpVisit, &s.refused, err)
+	}
+	s.refused.ended()
+	if strings.HasPrefix(left, "-") {
+		return link.Link{}, link.ErrGone
+	}
+	return state.Link, nil
 }
 
 // Update puts l in the place of the link of that version and announces it, in one
@@ -137,13 +139,16 @@ func (s *Store) Update(ctx context.Context, code, was string, l link.Link) error
 	return nil
 }
 
-// decode reads the record of a link that was found. It fails with
-// link.ErrUnavailable: a link whose options nobody can read is not followed.
+// errUnreadable is that of a record which stays unreadable until someone mends it.
+var errUnreadable = fmt.Errorf("unreadable record: %w", link.ErrUnavailable)
+
+// decode reads the record of a link that was found. It fails with errUnreadable: a
+// link whose options nobody can read is not followed.
 func (s *Store) decode(code, record string) (link.Link, error) {
 	l, err := decodeRecord(record)
 	if err != nil {
 		s.unreadable.observed(fmt.Errorf("%s: %w", linkKey(code), err))
-		return link.Link{}, fmt.Errorf("%w: %w", link.ErrUnavailable, err)
+		return link.Link{}, errUnreadable
 	}
 	return l, nil
 }

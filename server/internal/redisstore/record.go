@@ -72,7 +72,8 @@ func decodeRecord(record string) (link.Link, error) {
 	if err := json.Unmarshal([]byte(options), &o); err != nil {
 		return link.Link{}, fmt.Errorf("options of a record: %w", err)
 	}
-	return link.Link{Target: target, Options: &link.Options{
+	// A link may be kept for long, and its target would keep the whole record.
+	return link.Link{Target: strings.Clone(target), Options: &link.Options{
 		Status: o.Status, Expires: fromMillis(o.Expires), MaxVisits: o.MaxVisits, ForwardQuery: o.ForwardQuery,
 		Disabled: o.Disabled, Deleted: o.Deleted, Created: fromMillis(o.Created), Title: o.Title, Tags: o.Tags,
 	}}, nil

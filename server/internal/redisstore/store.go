@@ -180,7 +180,12 @@ func redacted(err error) error {
 // opTimeout, link.ErrUnavailable.
 func (s *Store) Get(ctx context.Context, code string) (link.Link, error) {
 	cmd := redis.NewStringCmd(ctx, "get", linkKey(code))
-	err := s.do(ctx, cmd)
+	return s.found(code, cmd.Val, s.do(ctx, cmd))
+}
+
+// found is the answer to a GET of the link under code. The record is asked for only when err says that
+// there is one.
+func (s *Store) found(code string, record func() string, err error) (link.Link, error) {
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return link.Link{}, s.unavailable(metrics.OpGet, &s.outage, err)
 	}
@@ -188,7 +193,25 @@ func (s *Store) Get(ctx context.Context, code string) (link.Link, error) {
 	if err != nil {
 		return link.Link{}, link.ErrNotFound
 	}
-	return s.decode(code, cmd.Val())
+	return s.decode(code, record())
+}
+
+// GetAll returns the links under codes, by one pipeline, within twice opTimeout.
+// Its errors are those of Get.
+func (s *Store) GetAll(ctx context.Context, codes []string) ([]link.Link, []error) {
+	cmds := make([]*redis.StringCmd, len(codes))
+	// The error is that of the first command that has one: each is looked at.
+	_, _ = s.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i, code := range codes {
+			cmds[i] = pipe.Get(ctx, linkKey(code))
+		}
+		return nil
+	})
+	links, errs := make([]link.Link, len(codes)), make([]error, len(codes))
+	for i, cmd := range cmds {
+		links[i], errs[i] = s.found(codes[i], cmd.Val, cmd.Err())
+	}
+	return links, errs
 }
 
 // createLimited is SET NX GET of the record ARGV[1] and, where that stores it, of

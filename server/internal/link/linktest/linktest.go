@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -64,6 +63,18 @@ func (s suite) create(t *testing.T) {
 	t.Run("a created link is found as it was given", func(t *testing.T) {
 		s.mustCreate(t, "a", one)
 		s.wantLink(t, "a", one)
+	})
+	t.Run("many links are found at once, in order", func(t *testing.T) {
+		s.mustCreate(t, "f", one)
+		s.mustCreate(t, "g", two)
+		links, errs := s.GetAll(ctx, []string{s.prefix + "g", s.prefix + "none", s.prefix + "f"})
+		if len(links) != 3 || !links[0].Equal(two) || !links[2].Equal(one) ||
+			!slices.EqualFunc(errs, []error{nil, link.ErrNotFound, nil}, errors.Is) {
+			t.Errorf("GetAll = %v, %v", links, errs)
+		}
+		if links, errs := s.GetAll(ctx, nil); len(links) != 0 || len(errs) != 0 {
+			t.Errorf("GetAll of nothing = %v, %v", links, errs)
+		}
 	})
 	t.Run("the same create again succeeds", func(t *testing.T) {
 		s.mustCreate(t, "b", one)
@@ -129,7 +140,7 @@ func (s suite) options(t *testing.T) {
 			s.mustCreate(t, name, l)
 			s.wantLink(t, name, l)
 			s.mustCreate(t, name, l) // an equal one, again
-			if state := s.read(t, name); !equal(state.Link, l) || state.VisitsLeft != o.MaxVisits {
+			if state := s.read(t, name); !state.Link.Equal(l) || state.VisitsLeft != o.MaxVisits {
 				t.Errorf("Read = %+v, want %+v", state, l)
 			}
 		})
@@ -160,7 +171,7 @@ func (s suite) visits(t *testing.T) {
 	t.Run("a link without a limit has any number", func(t *testing.T) {
 		s.mustCreate(t, "unlimited", one)
 		for range 3 {
-			if l, err := s.Visit(ctx, s.prefix+"unlimited"); err != nil || !equal(l, one) {
+			if l, err := s.Visit(ctx, s.prefix+"unlimited"); err != nil || !l.Equal(one) {
 				t.Errorf("Visit = %v, %v", l, err)
 			}
 		}
@@ -174,7 +185,7 @@ func (s suite) visits(t *testing.T) {
 		for range visitors {
 			wg.Go(func() {
 				switch got, err := s.Visit(ctx, s.prefix+"limited"); {
-				case err == nil && equal(got, l):
+				case err == nil && got.Equal(l):
 					taken.Add(1)
 				case !errors.Is(err, link.ErrGone):
 					t.Errorf("Visit = %v, %v, want the link or ErrGone", got, err)
@@ -320,7 +331,7 @@ func (s suite) list(t *testing.T) {
 			}
 			for _, l := range links {
 				got = append(got, l.Code)
-				if !equal(l.Link, one) {
+				if !l.Link.Equal(one) {
 					t.Errorf("%s is listed as %+v", l.Code, l.Link)
 				}
 			}
@@ -390,7 +401,7 @@ func (s suite) bulk(t *testing.T) {
 			}
 		}
 		for _, l := range links {
-			if got, err := s.Get(ctx, l.Code); err != nil || !equal(got, l.Link) {
+			if got, err := s.Get(ctx, l.Code); err != nil || !got.Equal(l.Link) {
 				t.Fatalf("Get(%s) = %v, %v", l.Code, got, err)
 			}
 		}
@@ -441,7 +452,7 @@ func (s suite) wantLeft(t *testing.T, code string, want int64) {
 
 func (s suite) wantLink(t *testing.T, code string, want link.Link) {
 	t.Helper()
-	if got, err := s.Get(t.Context(), s.prefix+code); err != nil || !equal(got, want) {
+	if got, err := s.Get(t.Context(), s.prefix+code); err != nil || !got.Equal(want) {
 		t.Errorf("Get(%s) = %+v, %v, want %+v", code, got, err, want)
 	}
 }
@@ -463,8 +474,6 @@ func (s suite) wantListed(t *testing.T, owner string, codes ...string) {
 		t.Errorf("listed %v, want %v", got, want)
 	}
 }
-
-func equal(a, b link.Link) bool { return reflect.DeepEqual(a, b) }
 
 // eventually waits for a condition.
 func eventually(t *testing.T, ok func() bool) {

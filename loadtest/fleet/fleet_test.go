@@ -144,6 +144,35 @@ func TestCreatesReachEveryBackend(t *testing.T) {
 	}
 }
 
+// All of it works on a real Redis Cluster, too.
+func TestOnRedisCluster(t *testing.T) {
+	t.Parallel()
+	f := fleettest.Start(t, fleet.Options{Cluster: true})
+	c := client(t, "127.0.0.1")
+	links := create(t, f, 60)
+	for code, target := range links {
+		for _, url := range []string{f.URL, f.Backends[0].URL, f.Backends[1].URL, f.Backends[2].URL} {
+			resp, body := do(t, c, "GET", url+"/"+code, "", "")
+			if got := resp.Header.Get("Location"); resp.StatusCode != http.StatusFound || got != target {
+				t.Fatalf("%s/%s: %s to %q, want 302 to %q\n%s", url, code, resp.Status, got, target, body)
+			}
+		}
+	}
+	stored := 0
+	for _, master := range f.Cluster[:3] {
+		node := redis.NewClient(&redis.Options{Addr: master.Addr})
+		defer node.Close()
+		keys, err := node.Keys(t.Context(), "link:*").Result()
+		if len(keys) == 0 {
+			t.Errorf("of %d links none is at %s: %v", len(links), master.Addr, err)
+		}
+		stored += len(keys)
+	}
+	if stored != len(links) {
+		t.Errorf("%d links are stored, want %d", stored, len(links))
+	}
+}
+
 func TestCodeMeetsOneBackend(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{})
 	c := client(t, "127.0.0.1")

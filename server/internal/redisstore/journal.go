@@ -34,9 +34,14 @@ func journalEntry(code string, l link.Link) string {
 	return code + " " + strconv.FormatInt(millis(l.Created), 10)
 }
 
-// journalCmd writes a link down in its owner's journal.
-func (s *Store) journalCmd(ctx context.Context, owner, code string, l link.Link) *redis.StringCmd {
-	return redis.NewStringCmd(ctx, "xadd", journalKey(owner), "maxlen", "~", s.journalMax, "*", "c", journalEntry(code, l))
+// journalCmd writes a link down in its owner's journal and, if trim is set, cuts
+// what is too old off it. In a bulk that need not be done for each.
+func (s *Store) journalCmd(ctx context.Context, owner, code string, l link.Link, trim bool) *redis.StringCmd {
+	entry := journalEntry(code, l)
+	if !trim {
+		return redis.NewStringCmd(ctx, "xadd", journalKey(owner), "*", "c", entry)
+	}
+	return redis.NewStringCmd(ctx, "xadd", journalKey(owner), "maxlen", "~", s.journalMax, "*", "c", entry)
 }
 
 // List returns links that owner created, the newest first. It fails with

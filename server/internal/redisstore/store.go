@@ -241,7 +241,7 @@ func (s *Store) Create(ctx context.Context, owner, code string, l link.Link) err
 	if s.journalMax == nil {
 		err = s.do(ctx, created)
 	} else {
-		err, journalErr = s.doBoth(ctx, created, s.journalCmd(ctx, owner, code, l))
+		err, journalErr = s.doBoth(ctx, created, s.journalCmd(ctx, owner, code, l, true))
 	}
 	var old string
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {

@@ -60,11 +60,12 @@ var quiet = sync.OnceFunc(logging.Disable)
 type Store struct {
 	client     redis.UniversalClient // the lease and health checks: one command, one round trip
 	pipe       *redis.AutoPipeliner  // links: concurrent commands share round trips
-	journalMax any                   // a string, or nil for no journal; as an argument is passed
-	outage     outage                // of all but writes
-	refused    outage                // of writes: Redis may refuse those alone
-	unheard    outage                // of announcements: so may their channel be
-	unreadable outage                // of single records; it never ends
+	limits     limits
+	journalMax any    // a string, or nil for no journal; as an argument is passed
+	outage     outage // of all but writes
+	refused    outage // of writes: Redis may refuse those alone
+	unheard    outage // of announcements: so may their channel be
+	unreadable outage // of single records; it never ends
 	metrics    *metrics.Metrics
 }
 
@@ -286,14 +287,14 @@ func (s *Store) created(old, record string, err, journalErr error) error {
 // do sends cmd with whatever else is waiting. After an error of the context cmd
 // may still be under way: it must not be read.
 func (s *Store) do(ctx context.Context, cmd redis.Cmder) error {
-	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	ctx, cancel := s.limits.limit(ctx)
 	defer cancel()
 	return s.pipe.Submit(ctx, cmd).WaitContext(ctx)
 }
 
 // doBoth is do for two commands that share a round trip.
 func (s *Store) doBoth(ctx context.Context, one, two redis.Cmder) (err1, err2 error) {
-	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	ctx, cancel := s.limits.limit(ctx)
 	defer cancel()
 	first, second := s.pipe.Submit(ctx, one), s.pipe.Submit(ctx, two)
 	return first.WaitContext(ctx), second.WaitContext(ctx)

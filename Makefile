@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PATH := $(PATH):/usr/sbin:/usr/local/sbin
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help run test check fleet links bench growth pgo tools
+.PHONY: help run test check fuzz fleet links bench growth pgo tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,15 @@ check: tools ## gofmt, vet, staticcheck, nginx -t
 	go vet ./...
 	go run $(STATICCHECK) ./...
 	nginx/check
+
+# Coverage varies a little from run to run; without a limit, Go spends a minute on
+# making each find smaller and hardly looks for more.
+FUZZTIME := 5m
+fuzz: tools ## feed every parser with strangers' bytes, FUZZTIME (5m) each; what fails is kept in testdata/
+	@set -eo pipefail; grep -roE --include='*_test.go' '^func Fuzz\w+' . | sort | while IFS=: read -r file func; do \
+	  echo "$${func#func }, $${file%/*}, $(FUZZTIME)"; \
+	  go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $${file%/*} </dev/null; \
+	done
 
 fleet: tools ## keep three backends behind Nginx up on this machine, without Docker
 	go run ./loadtest fleet

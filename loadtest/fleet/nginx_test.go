@@ -25,8 +25,49 @@ func wantProblem(t *testing.T, resp *http.Response, body string, status int, cod
 		p.Type != "about:blank" || p.Title == "" || p.Detail == "" || p.Status != status || p.Code != code {
 		t.Errorf("answered %s, %s (%v), want %d with code %s", resp.Status, body, err, status, code)
 	}
-	if len(resp.Header.Values("X-Request-Id")) != 1 {
-		t.Errorf("%d has X-Request-ID %q, want one", status, resp.Header.Values("X-Request-Id"))
+	wantHeaders(t, resp)
+}
+
+// wantHeaders fails the test unless an answer has the headers of every answer, once.
+func wantHeaders(t *testing.T, resp *http.Response) {
+	t.Helper()
+	for name, want := range map[string]string{
+		"X-Content-Type-Options":  "nosniff",
+		"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+		"Referrer-Policy":         "strict-origin-when-cross-origin",
+		"X-Robots-Tag":            "noindex",
+		"X-Request-Id":            "", // another each time
+	} {
+		if got := resp.Header.Values(name); len(got) != 1 || got[0] != want && want != "" {
+			t.Errorf("%s has %s: %q, want %q", resp.Status, name, got, want)
+		}
+	}
+}
+
+func TestHeadersOfEveryAnswer(t *testing.T) {
+	f := fleettest.Start(t, fleet.Options{Backends: 1})
+	c := client(t, "127.0.0.1")
+	var code string
+	for code = range create(t, f, 1) {
+	}
+	for _, tt := range []struct {
+		method, path, key string
+		status            int
+	}{
+		{"GET", "/" + code, "", 302},
+		{"HEAD", "/" + code, "", 302},
+		{"GET", "/ping", "", 200},
+		{"GET", "/healthz", "", 200},
+		{"POST", "/generate_url", f.APIKey, 201},
+		{"POST", "/generate_url", "", 401},
+		{"GET", "/nothing", "", 404},
+		{"PUT", "/generate_url", "", 405},
+	} {
+		resp, _ := do(t, c, tt.method, f.URL+tt.path, tt.key, `{"url":"https://example.com/"}`)
+		if resp.StatusCode != tt.status {
+			t.Errorf("%s %s: %s, want %d", tt.method, tt.path, resp.Status, tt.status)
+		}
+		wantHeaders(t, resp)
 	}
 }
 

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"log/slog"
@@ -36,7 +37,7 @@ const (
 // RefusalListener.
 func (a *API) Server() *fasthttp.Server {
 	return &fasthttp.Server{
-		Handler:                      a.handler,
+		Handler:                      a.screen,
 		ErrorHandler:                 a.refuse,
 		ExpectHandler:                a.expect,
 		ReadTimeout:                  requestTimeout,
@@ -51,6 +52,37 @@ func (a *API) Server() *fasthttp.Server {
 		SecureErrorLogMessage:        true,
 		Logger:                       serverLogger{a.Log},
 	}
+}
+
+// screen refuses what fasthttp takes for a request although another reader might
+// find its end elsewhere, and hands on the rest.
+func (a *API) screen(ctx *fasthttp.RequestCtx) {
+	if ambiguous(&ctx.Request.Header) {
+		a.refuse(ctx, nil)
+		ctx.SetConnectionClose() // what follows may be a body to someone else
+		return
+	}
+	a.handler(ctx)
+}
+
+// ambiguous reports a length beside chunks (RFC 9112, section 6.3), a line that is
+// folded (5.2), or a version that is neither 1.0 nor 1.1. With these a request gets
+// past a proxy in front inside another one, should that proxy read them another way.
+// Nginx refuses all three itself; not every proxy does.
+func ambiguous(h *fasthttp.RequestHeader) bool {
+	raw := h.RawHeaders()
+	if bytes.Contains(raw, []byte("\n ")) || bytes.Contains(raw, []byte("\n\t")) {
+		return true
+	}
+	if !h.IsHTTP11() && string(h.Protocol()) != "HTTP/1.0" {
+		return true
+	}
+	// fasthttp keeps no length beside chunks: it says -1, or 0 when they were empty.
+	if n := h.ContentLength(); n != -1 && n != 0 {
+		return false
+	}
+	lower := bytes.ToLower(raw)
+	return bytes.Contains(lower, []byte("transfer-encoding:")) && bytes.Contains(lower, []byte("content-length:"))
 }
 
 // refuse answers what never became a request.

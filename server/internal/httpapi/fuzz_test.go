@@ -137,7 +137,7 @@ func targetOf(code string) string { return "https://example.com/" + code }
 func (echo) Get(_ context.Context, code string) (link.Link, error) {
 	return link.Link{Target: targetOf(code)}, nil
 }
-func (echo) Create(context.Context, string, link.Link) error { return nil }
+func (echo) Create(context.Context, string, string, link.Link) error { return nil }
 
 // script is the server's end of a connection whose client has sent all it will.
 type script struct {

@@ -168,7 +168,7 @@ func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) 
 
 	api := httpapi.New(context.WithoutCancel(ctx), httpapi.Config{
 		Store: links, Mint: mint, Ready: ready, Degraded: degraded,
-		BaseURL: cfg.BaseURL, Own: cfg.own, Keys: httpapi.NewKeys(cfg.APIKeys...),
+		BaseURL: cfg.BaseURL, Own: cfg.own, Keys: httpapi.NewKeys(cfg.APIKeys...), Take: store.Take,
 		Metrics: m, Log: log,
 	})
 	srv := api.Server()

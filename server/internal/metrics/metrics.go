@@ -48,10 +48,11 @@ const (
 	OpCreate
 	OpLease
 	OpPing
+	OpLimit
 	ops
 )
 
-var opNames = [ops]string{"get", "create", "lease", "ping"}
+var opNames = [ops]string{"get", "create", "lease", "ping", "limit"}
 
 // String is the value of the op label.
 func (o Op) String() string { return opNames[o] }

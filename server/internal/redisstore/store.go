@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-redis/redis_rate/v10"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 
@@ -61,6 +62,7 @@ type Store struct {
 	outage  outage                // of all but writes
 	refused outage                // of writes: Redis may refuse those alone
 	unheard outage                // of announcements: so may their channel be
+	limiter *redis_rate.Limiter
 	metrics *metrics.Metrics
 }
 
@@ -80,12 +82,14 @@ func Open(redisURL string, log *slog.Logger, m *metrics.Metrics) (*Store, error)
 	if err != nil {
 		return nil, fmt.Errorf("start auto-pipelining: %w", err)
 	}
-	return &Store{
+	s := &Store{
 		client: client, pipe: pipe, metrics: m,
 		outage:  outage{log: log.With("of", "redis")},
 		refused: outage{log: log.With("of", "redis writes")},
 		unheard: outage{log: log.With("of", "announcements of changes")},
-	}, nil
+	}
+	s.limiter = redis_rate.NewLimiter(pipedScripts{client, s})
+	return s, nil
 }
 
 // newClient reads the three forms of REDIS_URL: one address; several, comma

@@ -25,13 +25,13 @@ func (s *Store) Take(ctx context.Context, name string, n int, per time.Duration)
 		return 0, nil
 	}
 	if err != nil {
-		return 0, s.unavailable(metrics.OpLimit, &s.outage, err)
+		return 0, s.unavailable(metrics.OpLimit, &s.refused, err)
 	}
-	s.outage.ended()
-	if result.Allowed > 0 {
-		return 0, nil
+	if result.Allowed == 0 { // and nothing was written
+		return max(result.RetryAfter, time.Nanosecond), nil
 	}
-	return max(result.RetryAfter, time.Nanosecond), nil
+	s.refused.ended()
+	return 0, nil
 }
 
 // pipedScripts runs redis_rate's script through the pipeline, so that it shares

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
@@ -83,12 +81,7 @@ func mintKey(args []string, stdout, stderr io.Writer) error {
 		return errors.New("key: it takes one name, before the flags; see: server key -h")
 	}
 
-	secret := rand.Text()
-	line := fmt.Sprintf("%s sha256:%x scopes=%s", name, sha256.Sum256([]byte(secret)), *scopes)
-	if *rate != "" {
-		line += " rate=" + *rate
-	}
-	key, err := httpapi.ParseKey(line)
+	key, secret, err := httpapi.MintKey(name, *scopes, *rate)
 	if err != nil {
 		return fmt.Errorf("key: %w", err)
 	}

@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -26,6 +28,23 @@ const (
 
 	digestPrefix = "sha256:"
 )
+
+// MintKey makes a key with a secret of 130 random bits. Name, scopes and rate are as
+// in a keys file; rate may be empty, for no limit.
+func MintKey(name, scopes, rate string) (key Key, secret string, err error) {
+	if !isKeyName(name) {
+		return Key{}, "", errKeyName
+	}
+	secret = rand.Text()
+	key = Key{Name: name, Digest: sha256.Sum256([]byte(secret))}
+	if key.Scopes, err = parseScopes(scopes); err != nil {
+		return Key{}, "", err
+	}
+	if rate != "" {
+		key.Rate, err = parseRate(rate)
+	}
+	return key, secret, err
+}
 
 // ParseKeys reads a keys file: a key a line, as ParseKey takes it. Blank lines and
 // what follows a # are left out. Keys of one name are one owner: to give it a new

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/go-redis/redis_rate/v10"
@@ -15,10 +16,13 @@ import (
 // to wait for the next one where there is none left, and 0 where there was. It
 // fails with link.ErrUnavailable, within opTimeout, when Redis does not answer.
 //
-// The count is one string under rate:<name>, which Redis forgets once name has
-// rested: redis_rate's, by the generic cell rate algorithm and Redis's own clock.
+// The count is one string under rate:<name>:<n>/<seconds>, which Redis forgets once
+// name has rested: redis_rate's, by the generic cell rate algorithm and Redis's own
+// clock. A new rate counts anew: against the time that the old one says is used up,
+// a name with 10 an hour that gets 100 a second would wait for an hour first.
 func (s *Store) Take(ctx context.Context, name string, n int, per time.Duration) (wait time.Duration, err error) {
-	result, err := s.limiter.Allow(ctx, name, redis_rate.Limit{Rate: n, Burst: n, Period: per})
+	count := fmt.Sprintf("%s:%d/%d", name, n, per/time.Second)
+	result, err := s.limiter.Allow(ctx, count, redis_rate.Limit{Rate: n, Burst: n, Period: per})
 	if redis.IsOOMError(err) {
 		// A full Redis cannot count. What would write is refused by its own write, and
 		// what reads or makes room must not be locked out.

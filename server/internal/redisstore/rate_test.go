@@ -82,7 +82,10 @@ func TestTakeIsExactOverAllBackends(t *testing.T) {
 					t.Errorf("Take %s = %s, %v", name, wait, err)
 				}
 			}
-			if ttl := client.TTL(t.Context(), "rate:shop").Val(); ttl <= 0 || ttl > per {
+			if wait, err := backends[0].Take(t.Context(), "shop", 1, time.Second); err != nil || wait > 0 {
+				t.Errorf("Take with another rate than before = %s, %v, want a count of its own", wait, err)
+			}
+			if ttl := client.TTL(t.Context(), "rate:shop:100/3600").Val(); ttl <= 0 || ttl > per {
 				t.Errorf("the count of a name stays for %s, want %s at most", ttl, per)
 			}
 		})

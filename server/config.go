@@ -28,9 +28,14 @@ type config struct {
 	// whose links are lost with it.
 	RedisURL string `env:"REDIS_URL" takes:"redis://, rediss:// or unix://, comma-separated for Cluster, ?master_name= for Sentinel; unset: a Redis in this process, lost with it"`
 
-	// APIKeys may create links. Unset with the embedded Redis: one is minted and
-	// printed. Unset with a real one: the server refuses to start.
-	APIKeys []string `env:"API_KEY" takes:"one or more keys, comma-separated; make one with: openssl rand -hex 32"`
+	// APIKeys may do everything, without a limit. Unset with the embedded Redis: one
+	// is minted and printed. Unset with a real one, and no APIKeysFile: the server
+	// refuses to start.
+	APIKeys []string `env:"API_KEY" takes:"one or more keys, comma-separated, with all scopes; make one with: openssl rand -hex 32"`
+
+	// APIKeysFile has named keys, each with what it may do and how often. It is read
+	// again at SIGHUP. Unset: there are none.
+	APIKeysFile string `env:"API_KEYS_FILE" takes:"a file of named keys, a line each; make one with: server key NAME"`
 
 	// BaseURL is what short URLs begin with, whatever Host a request names, and
 	// no target may point to its host. Unset: http://localhost:<port of LISTEN>.
@@ -124,8 +129,8 @@ func readConfig(environ []string) (config, error) {
 			break
 		}
 	}
-	if len(c.APIKeys) == 0 && c.RedisURL != "" {
-		wrong = append(wrong, errors.New("API_KEY is not set: without a key nobody could create links in the Redis at REDIS_URL; make one with: openssl rand -hex 32"))
+	if len(c.APIKeys) == 0 && c.APIKeysFile == "" && c.RedisURL != "" {
+		wrong = append(wrong, errors.New("neither API_KEY nor API_KEYS_FILE is set: without a key nobody could create links in the Redis at REDIS_URL; make one with: openssl rand -hex 32, or server key NAME"))
 	}
 	if c.BaseURL == "" {
 		c.BaseURL = "http://localhost:" + port

@@ -40,8 +40,12 @@ type Config struct {
 	// BaseURL is what short URLs begin with: scheme and host, no slash at the end.
 	BaseURL string
 	// Own are the hosts that a target may not point to.
-	Own     link.Hosts
-	Keys    Keys
+	Own  link.Hosts
+	Keys *Keys
+	// Take takes one of the n requests that the keys named name may make in every
+	// per, over the whole fleet. It returns how long to wait where none is left, and
+	// 0 otherwise. Keys without a rate never come here.
+	Take    func(ctx context.Context, name string, n int, per time.Duration) (wait time.Duration, err error)
 	Metrics *metrics.Metrics
 	Log     *slog.Logger
 }

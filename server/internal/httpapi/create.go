@@ -50,10 +50,7 @@ func appendCreated(b []byte, shortURL, code, target string, at time.Time) []byte
 // create answers POST /generate_url: it parses the target, mints a code and
 // stores the link under it.
 func (a *API) create(ctx *fasthttp.RequestCtx) {
-	if !a.Keys.allow(ctx) {
-		ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
-		writeProblem(ctx, problemUnauthorized,
-			"This needs an API key, as API-Key: KEY, X-API-Key: KEY or Authorization: Bearer KEY; the one sent, if any, is not known.")
+	if _, ok := a.authorize(ctx, ScopeCreate); !ok {
 		return
 	}
 	var request createRequest

@@ -38,6 +38,7 @@ type backend struct {
 	redis   *fleet.Redis
 	metrics *metrics.Metrics
 	store   *fragile
+	keys    *httpapi.Keys
 	mint    func() (snowflake.ID, error)
 	missing []string
 
@@ -60,12 +61,12 @@ func newBackend(t testing.TB) *backend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &backend{t: t, redis: redis, metrics: m, store: &fragile{Store: store}, mint: func() (snowflake.ID, error) { return generator.Next(), nil }}
+	b := &backend{t: t, redis: redis, metrics: m, store: &fragile{Store: store}, keys: httpapi.NewKeys("another-key", key), mint: func() (snowflake.ID, error) { return generator.Next(), nil }}
 	b.api = httpapi.New(context.Background(), httpapi.Config{
 		Store: b.store, Mint: func() (snowflake.ID, error) { return b.mint() },
 		Ready:    func(context.Context) []string { return b.missing },
 		Degraded: func() string { return b.degraded },
-		BaseURL:  baseURL, Own: own, Keys: httpapi.NewKeys("another-key", key), Metrics: m, Log: log,
+		BaseURL:  baseURL, Own: own, Keys: b.keys, Take: store.Take, Metrics: m, Log: log,
 	})
 	listener := fasthttputil.NewInmemoryListener()
 	srv := b.api.Server()
@@ -141,7 +142,7 @@ func wantProblem(t testing.TB, a answer, status int, code string) (detail string
 	if got := string(a.header.ContentType()); got != "application/problem+json" {
 		t.Errorf("Content-Type = %q", got)
 	}
-	if got := string(a.header.Peek("Retry-After")); (got != "") != (status == 503) {
+	if got := string(a.header.Peek("Retry-After")); (got != "") != (status == 503 || status == 429) {
 		t.Errorf("Retry-After = %q with %d", got, status)
 	}
 	return p.Detail

@@ -26,11 +26,13 @@ var (
 	problemInvalidJSON      = problem{fasthttp.StatusBadRequest, "invalid_json"}
 	problemInvalidURL       = problem{fasthttp.StatusBadRequest, "invalid_url"}
 	problemUnauthorized     = problem{fasthttp.StatusUnauthorized, "unauthorized"}
+	problemForbidden        = problem{fasthttp.StatusForbidden, "forbidden"}
 	problemNotFound         = problem{fasthttp.StatusNotFound, "not_found"}
 	problemMethodNotAllowed = problem{fasthttp.StatusMethodNotAllowed, "method_not_allowed"}
 	problemTimeout          = problem{fasthttp.StatusRequestTimeout, "timeout"}
 	problemBodyTooLarge     = problem{fasthttp.StatusRequestEntityTooLarge, "too_large"}
 	problemHeadersTooLarge  = problem{fasthttp.StatusRequestHeaderFieldsTooLarge, "too_large"}
+	problemRateLimited      = problem{fasthttp.StatusTooManyRequests, "rate_limited"}
 	problemInternal         = problem{fasthttp.StatusInternalServerError, "internal"}
 	problemFull             = problem{fasthttp.StatusInsufficientStorage, "storage_full"}
 	problemUnavailable      = problem{fasthttp.StatusServiceUnavailable, "unavailable"}

@@ -52,10 +52,11 @@ const (
 	OpRemember
 	OpLease
 	OpPing
+	OpLimit
 	ops
 )
 
-var opNames = [ops]string{"get", "create", "visit", "update", "list", "remember", "lease", "ping"}
+var opNames = [ops]string{"get", "create", "visit", "update", "list", "remember", "lease", "ping", "limit"}
 
 // String is the value of the op label.
 func (o Op) String() string { return opNames[o] }

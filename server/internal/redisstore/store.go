@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-redis/redis_rate/v10"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 
@@ -66,6 +67,7 @@ type Store struct {
 	refused    outage // of writes: Redis may refuse those alone
 	unheard    outage // of announcements: so may their channel be
 	unreadable outage // of single records; it never ends
+	limiter    *redis_rate.Limiter
 	metrics    *metrics.Metrics
 }
 
@@ -102,6 +104,7 @@ func Open(redisURL string, o Options, log *slog.Logger, m *metrics.Metrics) (*St
 	if o.JournalMax > 0 {
 		s.journalMax = strconv.Itoa(o.JournalMax)
 	}
+	s.limiter = redis_rate.NewLimiter(pipedScripts{client, s})
 	return s, nil
 }
 

@@ -18,11 +18,11 @@ func (e *CodeError) Error() string { return e.Detail }
 // reserved are codes, in lower case, that the service has or may come to have a path for, or that browsers and robots
 // ask every host for.
 var reserved = map[string]bool{
-	"about": true, "admin": true, "api": true, "apple-touch-icon": true, "assets": true, "dashboard": true, "debug": true,
-	"docs": true, "favicon": true, "generate_url": true, "health": true, "healthz": true, "help": true, "index": true,
-	"links": true, "login": true, "logout": true, "metrics": true, "openapi": true, "ping": true, "preview": true,
-	"privacy": true, "robots": true, "security": true, "sitemap": true, "static": true, "status": true, "terms": true,
-	"well-known": true,
+	"about": true, "admin": true, "api": true, "apple-touch-icon": true, "assets": true, "bulk": true,
+	"dashboard": true, "debug": true, "docs": true, "export": true, "favicon": true, "generate_url": true,
+	"health": true, "healthz": true, "help": true, "import": true, "index": true, "links": true, "login": true,
+	"logout": true, "metrics": true, "openapi": true, "ping": true, "preview": true, "privacy": true, "robots": true,
+	"security": true, "sitemap": true, "static": true, "status": true, "terms": true, "well-known": true,
 }
 
 // ParseCode returns raw if its sender may choose it as the code of a link: 3 to 64 of A-Z, a-z, 0-9, hyphen and

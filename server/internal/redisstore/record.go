@@ -37,6 +37,7 @@ type recordOptions struct {
 	Disabled     bool     `json:"x,omitzero"`
 	Deleted      bool     `json:"d,omitzero"`
 	Created      int64    `json:"c,omitzero"` // Unix milliseconds
+	Nonce        uint32   `json:"n,omitzero"`
 	Title        string   `json:"t,omitzero"`
 	Tags         []string `json:"g,omitempty"`
 }
@@ -48,7 +49,7 @@ func encodeRecord(l link.Link) string {
 	o := l.Options
 	options, err := json.Marshal(recordOptions{
 		Status: o.Status, Expires: millis(o.Expires), MaxVisits: o.MaxVisits, ForwardQuery: o.ForwardQuery,
-		Disabled: o.Disabled, Deleted: o.Deleted, Created: millis(o.Created), Title: o.Title, Tags: o.Tags,
+		Disabled: o.Disabled, Deleted: o.Deleted, Created: millis(o.Created), Nonce: o.Nonce, Title: o.Title, Tags: o.Tags,
 	}, jsontext.AllowInvalidUTF8(true))
 	if err != nil {
 		panic(err) // bad UTF-8 was the one thing that could be wrong with it
@@ -75,7 +76,7 @@ func decodeRecord(record string) (link.Link, error) {
 	// A link may be kept for long, and its target would keep the whole record.
 	return link.Link{Target: strings.Clone(target), Options: &link.Options{
 		Status: o.Status, Expires: fromMillis(o.Expires), MaxVisits: o.MaxVisits, ForwardQuery: o.ForwardQuery,
-		Disabled: o.Disabled, Deleted: o.Deleted, Created: fromMillis(o.Created), Title: o.Title, Tags: o.Tags,
+		Disabled: o.Disabled, Deleted: o.Deleted, Created: fromMillis(o.Created), Nonce: o.Nonce, Title: o.Title, Tags: o.Tags,
 	}}, nil
 }
 

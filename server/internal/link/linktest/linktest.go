@@ -130,10 +130,11 @@ func (s suite) options(t *testing.T) {
 		"forward-query": {ForwardQuery: true},
 		"disabled":      {Disabled: true},
 		"created":       {Created: time.UnixMilli(1_800_000_000_001).UTC()},
+		"nonce":         {Nonce: 1<<32 - 1},
 		"title":         {Title: "a \"title\"\nof two lines, ünïcode and \\n"},
 		"tags":          {Tags: []string{"a", "b c", ""}},
 		"all of them": {Status: 301, Expires: inAnHour(), MaxVisits: 7, ForwardQuery: true, Disabled: true,
-			Created: time.UnixMilli(1).UTC(), Title: "t", Tags: []string{"x"}},
+			Created: time.UnixMilli(1).UTC(), Nonce: 1, Title: "t", Tags: []string{"x"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := link.Link{Target: one.Target, Options: &o}

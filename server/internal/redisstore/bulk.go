@@ -57,6 +57,7 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 	_, _ = pipe.Exec(ctx) // each command has its own error
 
 	errs := make([]error, len(links))
+	var chosen []string
 	for i, c := range creates {
 		old, err := c.created.Result()
 		var journalErr error
@@ -64,6 +65,12 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 			journalErr = c.journal.Err()
 		}
 		errs[i] = s.created(old, c.record, err, journalErr)
+		if errs[i] == nil && isChosen(links[i].Link) {
+			chosen = append(chosen, links[i].Code)
+		}
+	}
+	if chosen != nil {
+		s.announceChosen(ctx, chosen...)
 	}
 	return errs
 }

@@ -28,7 +28,7 @@ func journalKey(owner string) string { return "journal:" + owner }
 
 // journalEntry is what the journal has of a link.
 func journalEntry(code string, l link.Link) string {
-	if l.Options == nil || l.Created.IsZero() {
+	if !isChosen(l) {
 		return code
 	}
 	return code + " " + strconv.FormatInt(millis(l.Created), 10)

@@ -253,8 +253,26 @@ func (s *Store) Create(ctx context.Context, owner, code string, l link.Link) err
 	} else if err == nil {
 		old = created.Val()
 	}
-	return s.created(old, record, err, journalErr)
+	err = s.created(old, record, err, journalErr)
+	if err == nil && isChosen(l) {
+		s.announceChosen(ctx, code)
+	}
+	return err
 }
+
+// announceChosen tells the near caches that there are links now: somebody may have
+// asked for their codes before, which is remembered for a moment. Minted codes are
+// new to everyone. A message that is lost costs no more than that moment.
+func (s *Store) announceChosen(ctx context.Context, codes ...string) {
+	pipe := s.client.Pipeline()
+	for _, code := range codes {
+		pipe.Publish(ctx, changesChannel, code)
+	}
+	_, _ = pipe.Exec(ctx)
+}
+
+// isChosen reports whether the code of a new link was chosen, not minted.
+func isChosen(l link.Link) bool { return l.Options != nil && !l.Created.IsZero() }
 
 // createCmd stores a link under a code that is free and answers with the record
 // that is there otherwise.

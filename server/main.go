@@ -187,7 +187,7 @@ func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) 
 	go rereadKeys(background, hangup, cfg.APIKeysFile, keys, log)
 
 	api := httpapi.New(context.WithoutCancel(ctx), httpapi.Config{
-		Store: links, Mint: mint, Ready: ready, Degraded: degraded,
+		Store: links, Memory: store, Mint: mint, Ready: ready, Degraded: degraded,
 		BaseURL: cfg.BaseURL, Own: cfg.own, Keys: keys, Take: store.Take,
 		Metrics: m, Log: log,
 	})

@@ -30,6 +30,10 @@ type Route uint8
 const (
 	Create Route = iota
 	Redirect
+	Read
+	Change
+	Delete
+	List
 	Ping
 	Healthz
 	Other
@@ -37,7 +41,7 @@ const (
 	routes
 )
 
-var routeNames = [routes]string{"create", "redirect", "ping", "healthz", "other", "refused"}
+var routeNames = [routes]string{"create", "redirect", "read", "change", "delete", "list", "ping", "healthz", "other", "refused"}
 
 // Op names a Redis operation of the store.
 type Op uint8

@@ -85,7 +85,7 @@ func (s *Store) List(ctx context.Context, owner, cursor string, n int) ([]link.C
 		links = append(links, link.Coded{Code: code, Link: l})
 	}
 	next := ""
-	if len(page) == n {
+	if n > 0 && len(page) == n {
 		next = base64.RawURLEncoding.EncodeToString([]byte(page[n-1].ID))
 	}
 	return links, next, nil

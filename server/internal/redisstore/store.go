@@ -4,7 +4,8 @@
 // Its decisions: one string per link under link:<code>, written with SET NX
 // GET, so that no link is ever overwritten and a retried write recognises its
 // own first try. A link and its count of visits share a slot, and all else
-// stands alone, so Redis Cluster works. Concurrent requests share round trips
+// stands alone, so Redis Cluster works. Redis may evict a count as it may a link:
+// that closes the link, and never opens it. Concurrent requests share round trips
 // through go-redis's auto-pipelining. Errors of Redis become the domain's here
 // and nowhere else: a missing key is link.ErrNotFound, and everything else is
 // link.ErrUnavailable.

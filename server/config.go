@@ -28,9 +28,14 @@ type config struct {
 	// whose links are lost with it.
 	RedisURL string `env:"REDIS_URL" takes:"redis://, rediss:// or unix://, comma-separated for Cluster, ?master_name= for Sentinel; unset: a Redis in this process, lost with it"`
 
-	// APIKeys may create links. Unset with the embedded Redis: one is minted and
-	// printed. Unset with a real one: the server refuses to start.
-	APIKeys []string `env:"API_KEY" takes:"one or more keys, comma-separated; make one with: openssl rand -hex 32"`
+	// APIKeys may do everything, without a limit. Unset with the embedded Redis: one
+	// is minted and printed. Unset with a real one, and no APIKeysFile: the server
+	// refuses to start.
+	APIKeys []string `env:"API_KEY" takes:"one or more keys, comma-separated, with all scopes; make one with: openssl rand -hex 32"`
+
+	// APIKeysFile has named keys, each with what it may do and how often. It is read
+	// again at SIGHUP. Unset: there are none.
+	APIKeysFile string `env:"API_KEYS_FILE" takes:"a file of named keys, a line each; make one with: server key NAME"`
 
 	// BaseURL is what short URLs begin with, whatever Host a request names, and
 	// no target may point to its host. Unset: http://localhost:<port of LISTEN>.
@@ -47,6 +52,11 @@ type config struct {
 	// StaleIfError is how long the near cache goes on serving a link that Redis,
 	// being away, cannot confirm. Less than nearcache.FreshFor counts as that.
 	StaleIfError time.Duration `env:"STALE_IF_ERROR" envDefault:"24h" takes:"a duration such as 24h; below 30s it is 30s"`
+
+	// JournalMax bounds the journal of each API key, which lists its links, to
+	// some 25 bytes times this: journals must not crowd links out of Redis.
+	// Older links live on unlisted. 0 keeps no journals, and lists are empty.
+	JournalMax int `env:"JOURNAL_MAX" envDefault:"1000000" takes:"how many links of a key can be listed, the newest ones, such as 1000000; 0 for no lists"`
 
 	// MetricsListen is the address of /metrics and /debug/pprof/, which must not
 	// be reachable from outside.
@@ -104,6 +114,9 @@ func readConfig(environ []string) (config, error) {
 	if c.CacheBytes > 0 && c.CacheBytes < 1<<20 {
 		invalid("CacheBytes")
 	}
+	if c.JournalMax < 0 {
+		invalid("JournalMax")
+	}
 	if c.StaleIfError < 0 {
 		invalid("StaleIfError")
 	}
@@ -116,8 +129,8 @@ func readConfig(environ []string) (config, error) {
 			break
 		}
 	}
-	if len(c.APIKeys) == 0 && c.RedisURL != "" {
-		wrong = append(wrong, errors.New("API_KEY is not set: without a key nobody could create links in the Redis at REDIS_URL; make one with: openssl rand -hex 32"))
+	if len(c.APIKeys) == 0 && c.APIKeysFile == "" && c.RedisURL != "" {
+		wrong = append(wrong, errors.New("neither API_KEY nor API_KEYS_FILE is set: without a key nobody could create links in the Redis at REDIS_URL; make one with: openssl rand -hex 32, or server key NAME"))
 	}
 	if c.BaseURL == "" {
 		c.BaseURL = "http://localhost:" + port

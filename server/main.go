@@ -3,6 +3,7 @@
 //
 //	server           serve, as the environment says
 //	server ping      ask the server on LISTEN for /healthz: a container's health check
+//	server key       make an API key for API_KEYS_FILE
 //	server help      list the environment variables
 //	server version   print what this binary was built from
 package main
@@ -66,15 +67,17 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	}
 	switch command {
 	case "help", "-h", "-help", "--help":
-		fmt.Fprint(stdout, "usage: server [ping | help | version]\n\nWithout an argument it serves. The environment, with defaults:\n\n")
+		fmt.Fprint(stdout, "usage: server [ping | key NAME | help | version]\n\nWithout an argument it serves. On SIGHUP it reads API_KEYS_FILE again. The environment, with defaults:\n\n")
 		writeVariables(stdout)
 		return nil
 	case "version":
 		fmt.Fprintln(stdout, metrics.Version())
 		return nil
+	case "key":
+		return mintKey(args[1:], stdout, stderr)
 	case "serve", "ping":
 	default:
-		return fmt.Errorf("unknown command %q: it takes ping, help or version, or nothing to serve", command)
+		return fmt.Errorf("unknown command %q: it takes ping, key, help or version, or nothing to serve", command)
 	}
 	cfg, err := readConfig(environ)
 	if err != nil {
@@ -90,6 +93,19 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 // in reverse.
 func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) error {
 	tuneGC(uint64(cfg.CacheBytes))
+	hangup := make(chan os.Signal, 1)
+	var named []httpapi.Key
+	if cfg.APIKeysFile != "" {
+		signal.Notify(hangup, syscall.SIGHUP) // before the file is read: no change to it is missed
+		defer signal.Stop(hangup)
+		var err error
+		if named, err = readKeysFile(cfg.APIKeysFile); err != nil {
+			return err
+		}
+		if len(named)+len(cfg.APIKeys) == 0 && cfg.RedisURL != "" {
+			return fmt.Errorf("API_KEYS_FILE: %s holds no key; make one with: server key NAME", cfg.APIKeysFile)
+		}
+	}
 	listener, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("LISTEN: %w", err)
@@ -120,7 +136,7 @@ func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) 
 			cfg.APIKeys = []string{rand.Text()}
 		}
 	}
-	store, err := redisstore.Open(cfg.RedisURL, log, m)
+	store, err := redisstore.Open(cfg.RedisURL, redisstore.Options{JournalMax: cfg.JournalMax}, log, m)
 	if err != nil {
 		return fmt.Errorf("REDIS_URL: %w", err)
 	}
@@ -170,9 +186,13 @@ func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) 
 		return ""
 	}
 
+	keys := httpapi.NewKeys(cfg.APIKeys...)
+	keys.SetNamed(named)
+	go rereadKeys(background, hangup, cfg.APIKeysFile, keys, log)
+
 	api := httpapi.New(context.WithoutCancel(ctx), httpapi.Config{
-		Store: links, Mint: mint, Ready: ready, Degraded: degraded,
-		BaseURL: cfg.BaseURL, Own: cfg.own, Keys: httpapi.NewKeys(cfg.APIKeys...),
+		Store: links, Memory: store, Mint: mint, Ready: ready, Degraded: degraded,
+		BaseURL: cfg.BaseURL, Own: cfg.own, Keys: keys, Take: store.Take,
 		Metrics: m, Log: log,
 	})
 	srv := api.Server()

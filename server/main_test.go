@@ -112,6 +112,7 @@ func TestStartErrorsNameTheRemedy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer busy.Close()
+	empty, wrong := writeFile(t, "# none\n"), writeFile(t, "\nshop hidden scopes=create\nh{dd}n x y\n")
 	for _, tt := range []struct {
 		name    string
 		args    []string
@@ -119,7 +120,10 @@ func TestStartErrorsNameTheRemedy(t *testing.T) {
 		want    []string
 	}{
 		{"unknown command", []string{"sevre"}, nil, []string{"sevre", "help"}},
-		{"no key", nil, []string{"REDIS_URL=redis://localhost"}, []string{"API_KEY", "openssl rand"}},
+		{"no key", nil, []string{"REDIS_URL=redis://localhost"}, []string{"API_KEY", "API_KEYS_FILE", "openssl rand", "server key"}},
+		{"no keys file", nil, []string{"API_KEYS_FILE=/nowhere/keys"}, []string{"API_KEYS_FILE", "/nowhere/keys", "no such file"}},
+		{"a keys file without a key", nil, []string{"REDIS_URL=redis://localhost", "API_KEYS_FILE=" + empty}, []string{"API_KEYS_FILE", empty, "no key", "server key"}},
+		{"a wrong keys file", nil, []string{"API_KEY=hidden", "API_KEYS_FILE=" + wrong}, []string{"API_KEYS_FILE", wrong, "line 2: after the name comes sha256:", "line 3: a name has"}},
 		{"bad Redis URL", nil, []string{"REDIS_URL=http://u:hidden@h", "API_KEY=hidden", "LISTEN=127.0.0.1:65000", "METRICS_LISTEN=off"}, []string{"REDIS_URL"}},
 		{"taken port", nil, []string{"LISTEN=" + busy.Addr().String()}, []string{"LISTEN", "in use"}},
 		{"taken metrics port", nil, []string{"LISTEN=" + freeAddr(t), "METRICS_LISTEN=" + busy.Addr().String()}, []string{"METRICS_LISTEN", "in use", "off"}},
@@ -181,7 +185,7 @@ func TestHelpNamesEveryVariable(t *testing.T) {
 	if err := run(t.Context(), []string{"help"}, nil, &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"LISTEN", "REDIS_URL", "API_KEY", "BASE_URL", "NODE_ID", "CACHE_BYTES", "STALE_IF_ERROR", "METRICS_LISTEN", "SHUTDOWN_GRACE"} {
+	for _, name := range []string{"LISTEN", "REDIS_URL", "API_KEY", "API_KEYS_FILE", "BASE_URL", "NODE_ID", "CACHE_BYTES", "STALE_IF_ERROR", "METRICS_LISTEN", "SHUTDOWN_GRACE"} {
 		if !strings.Contains(out.String(), "  "+name+" ") {
 			t.Errorf("help lacks %s:\n%s", name, &out)
 		}

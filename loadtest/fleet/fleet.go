@@ -39,6 +39,8 @@ type Options struct {
 	// Env is added to the environment of every backend, as "SHUTDOWN_GRACE=1s".
 	// It wins over what the fleet sets itself.
 	Env []string
+	// Cluster makes Redis a Cluster of six: three masters with a replica each.
+	Cluster bool
 	// RedisConfig is added to the project's redis.conf, as "maxmemory 64mb".
 	RedisConfig []string
 	// RedisVia is told where Redis will listen and returns where the backends
@@ -63,6 +65,7 @@ type Fleet struct {
 	Backends []*Backend
 	Redis    *Redis    // nil where there is none, or more than one
 	Sentinel *Sentinel // nil without Options.Sentinel
+	Cluster  Cluster   // empty without Options.Cluster
 	Nginx    *Nginx    // nil where there is none
 
 	// Dir holds the programs' logs, as backend1.log, until Close removes it.
@@ -88,6 +91,7 @@ type Redis struct {
 	Process
 	Addr string // host:port
 	Data string // the folder of its append-only file, if RedisConfig has no other
+	bus  string // port of a Cluster's own connections
 }
 
 // MissingError is what Start returns when a program is not installed.
@@ -206,6 +210,9 @@ func (f *Fleet) start(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := f.Cluster.start(ctx); err != nil {
+		return err
+	}
 	for _, b := range f.Backends {
 		if err := b.Start(ctx); err != nil {
 			return err
@@ -235,6 +242,9 @@ func (f *Fleet) Close() error {
 	if f.Sentinel != nil {
 		errs = append(errs, f.Sentinel.stop(ctx))
 	}
+	for _, r := range f.Cluster {
+		errs = append(errs, r.Stop(ctx))
+	}
 	if f.claim != nil {
 		errs = append(errs, f.claim.Close())
 	}
@@ -253,6 +263,9 @@ func (f *Fleet) Logs(lines int) string {
 			add(p)
 		}
 	}
+	for _, r := range f.Cluster {
+		add(&r.Process)
+	}
 	for _, backend := range f.Backends {
 		add(&backend.Process)
 	}
@@ -268,6 +281,13 @@ func (f *Fleet) newStore(root string, o Options) (err error) {
 		f.Sentinel, err = f.newSentinel(root, o.RedisConfig)
 		if err == nil {
 			f.redisURL = f.Sentinel.URL()
+		}
+		return err
+	}
+	if o.Cluster {
+		err = f.newCluster(root, o.RedisConfig)
+		if err == nil {
+			f.redisURL = f.Cluster.URL()
 		}
 		return err
 	}

@@ -144,6 +144,35 @@ func TestCreatesReachEveryBackend(t *testing.T) {
 	}
 }
 
+// All of it works on a real Redis Cluster, too.
+func TestOnRedisCluster(t *testing.T) {
+	t.Parallel()
+	f := fleettest.Start(t, fleet.Options{Cluster: true})
+	c := client(t, "127.0.0.1")
+	links := create(t, f, 60)
+	for code, target := range links {
+		for _, url := range []string{f.URL, f.Backends[0].URL, f.Backends[1].URL, f.Backends[2].URL} {
+			resp, body := do(t, c, "GET", url+"/"+code, "", "")
+			if got := resp.Header.Get("Location"); resp.StatusCode != http.StatusFound || got != target {
+				t.Fatalf("%s/%s: %s to %q, want 302 to %q\n%s", url, code, resp.Status, got, target, body)
+			}
+		}
+	}
+	stored := 0
+	for _, master := range f.Cluster[:3] {
+		node := redis.NewClient(&redis.Options{Addr: master.Addr})
+		defer node.Close()
+		keys, err := node.Keys(t.Context(), "link:*").Result()
+		if len(keys) == 0 {
+			t.Errorf("of %d links none is at %s: %v", len(links), master.Addr, err)
+		}
+		stored += len(keys)
+	}
+	if stored != len(links) {
+		t.Errorf("%d links are stored, want %d", stored, len(links))
+	}
+}
+
 func TestCodeMeetsOneBackend(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{})
 	c := client(t, "127.0.0.1")
@@ -218,17 +247,21 @@ func TestKilledBackendCostsNoGET(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{})
-	stranger, exempt := client(t, "127.0.0.2"), client(t, "127.0.0.1")
+	exempt := client(t, "127.0.0.1")
 	tests := []struct {
 		name         string
 		method, path string
 		requests     int // well above the burst, sent faster than the rate
 	}{
 		{"reads", "GET", "/ping", 1000},
-		{"writes", "POST", "/generate_url", 300},
+		{"creates", "POST", "/generate_url", 300},
+		{"creates by the other path", "POST", "/links", 300},
+		{"changes", "PATCH", "/links/abc", 300},
+		{"deletions", "DELETE", "/links/abc", 300},
 	}
-	for _, tt := range tests {
+	for i, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			stranger := client(t, fmt.Sprintf("127.0.0.%d", 2+i))
 			var refused int
 			for range tt.requests {
 				resp, body := do(t, stranger, tt.method, f.URL+tt.path, "", "")
@@ -306,7 +339,7 @@ func TestForgedHeadersStayOutside(t *testing.T) {
 		"TE: trailers", "Trailer: X-Forged", "Upgrade: forged", "Proxy-Authorization: forged", "Proxy-Connection: forged",
 		"X-Forwarded-For: 203.0.113.7, forged", "X-Forwarded-Host: forged", "X-Forwarded-Proto: forged",
 		"X-Forwarded-Port: forged", "X-Real-IP: forged", "Forwarded: for=forged", "X-Request-ID: forged",
-		"X-Original-URL: /forged", "API-Key: sent",
+		"X-Original-URL: /forged", "API-Key: sent", "Accept: text/csv", "If-Match: \"a\"", "Idempotency-Key: k",
 	}, "\r\n")+"\r\n\r\n")
 
 	header := <-seen
@@ -322,6 +355,7 @@ func TestForgedHeadersStayOutside(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "go.example", "X-Forwarded-Proto": "http", "API-Key": "sent",
+		"Accept": "text/csv", "If-Match": `"a"`, "Idempotency-Key": "k",
 	} {
 		if got := header.Values(name); len(got) != 1 || got[0] != want {
 			t.Errorf("the backend got %s: %q, want %q", name, got, want)

@@ -151,6 +151,9 @@ func (p *Process) Pause() {
 // Resume lets a paused process go on.
 func (p *Process) Resume() { p.signal(syscall.SIGCONT) }
 
+// Hangup asks the process to read its files again (SIGHUP). It does not wait.
+func (p *Process) Hangup() { p.signal(syscall.SIGHUP) }
+
 // signal reaches the whole process group, which for Nginx is the master and
 // its workers.
 func (p *Process) signal(s syscall.Signal) {

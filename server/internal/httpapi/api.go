@@ -8,6 +8,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,8 @@ import (
 // Config is what an API is made of. Every field is required.
 type Config struct {
 	Store link.Store
+	// Memory is that of Idempotency-Keys.
+	Memory Memory
 	// Mint gives a new ID, or an error when this process holds no node ID.
 	Mint func() (snowflake.ID, error)
 	// Ready reports what is missing to serve every route, in words for people;
@@ -40,8 +43,12 @@ type Config struct {
 	// BaseURL is what short URLs begin with: scheme and host, no slash at the end.
 	BaseURL string
 	// Own are the hosts that a target may not point to.
-	Own     link.Hosts
-	Keys    Keys
+	Own  link.Hosts
+	Keys *Keys
+	// Take takes one of the n requests that the keys named name may make in every
+	// per, over the whole fleet. It returns how long to wait where none is left, and
+	// 0 otherwise. Keys without a rate never come here.
+	Take    func(ctx context.Context, name string, n int, per time.Duration) (wait time.Duration, err error)
 	Metrics *metrics.Metrics
 	Log     *slog.Logger
 }
@@ -59,11 +66,12 @@ type API struct {
 // last request.
 func New(ctx context.Context, c Config) *API {
 	a := &API{Config: c, ctx: ctx}
-	routed, redirect := a.routes().Handler, a.observe(metrics.Redirect, a.redirect)
+	router, named := a.routes()
+	routed, redirect := router.Handler, a.observe(metrics.Redirect, a.redirect)
 	a.handler = func(ctx *fasthttp.RequestCtx) {
 		// The hot route takes a short cut: the router would make three
-		// allocations to find it. No other path has this length.
-		if len(ctx.Request.URI().PathOriginal()) == len("/")+mintedLength && (ctx.IsGet() || ctx.IsHead()) {
+		// allocations to find it.
+		if path := ctx.Request.URI().PathOriginal(); isSegment(path) && !named[string(path)] && (ctx.IsGet() || ctx.IsHead()) {
 			defer a.recovered(ctx)
 			redirect(ctx)
 			return
@@ -73,56 +81,67 @@ func New(ctx context.Context, c Config) *API {
 	return a
 }
 
-// mintedLength is that of every code minted until May 2032: see package
-// snowflake. Those of other lengths are found by the router. A route of GET
-// whose path is as long would not be found: routes refuses it.
-const mintedLength = 10
+// isSegment reports whether the path is a slash and one segment that may be a
+// code. The segment of a preview ends with a plus sign.
+func isSegment(path []byte) bool {
+	return len(path) > 1 && path[0] == '/' && path[len(path)-1] != '+' && bytes.IndexByte(path[1:], '/') < 0
+}
 
 // Drain makes /healthz answer 503 and every answer close its connection, so
 // that whoever is in front goes elsewhere before the listener closes.
 func (a *API) Drain() { a.draining.Store(true) }
 
-// routes is the whole contract. GET routes answer HEAD too.
-func (a *API) routes() *router.Router {
+// routes is the whole contract, with the paths that name no code beside it. GET
+// routes answer HEAD too.
+func (a *API) routes() (r *router.Router, named map[string]bool) {
 	routes := []struct {
 		method, path string
 		route        metrics.Route
 		handler      fasthttp.RequestHandler
 	}{
 		{"POST", "/generate_url", metrics.Create, a.create},
+		{"POST", "/links", metrics.Create, a.create},
+		{"GET", "/links", metrics.List, a.list},
+		{"GET", "/links/{code}", metrics.Read, a.read},
+		{"PATCH", "/links/{code}", metrics.Change, a.change},
+		{"DELETE", "/links/{code}", metrics.Delete, a.delete},
 		{"GET", "/ping", metrics.Ping, a.ping},
 		{"GET", "/healthz", metrics.Healthz, a.healthz},
 		{"GET", "/{code}", metrics.Redirect, a.redirect},
 	}
 
-	r := router.New()
+	r = router.New()
 	r.RedirectTrailingSlash = false
 	r.RedirectFixedPath = false
 	r.HandleOPTIONS = false
 	r.HandleMethodNotAllowed = false // /{code} matches every path of GET: see below
 	r.NotFound = a.observe(metrics.Other, a.notFound)
 	r.PanicHandler = a.panicked
+	named = make(map[string]bool)
+	methods := make(map[string][]string) // by path
 	for _, rt := range routes {
-		if len(rt.path) == len("/")+mintedLength {
-			panic(rt.path + " is as long as a code")
-		}
-		methods := []string{rt.method}
+		taken := []string{rt.method}
 		if rt.method == fasthttp.MethodGet {
-			methods = append(methods, fasthttp.MethodHead)
+			taken = append(taken, fasthttp.MethodHead)
 		}
-		for _, m := range methods {
+		for _, m := range taken {
 			r.Handle(m, rt.path, a.observe(rt.route, rt.handler))
 		}
+		methods[rt.path] = append(methods[rt.path], taken...)
+		named[rt.path] = true
+	}
+	for path, taken := range methods {
+		slices.Sort(taken)
+		refuse := a.observe(metrics.Other, a.methodNotAllowed(path, strings.Join(taken, ", ")))
 		// GET /generate_url would otherwise be looked up as a code.
-		refuse := a.observe(metrics.Other, a.methodNotAllowed(strings.Join(methods, ", ")))
 		for _, m := range []string{fasthttp.MethodGet, fasthttp.MethodHead} {
-			if !slices.Contains(methods, m) {
-				r.Handle(m, rt.path, refuse)
+			if !slices.Contains(taken, m) {
+				r.Handle(m, path, refuse)
 			}
 		}
-		r.ANY(rt.path, refuse)
+		r.ANY(path, refuse)
 	}
-	return r
+	return r, named
 }
 
 // observe counts and times a handler, and lets a draining backend go.
@@ -140,9 +159,12 @@ func (a *API) notFound(ctx *fasthttp.RequestCtx) {
 	writeProblem(ctx, problemNotFound, "There is nothing at this path.")
 }
 
-func (a *API) methodNotAllowed(allow string) fasthttp.RequestHandler {
+// methodNotAllowed answers for a path of the contract with a method that is not. A
+// path whose code cannot be one is none.
+func (a *API) methodNotAllowed(path, allow string) fasthttp.RequestHandler {
+	before, _, hasCode := strings.Cut(path, "{code}")
 	return func(ctx *fasthttp.RequestCtx) {
-		if ctx.UserValue("code") != nil && !isCode(codeOf(ctx)) {
+		if hasCode && !isCode(string(ctx.Request.URI().PathOriginal()[len(before):])) {
 			a.notFound(ctx)
 			return
 		}
@@ -168,14 +190,30 @@ func (a *API) panicked(ctx *fasthttp.RequestCtx, v any) {
 // fault of ours: a plain 500, and a log line.
 func (a *API) fail(ctx *fasthttp.RequestCtx, err error) {
 	var target *link.TargetError
+	var code *link.CodeError
+	var field *fieldError
 	switch {
 	case errors.Is(err, link.ErrNotFound):
 		writeProblem(ctx, problemNotFound, "No link has this code. It was never made, or it was evicted.")
+	case errors.Is(err, link.ErrGone):
+		writeProblem(ctx, problemGone, "This link is gone: it expired, its visits are used up, or it was disabled or deleted.")
 	case errors.As(err, &target):
 		writeProblem(ctx, problemInvalidURL, target.Detail)
-	case errors.Is(err, link.ErrExists):
+	case errors.As(err, &code):
+		writeProblem(ctx, problemInvalidCode, code.Detail)
+	case errors.As(err, &field):
+		writeProblem(ctx, problemInvalidField, field.detail)
+	case errors.Is(err, link.ErrCursor):
+		writeProblem(ctx, problemInvalidField, `The parameter "cursor" must be the "next" of another list.`)
+	case errors.Is(err, errNoFreeCode): // before ErrExists, which it wraps
 		a.Log.Error("every code minted for a link was taken: two processes share a node ID or a clock went back", "err", err)
 		writeProblem(ctx, problemUnavailable, "No free code was found. Try again.")
+	case errors.Is(err, link.ErrExists):
+		writeProblem(ctx, problemCodeTaken, "The code stands for another link, or did until lately. Choose another.")
+	case errors.Is(err, errOtherBody):
+		writeProblem(ctx, problemIdempotency, "This Idempotency-Key came with another body within the last 24 hours. Send a new key, or the same body.")
+	case errors.Is(err, errPrecondition), errors.Is(err, link.ErrChanged):
+		writeProblem(ctx, problemPrecondition, "The link was changed meanwhile. Read it again, and change what it is now.")
 	case errors.Is(err, link.ErrFull):
 		writeProblem(ctx, problemFull, "The link store is full and takes no new links. Those it has go on working.")
 	case errors.Is(err, link.ErrUnavailable):

@@ -21,7 +21,7 @@ type oneLink struct{ link.Store }
 func (oneLink) Get(context.Context, string) (link.Link, error) {
 	return link.Link{Target: "https://example.com/a/page?with=a&query=1"}, nil
 }
-func (oneLink) Create(context.Context, string, link.Link) error { return nil }
+func (oneLink) Create(context.Context, string, string, link.Link) error { return nil }
 
 // BenchmarkHandler is what a request costs between fasthttp's reading it and its
 // writing the answer, with a store that costs nothing. "constant" is what the

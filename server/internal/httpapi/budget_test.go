@@ -7,6 +7,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -52,9 +53,14 @@ func TestRequestBudget(t *testing.T) {
 	m, log := metrics.New(), slog.New(slog.DiscardHandler)
 	cache := nearcache.New(oneLink{}, 1<<20, time.Hour, m)
 	defer cache.Close()
+	keys, lines := httpapi.NewKeys(key), make([]string, 100)
+	for i := range lines {
+		lines[i] = keyLine("shop", strconv.Itoa(i), "scopes=create")
+	}
+	keys.SetNamed(parseKeys(t, lines...))
 	api := httpapi.New(context.Background(), httpapi.Config{
 		Store: cache, Mint: mint, Ready: func(context.Context) []string { return nil },
-		Degraded: func() string { return "" }, BaseURL: baseURL, Own: own, Keys: httpapi.NewKeys(key), Metrics: m, Log: log,
+		Degraded: func() string { return "" }, BaseURL: baseURL, Own: own, Keys: keys, Metrics: m, Log: log,
 	})
 	ours := api.Server()
 	bare := api.Server()
@@ -72,8 +78,9 @@ func TestRequestBudget(t *testing.T) {
 		request string
 		most    float64
 	}{
-		"redirect": {"GET /" + code + " HTTP/1.1\r\nHost: x\r\n\r\n", 1},
-		"create":   {"POST /generate_url HTTP/1.1\r\nHost: x\r\nAPI-Key: " + key + "\r\nContent-Length: 51\r\n\r\n" + body, 8},
+		"redirect":                {"GET /" + code + " HTTP/1.1\r\nHost: x\r\n\r\n", 1},
+		"create":                  {"POST /generate_url HTTP/1.1\r\nHost: x\r\nAPI-Key: " + key + "\r\nContent-Length: 51\r\n\r\n" + body, 8},
+		"create with a named key": {"POST /generate_url HTTP/1.1\r\nHost: x\r\nAPI-Key: 99\r\nContent-Length: 51\r\n\r\n" + body, 8},
 	} {
 		if strings.HasPrefix(name, "create") && len(body) != 51 {
 			t.Fatal(len(body))

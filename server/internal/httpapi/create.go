@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
-	"unicode/utf8"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/valyala/fasthttp"
 
 	"snowlink/server/internal/link"
@@ -18,39 +16,35 @@ import (
 // ErrNoNode is what Mint fails with while the process holds no node ID.
 var ErrNoNode = errors.New("no node ID is held")
 
+// errNoFreeCode is what a create fails with when every code it minted was taken.
+var errNoFreeCode = errors.New("every code minted for a link was taken")
+
 // mintTries is how often a code is minted for one link. A second try is a
 // fault elsewhere (a shared node ID, a clock gone back); a third is bad luck on
 // top of it.
 const mintTries = 3
 
+// createRequest is the body of a create.
 type createRequest struct {
-	URL     string `json:"url"`
-	LongURL string `json:"long_url"` // what older clients call it
+	fields
+	Code string `json:"code"`
+	// What older clients call it.
+	CustomCode  string `json:"custom_code"`
+	CustomPath  string `json:"custom_path"`
+	CustomShort string `json:"custom_short"`
 }
 
-// appendCreated appends the answer to a create: the short URL, its code, the
-// target as stored, which is as a browser will read it, and the time in the ID.
-// By hand, since reflection took a sixth of the handler's time.
-func appendCreated(b []byte, shortURL, code, target string, at time.Time) []byte {
-	// AppendQuote fails on bad UTF-8 only, and URLs in their serialisation are ASCII.
-	b = append(b, `{"short_url":`...)
-	b, _ = jsontext.AppendQuote(b, shortURL)
-	b = append(b, `,"code":"`...)
-	b = append(b, code...)
-	b = append(b, `","url":`...)
-	b, _ = jsontext.AppendQuote(b, target)
-	b = append(b, `,"created_at":"`...)
-	b = at.AppendFormat(b, "2006-01-02T15:04:05.000Z07:00") // an ID carries milliseconds
-	return append(b, `"}`...)
+// made is a link that was created.
+type made struct {
+	link.Coded
+	at time.Time
 }
 
-// create answers POST /generate_url: it parses the target, mints a code and
-// stores the link under it.
+// create answers POST /links and POST /generate_url: it parses the target and
+// the options, and stores the link under its own code or a minted one.
 func (a *API) create(ctx *fasthttp.RequestCtx) {
-	if !a.Keys.allow(ctx) {
-		ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
-		writeProblem(ctx, problemUnauthorized,
-			"This needs an API key, as API-Key: KEY, X-API-Key: KEY or Authorization: Bearer KEY; the one sent, if any, is not known.")
+	owner, ok := a.authorize(ctx, ScopeCreate)
+	if !ok {
 		return
 	}
 	var request createRequest
@@ -58,103 +52,112 @@ func (a *API) create(ctx *fasthttp.RequestCtx) {
 		writeProblem(ctx, problemInvalidJSON, detail)
 		return
 	}
-	raw, err := request.target()
+	var m made
+	var err error
+	if key := ctx.Request.Header.Peek(headerIdempotencyKey); len(key) > 0 {
+		m, err = a.createOnce(a.ctx, owner, key, ctx.PostBody(), &request, ctx.Time())
+	} else {
+		m, err = a.createNew(a.ctx, owner, &request, ctx.Time())
+	}
 	if err != nil {
 		a.fail(ctx, err)
 		return
 	}
-	target, err := link.ParseTarget(raw, a.Own)
-	if err != nil {
-		a.fail(ctx, err)
-		return
-	}
-	id, code, err := a.store(a.ctx, link.Link{Target: target})
-	if err != nil {
-		a.fail(ctx, err)
-		return
-	}
-	a.Metrics.Created()
 
-	shortURL := a.BaseURL + "/" + code
+	shortURL := a.BaseURL + "/" + m.Code
 	ctx.Response.Header.Set(fasthttp.HeaderLocation, shortURL)
 	ctx.SetStatusCode(fasthttp.StatusCreated)
 	ctx.SetContentType(contentJSON)
-	ctx.Response.SetBodyRaw(appendCreated(make([]byte, 0, 2*len(shortURL)+len(target)+64), shortURL, code, target, id.Time().UTC()))
+	b := appendLink(make([]byte, 0, 2*len(shortURL)+len(m.Target)+64), shortURL, m.Code, m.Link, m.at)
+	ctx.Response.SetBodyRaw(append(b, '}'))
 }
 
-// store mints codes for l until one is free.
-func (a *API) store(ctx context.Context, l link.Link) (snowflake.ID, string, error) {
+// createNew stores the link that the request describes, as of now.
+func (a *API) createNew(ctx context.Context, owner string, r *createRequest, now time.Time) (made, error) {
+	code, err := r.ownCode()
+	if err != nil {
+		return made{}, err
+	}
+	l, err := r.link(a.Own, now)
+	if err != nil {
+		return made{}, err
+	}
+	if code == "" {
+		return a.createMinted(ctx, owner, l)
+	}
+	m := ownMade(code, l, now, newNonce())
+	if err := a.Store.Create(ctx, owner, code, m.Link); err != nil {
+		return made{}, err
+	}
+	a.Metrics.Created()
+	return m, nil
+}
+
+// createMinted mints codes for l until one is free.
+func (a *API) createMinted(ctx context.Context, owner string, l link.Link) (made, error) {
 	for try := 1; ; try++ {
 		id, err := a.Mint()
 		if err != nil {
-			return 0, "", err
+			return made{}, err
 		}
-		code := snowflake.Encode(id)
-		err = a.Store.Create(ctx, code, l)
-		if errors.Is(err, link.ErrExists) {
-			a.Metrics.Collision()
-			if try < mintTries {
-				continue
-			}
+		m := made{link.Coded{Code: snowflake.Encode(id), Link: l}, id.Time()}
+		err = a.Store.Create(ctx, owner, m.Code, l)
+		if err == nil {
+			a.Metrics.Created()
+			return m, nil
 		}
-		return id, code, err
+		if !errors.Is(err, link.ErrExists) {
+			return made{}, err
+		}
+		a.Metrics.Collision()
+		if try == mintTries {
+			return made{}, fmt.Errorf("%w: %w", errNoFreeCode, err)
+		}
 	}
 }
 
-// target is the one URL of the request, under whichever name it came.
-func (r createRequest) target() (string, error) {
-	switch {
-	case r.URL == "" && r.LongURL == "":
-		return "", &link.TargetError{Detail: `The field "url" is missing or empty.`}
-	case r.URL != "" && r.LongURL != "" && r.URL != r.LongURL:
-		return "", &link.TargetError{Detail: `The fields "url" and "long_url" differ; send one of them.`}
-	case r.URL != "":
-		return r.URL, nil
+// ownMade is l made under a code of its own at a time, which the record has to
+// say then.
+func ownMade(code string, l link.Link, at time.Time, nonce uint32) made {
+	at = at.UTC().Truncate(time.Millisecond)
+	if l.Options == nil {
+		l.Options = new(link.Options)
 	}
-	return r.LongURL, nil
+	l.Created, l.Nonce = at, nonce
+	return made{link.Coded{Code: code, Link: l}, at}
 }
 
-// decodeBody reads one JSON object. What it returns is "" or, for the client,
-// what is wrong and where; it repeats nothing of the body but names of fields.
-// An unknown field is refused: a client that asks for what we do not do must
-// not believe it was done.
-func decodeBody(body []byte, into any) (detail string) {
-	const example = `the body must be one JSON object such as {"url":"https://example.com/"}.`
-	if len(body) == 0 {
-		return "The body is empty; " + example
+// newNonce is never 0.
+func newNonce() uint32 { return rand.Uint32() | 1 }
+
+// link is the link that the request describes, as of now.
+func (r *createRequest) link(own link.Hosts, now time.Time) (link.Link, error) {
+	target, err := r.target(own)
+	if err != nil || !r.hasOptions() {
+		return link.Link{Target: target}, err
 	}
-	if !utf8.Valid(body) {
-		return "The body is not UTF-8; " + example
+	var options link.Options
+	if err := r.apply(&options, now); err != nil {
+		return link.Link{}, err
 	}
-	err := json.Unmarshal(body, into, json.RejectUnknownMembers(true))
-	if err == nil {
-		return ""
-	}
-	if syntactic, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		if errors.Is(err, jsontext.ErrDuplicateName) {
-			return fmt.Sprintf("The field %q is there twice.", shorten(syntactic.JSONPointer.LastToken()))
-		}
-		return fmt.Sprintf("The body is not valid JSON at byte %d; %s", syntactic.ByteOffset, example)
-	}
-	if semantic, ok := errors.AsType[*json.SemanticError](err); ok {
-		if field := semantic.JSONPointer.LastToken(); errors.Is(err, json.ErrUnknownName) {
-			return fmt.Sprintf("The field %q is not known.", shorten(field))
-		} else if field != "" {
-			return fmt.Sprintf("The field %q must be a string.", shorten(field))
-		}
-	}
-	return "The body is not a JSON object; " + example
+	return link.Link{Target: target, Options: orNil(options)}, nil
 }
 
-// shorten keeps a client's own field name from filling the answer.
-func shorten(s string) string {
-	const most = 40
-	if len(s) <= most {
-		return s
-	}
-	for i := most; ; i-- {
-		if utf8.RuneStart(s[i]) {
-			return s[:i] + "…"
+// ownCode is the one code of the request, under whichever name it came, or "" for
+// a minted one.
+func (r *createRequest) ownCode() (string, error) {
+	code := ""
+	for _, c := range [...]string{r.Code, r.CustomCode, r.CustomPath, r.CustomShort} {
+		if c == "" || c == code {
+			continue
 		}
+		if code != "" {
+			return "", &link.CodeError{Detail: `The fields "code", "custom_code", "custom_path" and "custom_short" mean the same; send one of them.`}
+		}
+		code = c
 	}
+	if code == "" {
+		return "", nil
+	}
+	return link.ParseCode(code)
 }

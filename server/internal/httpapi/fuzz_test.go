@@ -44,6 +44,10 @@ func FuzzRequest(f *testing.F) {
 		get + "X-A: b\r\n c\r\n\r\n",
 		"PUT /healthz HTTP/1.1\nHost: a\nAuthorization: Bearer\n\n",
 		"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 7\r\n\r\n--b--\r\n",
+		post + "Idempotency-Key: k\r\nContent-Length: 43\r\n\r\n{\"url\":\"https://example.com/\",\"code\":\"abc\"}",
+		"PATCH /links/" + code + " HTTP/1.1\r\nHost: a\r\nAPI-Key: " + key + "\r\nIf-Match: W/\"1\", \"0\"\r\nIf-Match: *\r\nContent-Length: 13\r\n\r\n{\"title\":\"t\"}",
+		"DELETE /links/" + code + " HTTP/1.1\r\nHost: a\r\nAPI-Key: " + key + "\r\n\r\n",
+		"GET /links?limit=1&cursor=%00&tag=a HTTP/1.1\r\nHost: a\r\nAPI-Key: " + key + "\r\n\r\n",
 		"\r\n\r\nGET / HTTP/9.9\r\n\r\n",
 	} {
 		f.Add([]byte(request))
@@ -54,7 +58,7 @@ func FuzzRequest(f *testing.F) {
 		f.Fatal(err)
 	}
 	api := httpapi.New(context.Background(), httpapi.Config{
-		Store: echo{}, Mint: func() (snowflake.ID, error) { return 115394839571988480, nil },
+		Store: echo{}, Memory: echo{}, Mint: func() (snowflake.ID, error) { return 115394839571988480, nil },
 		Ready: func(context.Context) []string { return nil }, Degraded: func() string { return "" },
 		BaseURL: baseURL, Own: own, Keys: httpapi.NewKeys(key), Metrics: metrics.New(), Log: slog.New(slog.DiscardHandler),
 	})
@@ -137,7 +141,20 @@ func targetOf(code string) string { return "https://example.com/" + code }
 func (echo) Get(_ context.Context, code string) (link.Link, error) {
 	return link.Link{Target: targetOf(code)}, nil
 }
-func (echo) Create(context.Context, string, link.Link) error { return nil }
+func (e echo) Visit(ctx context.Context, code string) (link.Link, error) { return e.Get(ctx, code) }
+func (e echo) Read(ctx context.Context, code string) (link.State, error) {
+	l, err := e.Get(ctx, code)
+	return link.State{Link: l, Version: "0"}, err
+}
+func (echo) Create(context.Context, string, string, link.Link) error { return nil }
+func (echo) Update(context.Context, string, string, link.Link) error { return nil }
+func (echo) List(context.Context, string, string, int) ([]link.Coded, string, error) {
+	return []link.Coded{{Code: "abc", Link: link.Link{Target: targetOf("abc")}}}, "", nil
+}
+
+// Remember remembers nothing: everyone is the first.
+func (echo) Remember(context.Context, string, string, time.Duration) (string, error) { return "", nil }
+func (echo) Forget(context.Context, string) error                                    { return nil }
 
 // script is the server's end of a connection whose client has sent all it will.
 type script struct {

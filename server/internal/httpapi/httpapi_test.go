@@ -38,6 +38,7 @@ type backend struct {
 	redis   *fleet.Redis
 	metrics *metrics.Metrics
 	store   *fragile
+	keys    *httpapi.Keys
 	mint    func() (snowflake.ID, error)
 	missing []string
 
@@ -48,7 +49,7 @@ func newBackend(t testing.TB) *backend {
 	t.Helper()
 	redis := fleettest.Redis(t)
 	log, m := slog.New(slog.DiscardHandler), metrics.New()
-	store, err := redisstore.Open("redis://"+redis.Addr, log, m)
+	store, err := redisstore.Open("redis://"+redis.Addr, redisstore.Options{JournalMax: 1_000_000}, log, m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,12 +61,12 @@ func newBackend(t testing.TB) *backend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &backend{t: t, redis: redis, metrics: m, store: &fragile{Store: store}, mint: func() (snowflake.ID, error) { return generator.Next(), nil }}
+	b := &backend{t: t, redis: redis, metrics: m, store: &fragile{Store: store}, keys: httpapi.NewKeys("another-key", key), mint: func() (snowflake.ID, error) { return generator.Next(), nil }}
 	b.api = httpapi.New(context.Background(), httpapi.Config{
-		Store: b.store, Mint: func() (snowflake.ID, error) { return b.mint() },
+		Store: b.store, Memory: store, Mint: func() (snowflake.ID, error) { return b.mint() },
 		Ready:    func(context.Context) []string { return b.missing },
 		Degraded: func() string { return b.degraded },
-		BaseURL:  baseURL, Own: own, Keys: httpapi.NewKeys("another-key", key), Metrics: m, Log: log,
+		BaseURL:  baseURL, Own: own, Keys: b.keys, Take: store.Take, Metrics: m, Log: log,
 	})
 	listener := fasthttputil.NewInmemoryListener()
 	srv := b.api.Server()
@@ -74,6 +75,7 @@ func newBackend(t testing.TB) *backend {
 		Dial:                     func(string) (net.Conn, error) { return listener.Dial() },
 		NoDefaultUserAgentHeader: true,
 		DisablePathNormalizing:   true,
+		MaxConnsPerHost:          2000,
 	}
 	t.Cleanup(func() {
 		srv.Shutdown()
@@ -82,10 +84,17 @@ func newBackend(t testing.TB) *backend {
 	return b
 }
 
-// fragile is a store that can be made to panic.
+// fragile is a store that can be made to panic, or to take no links.
 type fragile struct {
 	link.Store
-	panics bool
+	panics, refuses bool
+}
+
+func (f *fragile) Create(ctx context.Context, owner, code string, l link.Link) error {
+	if f.refuses {
+		return link.ErrUnavailable
+	}
+	return f.Store.Create(ctx, owner, code, l)
 }
 
 func (f *fragile) Get(ctx context.Context, code string) (link.Link, error) {
@@ -118,6 +127,23 @@ func (b *backend) do(method, uri, body string, headers ...string) answer {
 	return answer{response.StatusCode(), &response.Header, string(response.Body())}
 }
 
+// raw sends a request as it stands.
+func (b *backend) raw(request string) answer {
+	conn, err := b.client.Dial("backend")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, request); err != nil {
+		b.t.Fatal(err)
+	}
+	response := new(fasthttp.Response)
+	if err := response.Read(bufio.NewReader(conn)); err != nil {
+		b.t.Fatalf("%q: %v", request, err)
+	}
+	return answer{response.StatusCode(), &response.Header, string(response.Body())}
+}
+
 func (b *backend) create(body string) answer {
 	return b.do("POST", "/generate_url", body, "API-Key: "+key)
 }
@@ -141,7 +167,7 @@ func wantProblem(t testing.TB, a answer, status int, code string) (detail string
 	if got := string(a.header.ContentType()); got != "application/problem+json" {
 		t.Errorf("Content-Type = %q", got)
 	}
-	if got := string(a.header.Peek("Retry-After")); (got != "") != (status == 503) {
+	if got := string(a.header.Peek("Retry-After")); (got != "") != (status == 503 || status == 429) {
 		t.Errorf("Retry-After = %q with %d", got, status)
 	}
 	return p.Detail
@@ -251,7 +277,7 @@ func TestCreateRefusesAndStoresNothing(t *testing.T) {
 		{"two objects", `{"url":"https://example.com/"}{}`, "invalid_json", "byte 30"},
 		{"an array", `["https://example.com/"]`, "invalid_json", "object"},
 		{"a number", `{"url":5}`, "invalid_json", `"url" must be a string`},
-		{"unknown field", `{"url":"https://example.com/","custom_code":"x"}`, "invalid_json", `"custom_code" is not known`},
+		{"unknown field", `{"url":"https://example.com/","alias":"x"}`, "invalid_json", `"alias" is not known`},
 		{"a field twice", `{"url":"https://example.com/","url":"https://example.org/"}`, "invalid_json", `"url" is there twice`},
 		{"not UTF-8", "{\"url\":\"https://example.com/\xff\"}", "invalid_json", "UTF-8"},
 		{"null", `null`, "invalid_url", "missing"},
@@ -306,6 +332,14 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/favicon.ico", 404, "not_found"},
 		{"POST", "/favicon.ico", 404, "not_found"},
 		{"POST", "/", 404, "not_found"},
+		{"GET", "/links/", 404, "not_found"},
+		{"PATCH", "/links/", 404, "not_found"},
+		{"DELETE", "/links/no.code", 404, "not_found"},
+		{"GET", "/links/" + code + "/x", 404, "not_found"},
+		{"PUT", "/links/no.code", 404, "not_found"},
+		{"PUT", "/links", 405, "GET, HEAD, POST"},
+		{"PUT", "/links/" + code, 405, "DELETE, GET, HEAD, PATCH"},
+		{"POST", "/links/" + code, 405, "DELETE, GET, HEAD, PATCH"},
 		{"OPTIONS", "*", 404, "not_found"},
 		{"GET", "/generate_url", 405, "POST"},
 		{"HEAD", "/generate_url", 405, "POST"},
@@ -318,7 +352,7 @@ func TestRoutes(t *testing.T) {
 		{"PATCH", "/no.code", 404, "not_found"},
 	} {
 		t.Run(tt.method+" "+tt.path[:min(len(tt.path), 20)], func(t *testing.T) {
-			a := b.do(tt.method, tt.path, "")
+			a := b.do(tt.method, tt.path, "{}", "API-Key: "+key)
 			switch {
 			case tt.status == 200:
 				if a.status != 200 || a.body != tt.want {
@@ -351,7 +385,7 @@ func TestOutageIs503(t *testing.T) {
 		t.Errorf("/ping = %d", a.status)
 	}
 	// What cannot be a code needs no Redis to be refused.
-	wantProblem(t, b.do("GET", "/not-a-code", ""), 404, "not_found")
+	wantProblem(t, b.do("GET", "/not.a.code", ""), 404, "not_found")
 }
 
 func TestWithoutNodeIDCreatesAre503(t *testing.T) {
@@ -515,17 +549,24 @@ func TestPanicIsOnePlain500(t *testing.T) {
 }
 
 // FuzzCreateBody: whatever the body, the answer is 201 and the link leads to
-// the target that was answered, or 400 and a whole problem.
+// the target that was answered, or a whole problem that blames the body.
 func FuzzCreateBody(f *testing.F) {
 	f.Add(`{"url":"https://example.com/"}`)
 	f.Add(`{"long_url":"http://[::1]:80/\u0000"}`)
 	f.Add(`{"url":"https://example.com/","x":[{"y":1e999}]}`)
+	f.Add(`{"url":"https://example.com/#f","ttl":60,"max_visits":2,"status":308,"forward_query":true,"title":"é","tags":["a","b"]}`)
+	f.Add(`{"url":"https://example.com/","expires_at":"2099-01-01T00:00:00Z","ttl":null,"tags":[null]}`)
 	b := newBackend(f)
 	f.Fuzz(func(t *testing.T, body string) {
 		a := b.create(body)
 		if a.status != 201 {
-			wantProblem(t, a, a.status, map[bool]string{true: "invalid_json", false: "invalid_url"}[strings.Contains(a.body, "invalid_json")])
-			if a.status != 400 && len(body) <= httpapi.MaxBody {
+			var p struct{ Code string }
+			if err := json.Unmarshal([]byte(a.body), &p); err != nil {
+				t.Fatalf("answer %d %q", a.status, a.body)
+			}
+			wantProblem(t, a, a.status, p.Code)
+			taken := a.status == 409 && p.Code == "code_taken" // of another body with this code
+			if a.status != 400 && !taken && len(body) <= httpapi.MaxBody {
 				t.Errorf("answer %d to %q", a.status, body)
 			}
 			return

@@ -25,12 +25,21 @@ var (
 	problemInvalidRequest   = problem{fasthttp.StatusBadRequest, "invalid_request"}
 	problemInvalidJSON      = problem{fasthttp.StatusBadRequest, "invalid_json"}
 	problemInvalidURL       = problem{fasthttp.StatusBadRequest, "invalid_url"}
+	problemInvalidCode      = problem{fasthttp.StatusBadRequest, "invalid_code"}
+	problemInvalidField     = problem{fasthttp.StatusBadRequest, "invalid_field"}
 	problemUnauthorized     = problem{fasthttp.StatusUnauthorized, "unauthorized"}
+	problemForbidden        = problem{fasthttp.StatusForbidden, "forbidden"}
 	problemNotFound         = problem{fasthttp.StatusNotFound, "not_found"}
 	problemMethodNotAllowed = problem{fasthttp.StatusMethodNotAllowed, "method_not_allowed"}
+	problemCodeTaken        = problem{fasthttp.StatusConflict, "code_taken"}
+	problemGone             = problem{fasthttp.StatusGone, "gone"}
+	problemPrecondition     = problem{fasthttp.StatusPreconditionFailed, "precondition_failed"}
+	problemIdempotency      = problem{fasthttp.StatusUnprocessableEntity, "idempotency_mismatch"}
 	problemTimeout          = problem{fasthttp.StatusRequestTimeout, "timeout"}
 	problemBodyTooLarge     = problem{fasthttp.StatusRequestEntityTooLarge, "too_large"}
+	problemURITooLong       = problem{fasthttp.StatusRequestURITooLong, "too_large"}
 	problemHeadersTooLarge  = problem{fasthttp.StatusRequestHeaderFieldsTooLarge, "too_large"}
+	problemRateLimited      = problem{fasthttp.StatusTooManyRequests, "rate_limited"}
 	problemInternal         = problem{fasthttp.StatusInternalServerError, "internal"}
 	problemFull             = problem{fasthttp.StatusInsufficientStorage, "storage_full"}
 	problemUnavailable      = problem{fasthttp.StatusServiceUnavailable, "unavailable"}
@@ -42,6 +51,8 @@ func writeProblem(ctx *fasthttp.RequestCtx, p problem, detail string) {
 	if p.status == fasthttp.StatusServiceUnavailable {
 		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, retryAfter)
 	}
+	// Any code may be taken, and most that is gone may come back.
+	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
 	writeJSON(ctx, p.status, contentProblem, struct {
 		Type   string `json:"type"`
 		Title  string `json:"title"`

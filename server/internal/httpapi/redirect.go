@@ -1,9 +1,30 @@
 package httpapi
 
 import (
+	"strconv"
+	"strings"
+	"time"
+
 	"github.com/valyala/fasthttp"
 
+	"snowlink/server/internal/link"
 	"snowlink/snowflake"
+)
+
+const (
+	// notCached: the link may change or go, so a browser must ask again, and no
+	// shared cache may answer for us.
+	notCached = "private, max-age=0"
+
+	// maxCached is how long browsers may keep a permanent redirect. They would
+	// keep it for good, and then the link could never be changed for them.
+	maxCached = time.Hour
+
+	// maxForwarded is the length of the longest Location with a forwarded query,
+	// in bytes. Nginx takes 8 KiB for all of an answer's header.
+	maxForwarded = 4096
+
+	maxCode = 64 // characters, of an own code
 )
 
 // redirect answers GET and HEAD /{code} with the stored target.
@@ -18,13 +39,117 @@ func (a *API) redirect(ctx *fasthttp.RequestCtx) {
 		a.fail(ctx, err)
 		return
 	}
-	// Not ctx.Redirect, which rewrites the target: it would drop user info,
-	// collapse "//" and resolve "..".
-	ctx.Response.Header.Set(fasthttp.HeaderLocation, l.Target)
-	// The link may change or go: a browser must ask again, and no shared cache
-	// may answer for us.
-	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "private, max-age=0")
-	ctx.SetStatusCode(fasthttp.StatusFound)
+	if l.Options != nil {
+		a.redirectOptions(ctx, code, l)
+		return
+	}
+	redirectTo(ctx, l.Target, fasthttp.StatusFound, notCached)
+}
+
+// redirectOptions is redirect for a link with options, of which some close it.
+func (a *API) redirectOptions(ctx *fasthttp.RequestCtx, code string, l link.Link) {
+	if l.Gone(ctx.Time()) {
+		a.fail(ctx, link.ErrGone)
+		return
+	}
+	if l.MaxVisits > 0 {
+		// No cache may answer for a link whose visits are counted: not ours, which
+		// is only asked whether they are, and not Nginx's.
+		ctx.Response.Header.Set("X-Accel-Expires", "0")
+		var err error
+		if l, err = a.visit(ctx, code); err != nil {
+			a.fail(ctx, err)
+			return
+		}
+		if l.Options == nil { // it is plain by now
+			l.Options = new(link.Options)
+		}
+	}
+	target := l.Target
+	if l.ForwardQuery {
+		if target = withQuery(target, ctx.URI().QueryString()); len(target) > maxForwarded {
+			writeProblem(ctx, problemURITooLong, "With the query of this request the target would be longer than 4,096 bytes.")
+			return
+		}
+	}
+	status := l.Status
+	if status == 0 {
+		status = fasthttp.StatusFound
+	}
+	redirectTo(ctx, target, status, cacheControl(l, ctx.Time()))
+}
+
+// visit takes a visit of the link and returns it as it is now. HEAD only looks:
+// programs that check links send it, not visitors.
+func (a *API) visit(ctx *fasthttp.RequestCtx, code string) (l link.Link, err error) {
+	if ctx.IsHead() {
+		s, err := a.Store.Read(a.ctx, code)
+		if err != nil {
+			return link.Link{}, err
+		}
+		if l = s.Link; l.Options != nil && l.MaxVisits > 0 && s.VisitsLeft < 1 {
+			return link.Link{}, link.ErrGone
+		}
+	} else if l, err = a.Store.Visit(a.ctx, code); err != nil {
+		return link.Link{}, err
+	}
+	if l.Gone(ctx.Time()) { // since the near cache read it
+		return link.Link{}, link.ErrGone
+	}
+	return l, nil
+}
+
+// cacheControl says how long a browser may follow the link without asking.
+func cacheControl(l link.Link, now time.Time) string {
+	permanent := l.Status == fasthttp.StatusMovedPermanently || l.Status == fasthttp.StatusPermanentRedirect
+	if !permanent || l.MaxVisits > 0 {
+		return notCached
+	}
+	most := maxCached
+	if !l.Expires.IsZero() {
+		most = min(most, l.Expires.Sub(now))
+	}
+	return "private, max-age=" + strconv.Itoa(int(most/time.Second))
+}
+
+// redirectTo answers with the target as it stands. Not ctx.Redirect, which
+// rewrites it: it would drop user info, collapse "//" and resolve "..".
+func redirectTo(ctx *fasthttp.RequestCtx, target string, status int, cacheControl string) {
+	ctx.Response.Header.Set(fasthttp.HeaderLocation, target)
+	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, cacheControl)
+	ctx.SetStatusCode(status)
+}
+
+// withQuery appends the query to the target's own, before its fragment. What no
+// URL has in its query is percent-encoded, as browsers would: a stranger wrote it.
+func withQuery(target string, query []byte) string {
+	if len(query) == 0 {
+		return target
+	}
+	target, fragment, hasFragment := strings.Cut(target, "#")
+	b := make([]byte, 0, len(target)+len(query)+len(fragment)+2)
+	b = append(b, target...)
+	switch last := target[len(target)-1]; {
+	case !strings.Contains(target, "?"):
+		b = append(b, '?')
+	case last != '?' && last != '&':
+		b = append(b, '&')
+	}
+	const hex = "0123456789ABCDEF"
+	for _, c := range query {
+		// The URL standard's special-query percent-encode set, and the backslash,
+		// which no target has.
+		if c <= ' ' || c > '~' || strings.IndexByte("\"#<>'\\", c) >= 0 {
+			b = append(b, '%', hex[c>>4], hex[c&15])
+		} else {
+			b = append(b, c)
+		}
+	}
+	if hasFragment {
+		b = append(b, '#')
+		b = append(b, fragment...)
+	}
+	return string(b)
 }
 
 // codeOf is the code that the path names: all of it but the slash.
@@ -32,9 +157,26 @@ func codeOf(ctx *fasthttp.RequestCtx) string {
 	return string(ctx.Request.URI().PathOriginal()[len("/"):])
 }
 
-// isCode reports whether code could have been minted. What could not be is
-// answered before the store hears of it.
+// isCode reports whether code could be one: minted, or somebody's own. What could
+// not is answered before the store hears of it.
 func isCode(code string) bool {
-	_, err := snowflake.Decode(code)
-	return err == nil
+	if _, err := snowflake.Decode(code); err == nil {
+		return true
+	}
+	if code == "" || len(code) > maxCode {
+		return false
+	}
+	alphanumeric := true
+	for i := range len(code) {
+		switch b := code[i]; {
+		case '0' <= b && b <= '9', 'a' <= b|0x20 && b|0x20 <= 'z':
+		case b == '-', b == '_':
+			alphanumeric = false
+		default:
+			return false
+		}
+	}
+	// Of these lengths only minted ones are all letters and digits: see
+	// link.ParseCode.
+	return !alphanumeric || len(code) != 10 && len(code) != 11
 }

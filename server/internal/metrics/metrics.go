@@ -30,6 +30,10 @@ type Route uint8
 const (
 	Create Route = iota
 	Redirect
+	Read
+	Change
+	Delete
+	List
 	Ping
 	Healthz
 	Other
@@ -37,7 +41,7 @@ const (
 	routes
 )
 
-var routeNames = [routes]string{"create", "redirect", "ping", "healthz", "other", "refused"}
+var routeNames = [routes]string{"create", "redirect", "read", "change", "delete", "list", "ping", "healthz", "other", "refused"}
 
 // Op names a Redis operation of the store.
 type Op uint8
@@ -46,12 +50,17 @@ type Op uint8
 const (
 	OpGet Op = iota
 	OpCreate
+	OpVisit
+	OpUpdate
+	OpList
+	OpRemember
 	OpLease
 	OpPing
+	OpLimit
 	ops
 )
 
-var opNames = [ops]string{"get", "create", "lease", "ping"}
+var opNames = [ops]string{"get", "create", "visit", "update", "list", "remember", "lease", "ping", "limit"}
 
 // String is the value of the op label.
 func (o Op) String() string { return opNames[o] }

@@ -16,10 +16,13 @@ import (
 
 // CACHE_BYTES is what an operator sets: the heap must not grow by more.
 func TestMemoryBudget(t *testing.T) {
-	for _, length := range []int{20, 60, 500} {
-		t.Run(fmt.Sprintf("targets of %d bytes", length), func(t *testing.T) {
+	for _, tt := range []struct {
+		length  int
+		options bool
+	}{{20, false}, {60, false}, {500, false}, {20, true}, {500, true}} {
+		t.Run(fmt.Sprintf("targets of %d bytes, options %v", tt.length, tt.options), func(t *testing.T) {
 			const limit = 16 * megabyte
-			links := reading{target: func(code string) string { return code + strings.Repeat("x", length-len(code)) }}
+			links := reading{target: func(code string) string { return code + strings.Repeat("x", tt.length-len(code)) }, options: tt.options}
 			before := heap()
 			c := nearcache.New(links, limit, staleIfError, metrics.New())
 			defer c.Close()
@@ -41,13 +44,17 @@ func TestMemoryBudget(t *testing.T) {
 // reading is a link.Store that makes its links up.
 type reading struct {
 	link.Store
-	target func(code string) string
+	target  func(code string) string
+	options bool
 }
 
 func (r reading) Get(_ context.Context, code string) (link.Link, error) {
-	return link.Link{Target: r.target(code)}, nil
+	l := link.Link{Target: r.target(code)}
+	if r.options {
+		l.Options = &link.Options{Title: "The title of " + code, Tags: []string{"one of " + code, "another of " + code}}
+	}
+	return l, nil
 }
-func (r reading) Create(context.Context, string, link.Link) error { return nil }
 
 func heap() int {
 	for range 3 {

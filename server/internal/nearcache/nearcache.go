@@ -18,6 +18,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/singleflight"
@@ -67,10 +68,10 @@ const (
 // Cache is a link.Store in front of another. All methods may be called
 // concurrently.
 type Cache struct {
-	store   link.Store
-	links   *otter.Cache[string, *entry]
-	missing *otter.Cache[string, struct{}]
-	metrics *metrics.Metrics
+	link.Store // the one behind: what is not kept here goes there
+	links      *otter.Cache[string, *entry]
+	missing    *otter.Cache[string, struct{}]
+	metrics    *metrics.Metrics
 
 	staleIfError time.Duration
 	started      time.Time // what ages count from, by the monotonic clock
@@ -96,6 +97,18 @@ type entry struct {
 	read, tried atomic.Int64
 }
 
+// optionsSize is what the options of a link cost, in bytes.
+func optionsSize(o *link.Options) int {
+	if o == nil {
+		return 0
+	}
+	size := int(unsafe.Sizeof(*o)) + len(o.Title)
+	for _, tag := range o.Tags {
+		size += int(unsafe.Sizeof(tag)) + len(tag)
+	}
+	return size
+}
+
 // due is an entry that should be read again.
 type due struct {
 	code string
@@ -106,14 +119,16 @@ type due struct {
 // counted, in front of store. A link that the store could not confirm is served
 // for staleIfError at most.
 func New(store link.Store, bytes uint64, staleIfError time.Duration, m *metrics.Metrics) *Cache {
-	c := &Cache{store: store, staleIfError: max(staleIfError, FreshFor), started: time.Now(), metrics: m}
+	c := &Cache{Store: store, staleIfError: max(staleIfError, FreshFor), started: time.Now(), metrics: m}
 	// Neither expiry nor refreshing by otter, for Get looks at ages anyway. So
 	// otter keeps no record of reads until it is half full, and its bookkeeping
 	// of them, a goroutine for every 16, stays off the hot path.
 	c.links = otter.Must(&otter.Options[string, *entry]{
 		MaximumWeight: bytes - bytes/missingShare,
-		Weigher:       func(code string, e *entry) uint32 { return uint32(len(code) + len(e.link.Target) + overhead) },
-		Logger:        &otter.NoopLogger{}, // the store logs its own outages
+		Weigher: func(code string, e *entry) uint32 {
+			return uint32(len(code) + len(e.link.Target) + optionsSize(e.link.Options) + overhead)
+		},
+		Logger: &otter.NoopLogger{}, // the store logs its own outages
 	})
 	c.missing = otter.Must(&otter.Options[string, struct{}]{
 		MaximumWeight:    bytes / missingShare,
@@ -161,16 +176,29 @@ func (c *Cache) Get(ctx context.Context, code string) (link.Link, error) {
 }
 
 // Create creates the link in the store behind.
-func (c *Cache) Create(ctx context.Context, code string, l link.Link) error {
-	err := c.store.Create(ctx, code, l)
+func (c *Cache) Create(ctx context.Context, owner, code string, l link.Link) error {
+	err := c.Store.Create(ctx, owner, code, l)
 	c.changes.Add(1)
 	c.missing.Invalidate(code)
 	return err
 }
 
-// GetAll reads the store behind: whoever wants many links wants no hot ones.
-func (c *Cache) GetAll(ctx context.Context, codes []string) ([]link.Link, []error) {
-	return c.store.GetAll(ctx, codes)
+// CreateAll creates the links in the store behind.
+func (c *Cache) CreateAll(ctx context.Context, owner string, links []link.Coded) []error {
+	errs := c.Store.CreateAll(ctx, owner, links)
+	c.changes.Add(1)
+	for _, l := range links {
+		c.missing.Invalidate(l.Code)
+	}
+	return errs
+}
+
+// Update changes the link in the store behind and drops it here: whoever changed
+// it sees the change at once.
+func (c *Cache) Update(ctx context.Context, code, version string, l link.Link) error {
+	err := c.Store.Update(ctx, code, version, l)
+	c.Drop(code) // even after an error: it may have been changed
+	return err
 }
 
 // Drop forgets code, since it was changed: the next Get asks the store. A read
@@ -230,7 +258,7 @@ func (c *Cache) read(ctx context.Context, code string) (*entry, error) {
 	}
 	c.metrics.Cache(metrics.CacheMiss)
 	at := c.now() // before: a change while we read makes the entry older, not newer
-	l, err := c.store.Get(ctx, code)
+	l, err := c.Store.Get(ctx, code)
 	c.heard(err)
 	if errors.Is(err, link.ErrNotFound) {
 		return nil, otter.ErrNotFound
@@ -301,7 +329,7 @@ func (c *Cache) reread(ctx context.Context, batch []due) {
 		codes[i] = d.code
 	}
 	at := c.now() // before: a change while we read makes the entry older, not newer
-	links, errs := c.store.GetAll(ctx, codes)
+	links, errs := c.Store.GetAll(ctx, codes)
 	for i, d := range batch {
 		c.settle(d.code, d.entry, at, links[i], errs[i])
 	}
@@ -311,7 +339,7 @@ func (c *Cache) reread(ctx context.Context, batch []due) {
 func (c *Cache) wait(ctx context.Context, code string, e *entry) (link.Link, error) {
 	l, err, _ := c.overdue.Do(code, func() (any, error) {
 		at := c.now()
-		l, err := c.store.Get(ctx, code)
+		l, err := c.Store.Get(ctx, code)
 		c.settle(code, e, at, l, err)
 		return l, err
 	})
@@ -324,7 +352,7 @@ func (c *Cache) settle(code string, e *entry, at time.Duration, l link.Link, err
 	c.metrics.Cache(metrics.CacheRefresh)
 	c.heard(err)
 	switch {
-	case err == nil && l == e.link:
+	case err == nil && l.Equal(e.link):
 		e.read.Store(int64(at))
 	case err == nil:
 		c.replace(code, e, newEntry(l, at), otter.WriteOp)

@@ -4,21 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"snowlink/server/internal/embedded"
 	"snowlink/server/internal/link"
 	"snowlink/server/internal/link/linktest"
 	"snowlink/server/internal/metrics"
 	"snowlink/server/internal/nearcache"
+	"snowlink/server/internal/redisstore"
 )
 
-// memory is a link.Store that counts its reads and can be made to fail or wait.
-// It stands in for Redis where a test needs time to be virtual.
+// memory is as much of a link.Store as the cache keeps, counts its reads and can
+// be made to fail or wait. It stands in for Redis where a test needs time to be
+// virtual.
 type memory struct {
+	link.Store
 	mu    sync.Mutex
 	links map[string]link.Link
 	reads atomic.Int64
@@ -53,7 +58,7 @@ func (m *memory) GetAll(ctx context.Context, codes []string) ([]link.Link, []err
 	return links, errs
 }
 
-func (m *memory) Create(_ context.Context, code string, l link.Link) error {
+func (m *memory) Create(_ context.Context, _, code string, l link.Link) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if old, ok := m.links[code]; ok && old != l {
@@ -105,7 +110,17 @@ func wantReads(t *testing.T, m *memory, want int64) {
 }
 
 func TestContract(t *testing.T) {
-	c := nearcache.New(newMemory(), megabyte, staleIfError, metrics.New())
+	redis, err := embedded.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer redis.Close()
+	store, err := redisstore.Open(redis.URL(), redisstore.Options{JournalMax: 1000}, slog.New(slog.DiscardHandler), metrics.New())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	c := nearcache.New(store, megabyte, staleIfError, metrics.New())
 	defer c.Close()
 	linktest.Store(t, c, "x")
 }
@@ -155,7 +170,7 @@ func TestOwnCreateEndsMissing(t *testing.T) {
 		if _, err := c.Get(t.Context(), "b"); !errors.Is(err, link.ErrNotFound) {
 			t.Fatal(err)
 		}
-		if err := c.Create(t.Context(), "b", link.Link{Target: "two"}); err != nil {
+		if err := c.Create(t.Context(), "owner", "b", link.Link{Target: "two"}); err != nil {
 			t.Fatal(err)
 		}
 		wantTarget(t, c, "b", "two")

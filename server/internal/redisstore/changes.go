@@ -8,11 +8,10 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"snowlink/server/internal/link"
 )
 
-// changesChannel is where a code is published when its link changes or goes.
+// changesChannel is where a code is published when its link changes or goes: see
+// Update.
 const changesChannel = "links:changed"
 
 const (
@@ -22,14 +21,6 @@ const (
 	// changesRetryEvery is the pace of subscribing again.
 	changesRetryEvery = 250 * time.Millisecond
 )
-
-// Announce tells every backend that the link under code has changed.
-func (s *Store) Announce(ctx context.Context, code string) error {
-	if err := s.client.Publish(ctx, changesChannel, code).Err(); err != nil {
-		return fmt.Errorf("announce %s: %w: %w", code, link.ErrUnavailable, err)
-	}
-	return nil
-}
 
 // Changes calls changed with every code announced, until ctx ends. It calls
 // missed when announcements may have been lost: whenever the subscription breaks

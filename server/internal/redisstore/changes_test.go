@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"snowlink/loadtest/fleet/fleettest"
+	"snowlink/server/internal/link"
 )
 
 func TestChangesAreHeardAndCutsNoticed(t *testing.T) {
@@ -22,7 +23,14 @@ func TestChangesAreHeardAndCutsNoticed(t *testing.T) {
 	}()
 	heard := func(code string) {
 		t.Helper()
-		if err := store.Announce(ctx, code); err != nil {
+		if err := store.Create(ctx, "o", code, link.Link{Target: "https://example.com/"}); err != nil {
+			t.Fatal(err)
+		}
+		state, err := store.Read(ctx, code)
+		if err == nil {
+			err = store.Update(ctx, code, state.Version, link.Link{Target: "https://example.org/"})
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		if got := <-changed; got != code {

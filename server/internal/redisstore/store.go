@@ -3,10 +3,12 @@
 //
 // Its decisions: one string per link under link:<code>, written with SET NX
 // GET, so that no link is ever overwritten and a retried write recognises its
-// own first try. Every key stands alone, so Redis Cluster works. Concurrent
-// requests share round trips through go-redis's auto-pipelining. Errors of
-// Redis become the domain's here and nowhere else: a missing key is
-// link.ErrNotFound, and everything else is link.ErrUnavailable.
+// own first try. A link and its count of visits share a slot, and all else
+// stands alone, so Redis Cluster works. Redis may evict a count as it may a link:
+// that closes the link, and never opens it. Concurrent requests share round trips
+// through go-redis's auto-pipelining. Errors of Redis become the domain's here
+// and nowhere else: a missing key is link.ErrNotFound, and everything else is
+// link.ErrUnavailable.
 package redisstore
 
 import (
@@ -15,10 +17,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/go-redis/redis_rate/v10"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 
@@ -56,19 +60,30 @@ var quiet = sync.OnceFunc(logging.Disable)
 // Store keeps links in one Redis, a Sentinel-guarded one or a Cluster. All
 // methods may be called concurrently.
 type Store struct {
-	client  redis.UniversalClient // the lease and health checks: one command, one round trip
-	pipe    *redis.AutoPipeliner  // links: concurrent commands share round trips
-	outage  outage                // of all but writes
-	refused outage                // of writes: Redis may refuse those alone
-	unheard outage                // of announcements: so may their channel be
-	leasing outage                // of node leases: writes that a full Redis takes
-	metrics *metrics.Metrics
+	client     redis.UniversalClient // the lease and health checks: one command, one round trip
+	pipe       *redis.AutoPipeliner  // links: concurrent commands share round trips
+	limits     limits
+	journalMax any    // a string, or nil for no journal; as an argument is passed
+	outage     outage // of all but writes
+	refused    outage // of writes: Redis may refuse those alone
+	unheard    outage // of announcements: so may their channel be
+	leasing    outage // of node leases: writes that a full Redis takes
+	unreadable outage // of single records; it never ends
+	limiter    *redis_rate.Limiter
+	metrics    *metrics.Metrics
+}
+
+// Options say how a Store differs from one without journals.
+type Options struct {
+	// JournalMax is about how many links of an owner can be listed, the newest
+	// ones. 0 means none: there are no journals.
+	JournalMax int
 }
 
 // Open makes a Store for REDIS_URL. It does not connect: a Redis that is away
 // shows at the first command. A URL that cannot be understood is an error,
 // which never repeats the password in it.
-func Open(redisURL string, log *slog.Logger, m *metrics.Metrics) (*Store, error) {
+func Open(redisURL string, o Options, log *slog.Logger, m *metrics.Metrics) (*Store, error) {
 	quiet()
 	client, err := newClient(redisURL)
 	if err != nil {
@@ -81,13 +96,19 @@ func Open(redisURL string, log *slog.Logger, m *metrics.Metrics) (*Store, error)
 	if err != nil {
 		return nil, fmt.Errorf("start auto-pipelining: %w", err)
 	}
-	return &Store{
+	s := &Store{
 		client: client, pipe: pipe, metrics: m,
-		outage:  outage{log: log.With("of", "redis")},
-		refused: outage{log: log.With("of", "redis writes")},
-		unheard: outage{log: log.With("of", "announcements of changes")},
-		leasing: outage{log: log.With("of", "node leases")},
-	}, nil
+		outage:     outage{log: log.With("of", "redis")},
+		refused:    outage{log: log.With("of", "redis writes")},
+		unheard:    outage{log: log.With("of", "announcements of changes")},
+		leasing:    outage{log: log.With("of", "node leases")},
+		unreadable: outage{log: log.With("of", "a record")},
+	}
+	if o.JournalMax > 0 {
+		s.journalMax = strconv.Itoa(o.JournalMax)
+	}
+	s.limiter = redis_rate.NewLimiter(pipedScripts{client, s})
+	return s, nil
 }
 
 // newClient reads the three forms of REDIS_URL: one address; several, comma
@@ -169,12 +190,12 @@ func redacted(err error) error {
 // opTimeout, link.ErrUnavailable.
 func (s *Store) Get(ctx context.Context, code string) (link.Link, error) {
 	cmd := redis.NewStringCmd(ctx, "get", linkKey(code))
-	return s.found(cmd.Val, s.do(ctx, cmd))
+	return s.found(code, cmd.Val, s.do(ctx, cmd))
 }
 
-// found is the answer to a GET. The record is asked for only when err says that
+// found is the answer to a GET of the link under code. The record is asked for only when err says that
 // there is one.
-func (s *Store) found(record func() string, err error) (link.Link, error) {
+func (s *Store) found(code string, record func() string, err error) (link.Link, error) {
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return link.Link{}, s.unavailable(metrics.OpGet, &s.outage, err)
 	}
@@ -182,7 +203,7 @@ func (s *Store) found(record func() string, err error) (link.Link, error) {
 	if err != nil {
 		return link.Link{}, link.ErrNotFound
 	}
-	return decodeRecord(record()), nil
+	return s.decode(code, record())
 }
 
 // GetAll returns the links under codes, by one pipeline, within twice opTimeout.
@@ -198,41 +219,112 @@ func (s *Store) GetAll(ctx context.Context, codes []string) ([]link.Link, []erro
 	})
 	links, errs := make([]link.Link, len(codes)), make([]error, len(codes))
 	for i, cmd := range cmds {
-		links[i], errs[i] = s.found(cmd.Val, cmd.Err())
+		links[i], errs[i] = s.found(codes[i], cmd.Val, cmd.Err())
 	}
 	return links, errs
 }
 
-// Create stores l under code. It succeeds too when code already leads to the
-// same target: that is the first try of a write whose answer was lost. Another
-// target there is link.ErrExists, and no room under noeviction link.ErrFull; all
-// else is, within opTimeout, link.ErrUnavailable, after which the link may or may
-// not be stored.
-func (s *Store) Create(ctx context.Context, code string, l link.Link) error {
+// createLimited is SET NX GET of the record ARGV[1] and, where that stores it, of
+// the count ARGV[2], both forgotten at ARGV[3] unless that is 0.
+var createLimited = newScript(`
+local function set(key, value, ...)
+  if ARGV[3] == "0" then
+    return redis.call("SET", key, value, ...)
+  end
+  return redis.call("SET", key, value, "PXAT", ARGV[3], ...)
+end
+local old = set(KEYS[1], ARGV[1], "NX", "GET")
+if not old then
+  set(KEYS[2], ARGV[2])
+end
+return old`, false)
+
+// Create stores l under code and writes it down in the journal of owner. It
+// succeeds too when code stands for an equal link already: that is the first try
+// of a write whose answer was lost. Another link there is link.ErrExists, and no
+// room under noeviction link.ErrFull; all else is, within opTimeout,
+// link.ErrUnavailable, after which the link may or may not be stored.
+func (s *Store) Create(ctx context.Context, owner, code string, l link.Link) error {
 	record := encodeRecord(l)
-	cmd := redis.NewStringCmd(ctx, "set", linkKey(code), record, "nx", "get")
-	err := s.do(ctx, cmd)
-	if redis.IsOOMError(err) {
-		s.metrics.RedisError(metrics.OpCreate)
-		s.refused.observed(err)
-		return fmt.Errorf("redis: %w: %w", link.ErrFull, err)
+	created := createCmd(ctx, code, record, l)
+	var err, journalErr error
+	if s.journalMax == nil {
+		err = s.do(ctx, created)
+	} else {
+		err, journalErr = s.doBoth(ctx, created, s.journalCmd(ctx, owner, code, l, true))
 	}
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return s.unavailable(metrics.OpCreate, &s.refused, err)
+	var old string
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		old, err = s.run(ctx, createLimited, code, createdArgs(record, l)...)
+	} else if err == nil {
+		old = created.Val()
+	}
+	err = s.created(old, record, err, journalErr)
+	if err == nil && isChosen(l) {
+		s.announceChosen(ctx, code)
+	}
+	return err
+}
+
+// announceChosen tells the near caches that there are links now: somebody may have
+// asked for their codes before, which is remembered for a moment. Minted codes are
+// new to everyone. A message that is lost costs no more than that moment.
+func (s *Store) announceChosen(ctx context.Context, codes ...string) {
+	pipe := s.client.Pipeline()
+	for _, code := range codes {
+		pipe.Publish(ctx, changesChannel, code)
+	}
+	_, _ = pipe.Exec(ctx)
+}
+
+// isChosen reports whether the code of a new link was chosen, not minted.
+func isChosen(l link.Link) bool { return l.Options != nil && !l.Created.IsZero() }
+
+// createCmd stores a link under a code that is free and answers with the record
+// that is there otherwise.
+func createCmd(ctx context.Context, code, record string, l link.Link) *redis.StringCmd {
+	if maxVisits(l) > 0 {
+		return createLimited.call(ctx, "evalsha", createLimited.sha, code, createdArgs(record, l))
+	}
+	if at := forgetAt(l); at > 0 {
+		return redis.NewStringCmd(ctx, "set", linkKey(code), record, "nx", "get", "pxat", at)
+	}
+	return redis.NewStringCmd(ctx, "set", linkKey(code), record, "nx", "get")
+}
+
+// createdArgs are the arguments of createLimited.
+func createdArgs(record string, l link.Link) []any { return []any{record, l.MaxVisits, forgetAt(l)} }
+
+// created is what came of a create: old is the record that was there, if err is
+// nil.
+func (s *Store) created(old, record string, err, journalErr error) error {
+	switch {
+	case err != nil && !errors.Is(err, redis.Nil):
+		return s.notWritten(metrics.OpCreate, err)
+	case err == nil && old != record: // Nil: there was nothing, it is ours
+		s.refused.ended()
+		return link.ErrExists
+	case journalErr != nil: // it would never be listed
+		return s.notWritten(metrics.OpCreate, journalErr)
 	}
 	s.refused.ended()
-	if err == nil && cmd.Val() != record { // Nil: there was nothing, it is ours
-		return link.ErrExists
-	}
 	return nil
 }
 
 // do sends cmd with whatever else is waiting. After an error of the context cmd
 // may still be under way: it must not be read.
 func (s *Store) do(ctx context.Context, cmd redis.Cmder) error {
-	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	ctx, cancel := s.limits.limit(ctx)
 	defer cancel()
 	return s.pipe.Submit(ctx, cmd).WaitContext(ctx)
+}
+
+// doBoth is do for two commands that share a round trip.
+func (s *Store) doBoth(ctx context.Context, one, two redis.Cmder) (err1, err2 error) {
+	ctx, cancel := s.limits.limit(ctx)
+	defer cancel()
+	first, second := s.pipe.Submit(ctx, one), s.pipe.Submit(ctx, two)
+	return first.WaitContext(ctx), second.WaitContext(ctx)
 }
 
 // Ping asks Redis for a sign of life: two tries at most, of ioTimeout each.
@@ -264,6 +356,16 @@ func (s *Store) Pool() metrics.Pool {
 // Close finishes what is queued and closes every connection.
 func (s *Store) Close() error {
 	return errors.Join(s.pipe.Close(), s.client.Close())
+}
+
+// notWritten is the error of a write that failed by err.
+func (s *Store) notWritten(op metrics.Op, err error) error {
+	if !redis.IsOOMError(err) {
+		return s.unavailable(op, &s.refused, err)
+	}
+	s.metrics.RedisError(op)
+	s.refused.observed(err)
+	return fmt.Errorf("redis: %s: %w: %w", op, link.ErrFull, err)
 }
 
 func (s *Store) unavailable(op metrics.Op, o *outage, err error) error {

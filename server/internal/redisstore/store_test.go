@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"snowlink/loadtest/fleet"
 	"snowlink/loadtest/fleet/fleettest"
 	"snowlink/server/internal/embedded"
 	"snowlink/server/internal/link"
@@ -23,7 +24,7 @@ import (
 
 func open(t *testing.T, url string, log *slog.Logger) *redisstore.Store {
 	t.Helper()
-	store, err := redisstore.Open(url, log, metrics.New())
+	store, err := redisstore.Open(url, redisstore.Options{JournalMax: 1000}, log, metrics.New())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,6 +40,10 @@ func TestStoreContract(t *testing.T) {
 		socket := filepath.Join(t.TempDir(), "redis.sock")
 		fleettest.Redis(t, "unixsocket "+socket)
 		linktest.Store(t, open(t, "unix://"+socket, slog.New(slog.DiscardHandler)), "x")
+	})
+	t.Run("Redis Cluster", func(t *testing.T) {
+		cluster := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Cluster: true}).Cluster
+		linktest.Store(t, open(t, cluster.URL(), slog.New(slog.DiscardHandler)), "x")
 	})
 	t.Run("embedded", func(t *testing.T) {
 		r, err := embedded.Start()
@@ -57,7 +62,7 @@ func TestRecordIsTheTargetAndReadsWell(t *testing.T) {
 	defer client.Close()
 	ctx := t.Context()
 
-	if err := store.Create(ctx, "abc", link.Link{Target: "https://example.com/"}); err != nil {
+	if err := store.Create(ctx, "o", "abc", link.Link{Target: "https://example.com/"}); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := client.Get(ctx, "link:abc").Result(); got != "https://example.com/" || err != nil {
@@ -76,14 +81,14 @@ func TestOutageIsNeverNotFoundAndEndsByItself(t *testing.T) {
 	store := open(t, "redis://"+r.Addr, slog.New(slog.NewTextHandler(&log, nil)))
 	ctx := t.Context()
 	l := link.Link{Target: "https://example.com/"}
-	if err := store.Create(ctx, "a", l); err != nil {
+	if err := store.Create(ctx, "o", "a", l); err != nil {
 		t.Fatal(err)
 	}
 
 	r.Kill()
 	for name, op := range map[string]func() error{
 		"Get":    func() error { _, err := store.Get(ctx, "none"); return err },
-		"Create": func() error { return store.Create(ctx, "b", l) },
+		"Create": func() error { return store.Create(ctx, "o", "b", l) },
 		"Ping":   func() error { return store.Ping(ctx) },
 	} {
 		started := time.Now()
@@ -99,7 +104,7 @@ func TestOutageIsNeverNotFoundAndEndsByItself(t *testing.T) {
 	if err := r.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the store works again", func() bool { return store.Create(ctx, "c", l) == nil && store.Ping(ctx) == nil })
+	eventually(t, "the store works again", func() bool { return store.Create(ctx, "o", "c", l) == nil && store.Ping(ctx) == nil })
 	if got := log.String(); strings.Count(got, "msg=unavailable") != 2 || strings.Count(got, "msg=back") != 2 {
 		t.Errorf("an outage must be one line at its start and one at its end, for reads and for writes, got:\n%s", got)
 	}
@@ -115,13 +120,14 @@ func TestSilentRedisDoesNotHoldRequestsLong(t *testing.T) {
 	}
 	r.Pause()
 	defer r.Resume()
+	ctx := context.WithoutCancel(t.Context()) // as requests have
 	var wg sync.WaitGroup
 	for i := range 60 {
 		wg.Go(func() {
 			started := time.Now()
-			_, err := store.Get(t.Context(), "a")
+			_, err := store.Get(ctx, "a")
 			if i%2 == 0 {
-				err = store.Create(t.Context(), strconv.Itoa(i), link.Link{Target: "https://example.com/"})
+				err = store.Create(ctx, "o", strconv.Itoa(i), link.Link{Target: "https://example.com/"})
 			}
 			if !errors.Is(err, link.ErrUnavailable) || errors.Is(err, link.ErrNotFound) {
 				t.Errorf("a paused Redis: %v, want ErrUnavailable alone", err)
@@ -143,7 +149,7 @@ func TestRefusedWritesAreOneOutage(t *testing.T) {
 	var log syncBuffer
 	store := open(t, "redis://"+r.Addr, slog.New(slog.NewTextHandler(&log, nil)))
 	for range 5 {
-		if err := store.Create(t.Context(), "a", link.Link{Target: "https://example.com/"}); !errors.Is(err, link.ErrFull) {
+		if err := store.Create(t.Context(), "o", "a", link.Link{Target: "https://example.com/"}); !errors.Is(err, link.ErrFull) {
 			t.Errorf("Create = %v, want ErrFull", err)
 		}
 		if _, err := store.Get(t.Context(), "a"); !errors.Is(err, link.ErrNotFound) {
@@ -161,7 +167,7 @@ func TestOpenRefusesWhatItCannotReadWithoutTheSecret(t *testing.T) {
 		"redis://u:secret@localhost/?colour=red", "redis://u:secret@local host", "redis://u:secret@a,redis://u:secret@b:port:1/?x=%zz",
 	} {
 		t.Run(url, func(t *testing.T) {
-			store, err := redisstore.Open(url, slog.New(slog.DiscardHandler), metrics.New())
+			store, err := redisstore.Open(url, redisstore.Options{}, slog.New(slog.DiscardHandler), metrics.New())
 			if err == nil {
 				store.Close()
 				t.Fatal("Open succeeded")

@@ -24,7 +24,7 @@ func TestNodeLeaseNeedsNoRoom(t *testing.T) {
 	lease := store.NewLease(1, 1, slog.New(slog.DiscardHandler))
 	_, stop := hold(t, lease)
 	eventually(t, "the lease is held", lease.Held)
-	if err := store.Create(t.Context(), "a", link.Link{Target: "https://example.com/"}); !errors.Is(err, link.ErrFull) {
+	if err := store.Create(t.Context(), "o", "a", link.Link{Target: "https://example.com/"}); !errors.Is(err, link.ErrFull) {
 		t.Errorf("Create = %v, want ErrFull", err)
 	}
 	if err := stop(); err != nil {
@@ -140,7 +140,7 @@ func TestSentinelWithoutTheMasterIsAnOutage(t *testing.T) {
 		if _, err := store.Get(t.Context(), "a"); !errors.Is(err, link.ErrUnavailable) {
 			t.Errorf("Get = %v, want ErrUnavailable", err)
 		}
-		if err := store.Create(t.Context(), "a", link.Link{Target: "https://example.com/"}); !errors.Is(err, link.ErrUnavailable) {
+		if err := store.Create(t.Context(), "o", "a", link.Link{Target: "https://example.com/"}); !errors.Is(err, link.ErrUnavailable) {
 			t.Errorf("Create = %v, want ErrUnavailable", err)
 		}
 	}

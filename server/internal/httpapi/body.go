@@ -1,0 +1,87 @@
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// A field is a field of a request that may be absent, null or a value. A create
+// takes null for absent; a change takes it for "remove".
+type field[T any] struct {
+	set   bool // it is there, if only as null
+	null  bool
+	value T
+}
+
+// UnmarshalJSONFrom implements [json.UnmarshalerFrom]. It is called only for a
+// field that is there.
+func (f *field[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	f.set, f.null = true, d.PeekKind() == 'n'
+	return json.UnmarshalDecode(d, &f.value)
+}
+
+// given reports whether the field has a value.
+func (f *field[T]) given() bool { return f.set && !f.null }
+
+// decodeBody reads one JSON object. What it returns is "" or, for the client,
+// what is wrong and where; it repeats nothing of the body but names of fields.
+// An unknown field is refused: a client that asks for what we do not do must
+// not believe it was done.
+func decodeBody(body []byte, into any) (detail string) {
+	const example = `the body must be one JSON object such as {"url":"https://example.com/"}.`
+	if len(body) == 0 {
+		return "The body is empty; " + example
+	}
+	if !utf8.Valid(body) {
+		return "The body is not UTF-8; " + example
+	}
+	err := json.Unmarshal(body, into, json.RejectUnknownMembers(true))
+	if err == nil {
+		return ""
+	}
+	if syntactic, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		if errors.Is(err, jsontext.ErrDuplicateName) {
+			return fmt.Sprintf("The field %q is there twice.", shorten(syntactic.JSONPointer.LastToken()))
+		}
+		return fmt.Sprintf("The body is not valid JSON at byte %d; %s", syntactic.ByteOffset, example)
+	}
+	if semantic, ok := errors.AsType[*json.SemanticError](err); ok {
+		for name := range semantic.JSONPointer.Tokens() { // the first: an error may lie deeper
+			if errors.Is(err, json.ErrUnknownName) {
+				return fmt.Sprintf("The field %q is not known.", shorten(name))
+			}
+			return fmt.Sprintf("The field %q must be %s.", name, kindOf(name))
+		}
+	}
+	return "The body is not a JSON object; " + example
+}
+
+// kindOf says what the field takes, for people.
+func kindOf(field string) string {
+	switch field {
+	case "ttl", "max_visits", "status":
+		return "a whole number"
+	case "forward_query", "disabled":
+		return "true or false"
+	case "tags":
+		return "a list of strings"
+	}
+	return "a string"
+}
+
+// shorten keeps a client's own field name from filling the answer.
+func shorten(s string) string {
+	const most = 40
+	if len(s) <= most {
+		return s
+	}
+	i := most
+	for i > 0 && !utf8.RuneStart(s[i]) {
+		i--
+	}
+	return s[:i] + "…"
+}

@@ -1,0 +1,113 @@
+package httpapi
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"snowlink/server/internal/link"
+)
+
+// changeTries is how often a change is made anew on what others changed meanwhile,
+// where no If-Match says that this may not be.
+const changeTries = 3
+
+// errPrecondition is what a change fails with whose If-Match does not hold.
+var errPrecondition = errors.New("If-Match names another version")
+
+// changeRequest is the body of a change, a JSON merge patch (RFC 7396): what is
+// absent stays, null removes.
+type changeRequest struct {
+	fields
+	Disabled field[bool] `json:"disabled"`
+}
+
+// change answers PATCH /links/{code} with the link as it is then.
+func (a *API) change(ctx *fasthttp.RequestCtx) {
+	if _, ok := a.authorize(ctx, ScopeManage); !ok {
+		return
+	}
+	var request changeRequest
+	if detail := decodeBody(ctx.PostBody(), &request); detail != "" {
+		writeProblem(ctx, problemInvalidJSON, detail)
+		return
+	}
+	code := managedCode(ctx)
+	err := a.update(ctx, code, func(l link.Link) (link.Link, error) {
+		return request.changed(l, a.Own, ctx.Time())
+	})
+	if err != nil {
+		a.fail(ctx, err)
+		return
+	}
+	s, err := a.readManaged(code)
+	if err != nil {
+		a.fail(ctx, err)
+		return
+	}
+	a.writeState(ctx, code, s)
+}
+
+// changed is l with the changes that the request asks for, as of now.
+func (r *changeRequest) changed(l link.Link, own link.Hosts, now time.Time) (link.Link, error) {
+	if r.URL.set || r.LongURL.set {
+		target, err := r.target(own)
+		if err != nil {
+			return link.Link{}, err
+		}
+		l.Target = target
+	}
+	var options link.Options
+	if l.Options != nil {
+		options = *l.Options
+	}
+	if err := r.apply(&options, now); err != nil {
+		return link.Link{}, err
+	}
+	if r.Disabled.set {
+		options.Disabled = r.Disabled.value
+	}
+	l.Options = orNil(options)
+	return l, nil
+}
+
+// update puts what change makes of the link in its place, if the request's
+// If-Match holds. Without one it does so again, should the link have changed
+// meanwhile.
+func (a *API) update(ctx *fasthttp.RequestCtx, code string, change func(link.Link) (link.Link, error)) error {
+	ifMatch := ctx.Request.Header.PeekAll(fasthttp.HeaderIfMatch)
+	for try := 1; ; try++ {
+		s, err := a.readManaged(code)
+		if err != nil {
+			return err
+		}
+		if len(ifMatch) > 0 && !matches(ifMatch, etag(s)) {
+			return errPrecondition
+		}
+		l, err := change(s.Link)
+		if err != nil {
+			return err
+		}
+		err = a.Store.Update(a.ctx, code, s.Version, l)
+		if !errors.Is(err, link.ErrChanged) || len(ifMatch) > 0 || try == changeTries {
+			return err
+		}
+	}
+}
+
+func etag(s link.State) string { return `"` + s.Version + `"` }
+
+// matches reports whether an If-Match allows for the version of the ETag: it names
+// it, strongly, in a list, or takes any by "*". No version has a comma in it.
+func matches(ifMatch [][]byte, etag string) bool {
+	for _, line := range ifMatch {
+		for tag := range strings.SplitSeq(string(line), ",") {
+			if tag = strings.TrimSpace(tag); tag == etag || tag == "*" {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,167 @@
+package httpapi
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// The rules of a line. Their texts repeat nothing of it: a secret may have been
+// put where its digest belongs.
+var (
+	errKeyFields = errors.New("a key is: NAME sha256:DIGEST scopes=create,manage,read rate=100/s, where rate= may be left out")
+	errKeyName   = errors.New("a name has 1 to 64 letters, digits, dots, hyphens and underscores")
+	errKeyDigest = errors.New("after the name comes sha256: and the SHA-256 of the secret as 64 hexadecimal digits")
+	errKeyScopes = errors.New("scopes= takes one or more of create, manage and read, comma-separated")
+	errKeyRate   = fmt.Errorf("rate= takes a number from 1 to %d and a unit, as 100/s, 1000/m or 5000/h", maxRate)
+)
+
+const (
+	maxKeyName = 64
+	// maxRate is in one unit of time. Redis keeps time in microseconds.
+	maxRate = 1_000_000
+
+	digestPrefix = "sha256:"
+)
+
+// MintKey makes a key with a secret of 130 random bits. Name, scopes and rate are as
+// in a keys file; rate may be empty, for no limit.
+func MintKey(name, scopes, rate string) (key Key, secret string, err error) {
+	if !isKeyName(name) {
+		return Key{}, "", errKeyName
+	}
+	secret = rand.Text()
+	key = Key{Name: name, Digest: sha256.Sum256([]byte(secret))}
+	if key.Scopes, err = parseScopes(scopes); err != nil {
+		return Key{}, "", err
+	}
+	if rate != "" {
+		key.Rate, err = parseRate(rate)
+	}
+	return key, secret, err
+}
+
+// ParseKeys reads a keys file: a key a line, as ParseKey takes it. Blank lines and
+// what follows a # are left out. Keys of one name are one owner: to give it a new
+// secret, add a line, and remove the old one later. The error has a line for each
+// wrong line, with its number and the rule that it breaks, and nothing of what it
+// says.
+func ParseKeys(text string) ([]Key, error) {
+	var keys []Key
+	var wrong []error
+	number := 0
+	for line := range strings.Lines(text) {
+		number++
+		line, _, _ = strings.Cut(line, "#")
+		if strings.TrimSpace(line) == "" {
+			continue
+		}
+		key, err := ParseKey(line)
+		if err == nil {
+			err = fits(keys, key)
+		}
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("line %d: %w", number, err))
+			continue
+		}
+		keys = append(keys, key)
+	}
+	if len(wrong) > 0 {
+		return nil, errors.Join(wrong...)
+	}
+	return keys, nil
+}
+
+// fits checks key against those before it.
+func fits(before []Key, key Key) error {
+	if slices.ContainsFunc(before, func(k Key) bool { return k.Digest == key.Digest }) {
+		return errors.New("this digest stands on a line above: each key has its own")
+	}
+	if slices.ContainsFunc(before, func(k Key) bool { return k.Name == key.Name && k.Rate != key.Rate }) {
+		return errors.New("this name has another rate on a line above: keys of one name share one")
+	}
+	return nil
+}
+
+// ParseKey reads one key as String writes it:
+//
+//	NAME sha256:DIGEST scopes=create,manage,read rate=100/s
+//
+// The rate may be left out, for no limit.
+func ParseKey(line string) (Key, error) {
+	fields := strings.Fields(line)
+	if len(fields) < 3 || len(fields) > 4 {
+		return Key{}, errKeyFields
+	}
+	key := Key{Name: fields[0]}
+	if !isKeyName(key.Name) {
+		return Key{}, errKeyName
+	}
+	digest, ok := strings.CutPrefix(fields[1], digestPrefix)
+	if n, err := hex.Decode(key.Digest[:], []byte(digest[:min(len(digest), 2*len(key.Digest))])); !ok || err != nil || n != len(key.Digest) || len(digest) != 2*n {
+		return Key{}, errKeyDigest
+	}
+	for _, field := range fields[2:] {
+		name, value, _ := strings.Cut(field, "=")
+		var err error
+		switch {
+		case name == "scopes" && key.Scopes == 0:
+			key.Scopes, err = parseScopes(value)
+		case name == "rate" && key.Rate == Rate{}:
+			key.Rate, err = parseRate(value)
+		default:
+			err = errKeyFields
+		}
+		if err != nil {
+			return Key{}, err
+		}
+	}
+	if key.Scopes == 0 {
+		return Key{}, errKeyFields
+	}
+	return key, nil
+}
+
+// String is the key's line of a keys file.
+func (k Key) String() string {
+	line := fmt.Sprintf("%s %s%x scopes=%s", k.Name, digestPrefix, k.Digest, k.Scopes)
+	if k.Rate != (Rate{}) {
+		line += " rate=" + k.Rate.String()
+	}
+	return line
+}
+
+// isKeyName takes what can stand in a Redis key and in a log without a second
+// thought.
+func isKeyName(s string) bool {
+	return len(s) <= maxKeyName && s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '.' || r == '-' || r == '_')
+	})
+}
+
+func parseScopes(text string) (Scope, error) {
+	var scopes Scope
+	for name := range strings.SplitSeq(text, ",") {
+		bit := slices.Index(scopeNames, name)
+		if bit < 0 {
+			return 0, errKeyScopes
+		}
+		scopes |= 1 << bit
+	}
+	return scopes, nil
+}
+
+func parseRate(text string) (Rate, error) {
+	digits, unit, _ := strings.Cut(text, "/")
+	n, err := strconv.ParseUint(digits, 10, 32)
+	per, ok := rateUnits[unit]
+	if err != nil || n < 1 || n > maxRate || !ok {
+		return Rate{}, errKeyRate
+	}
+	return Rate{N: int(n), Per: per}, nil
+}

@@ -1,0 +1,66 @@
+package redisstore_test
+
+import (
+	"fmt"
+	"log/slog"
+	"testing"
+
+	"snowlink/loadtest/fleet/fleettest"
+	"snowlink/server/internal/link"
+	"snowlink/server/internal/metrics"
+	"snowlink/server/internal/redisstore"
+)
+
+// A journal is bounded, in links and in bytes, and forgets the oldest.
+func TestJournalIsBounded(t *testing.T) {
+	store, client := withRedis(t) // JournalMax is 1000
+	ctx := t.Context()
+	const made, most = 5000, 1000
+	links := make([]link.Coded, made)
+	for i := range links {
+		links[i] = link.Coded{Code: fmt.Sprintf("8h4LRT%04d", i), Link: link.Link{Target: "https://example.com/"}}
+	}
+	for i, err := range store.CreateAll(ctx, "o", links) {
+		if err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	listed, last := 0, ""
+	for cursor := ""; ; {
+		page, next, err := store.List(ctx, "o", cursor, 300)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if listed == 0 && page[0].Code != links[made-1].Code {
+			t.Errorf("the first is %s, want %s", page[0].Code, links[made-1].Code)
+		}
+		for _, l := range page {
+			listed, last = listed+1, l.Code
+		}
+		if cursor = next; cursor == "" {
+			break
+		}
+	}
+	// Redis cuts whole nodes of 100.
+	if listed < most || listed > most+100 || last != links[made-listed].Code {
+		t.Errorf("%d links are listed, the last of them %s", listed, last)
+	}
+	bytes, err := client.MemoryUsage(ctx, "journal:o", 0).Result()
+	if err != nil || bytes > int64(40*listed) {
+		t.Errorf("a journal of %d links takes %d bytes, %v", listed, bytes, err)
+	}
+	t.Logf("%.1f bytes a link", float64(bytes)/float64(listed))
+}
+
+func TestNoJournal(t *testing.T) {
+	r := fleettest.Redis(t)
+	store, err := redisstore.Open("redis://"+r.Addr, redisstore.Options{}, slog.New(slog.DiscardHandler), metrics.New())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	mustCreate(t, store, "a", nil)
+	if links, next, err := store.List(t.Context(), "o", "", 10); len(links) != 0 || next != "" || err != nil {
+		t.Errorf("List = %v, %q, %v", links, next, err)
+	}
+}

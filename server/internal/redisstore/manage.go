@@ -1,0 +1,154 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"snowlink/server/internal/link"
+	"snowlink/server/internal/metrics"
+)
+
+// takeWhenFull is DECR of a count, which needs no memory, though Redis thinks so.
+var takeWhenFull = newScript(`return redis.call("DECR", KEYS[2])`, true)
+
+// change puts the record ARGV[2] in the place of ARGV[1] and answers 1, or 0 when
+// that is not what is there; when ARGV[2] is there already, its first try was not
+// heard of. ARGV[3] and [4] are the limits of visits before and after, [5] is when
+// to forget the link, [6] and [7] are the code and where to announce it.
+//
+// The count may be lost, to eviction: then only another limit begins a new one.
+// Whoever may not publish may not subscribe either, which others complain about.
+var change = newScript(`
+local record = redis.call("GET", KEYS[1])
+if record == ARGV[2] and record ~= ARGV[1] then
+  return 1
+elseif record ~= ARGV[1] then
+  return 0
+end
+local before, after = tonumber(ARGV[3]), tonumber(ARGV[4])
+local left = tonumber(redis.call("GET", KEYS[2]) or nil)
+if left and left < 0 then -- of several at once, each for the last visit
+  left = 0
+end
+local function set(key, value)
+  if ARGV[5] == "0" then
+    redis.call("SET", key, value)
+  else
+    redis.call("SET", key, value, "PXAT", ARGV[5])
+  end
+end
+set(KEYS[1], ARGV[2])
+if after == 0 then
+  left = nil
+  redis.call("DEL", KEYS[2])
+elseif before ~= after then
+  left = before > 0 and left and math.max(0, left + after - before) or after
+end
+if left then
+  set(KEYS[2], string.format("%.0f", left))
+end
+redis.pcall("PUBLISH", ARGV[7], ARGV[6])
+return 1`, true)
+
+// Read returns the link under code as it is now. It fails as Get does.
+func (s *Store) Read(ctx context.Context, code string) (link.State, error) {
+	cmd := redis.NewSliceCmd(ctx, "mget", linkKey(code), visitsKey(code))
+	if err := s.do(ctx, cmd); err != nil {
+		return link.State{}, s.unavailable(metrics.OpGet, &s.outage, err)
+	}
+	s.outage.ended()
+	values := cmd.Val()
+	record, ok := values[0].(string)
+	if !ok {
+		return link.State{}, link.ErrNotFound
+	}
+	l, err := s.decode(code, record)
+	if err != nil {
+		return link.State{}, err
+	}
+	state := link.State{Link: l, Version: version(record)}
+	if left, ok := values[1].(string); ok && maxVisits(l) > 0 {
+		n, _ := strconv.ParseInt(left, 10, 64) // nobody writes anything but numbers
+		state.VisitsLeft = max(0, n)
+	}
+	return state, nil
+}
+
+// Visit takes a visit of a link with a limit. It fails as Get does, and with
+// link.ErrGone. One that fails otherwise may have been taken, and taken twice: a
+// visit may be lost, but there is never one too many.
+//
+// It looks before it takes, since taking would begin a count that was lost. What
+// decides is the taking: of all who do, as many as there are visits are told that
+// something is left.
+func (s *Store) Visit(ctx context.Context, code string) (link.Link, error) {
+	state, err := s.Read(ctx, code)
+	switch {
+	case err != nil || maxVisits(state.Link) == 0:
+		return state.Link, err
+	case state.VisitsLeft == 0:
+		return link.Link{}, link.ErrGone
+	}
+	cmd := redis.NewStringCmd(ctx, "decr", visitsKey(code))
+	var left string
+	if err = s.do(ctx, cmd); err == nil {
+		left = cmd.Val()
+	} else if redis.IsOOMError(err) {
+		left, err = s.run(ctx, takeWhenFull, code)
+	}
+	if err != nil {
+		return link.Link{}, s.unavailable(metrics.OpVisit, &s.refused, err)
+	}
+	s.refused.ended()
+	if strings.HasPrefix(left, "-") {
+		return link.Link{}, link.ErrGone
+	}
+	return state.Link, nil
+}
+
+// Update puts l in the place of the link of that version and announces it, in one
+// step. It fails with link.ErrNotFound, link.ErrChanged and as Create does.
+func (s *Store) Update(ctx context.Context, code, was string, l link.Link) error {
+	cmd := redis.NewStringCmd(ctx, "get", linkKey(code))
+	switch err := s.do(ctx, cmd); {
+	case errors.Is(err, redis.Nil):
+		return link.ErrNotFound
+	case err != nil:
+		return s.unavailable(metrics.OpUpdate, &s.outage, err)
+	case version(cmd.Val()) != was:
+		return link.ErrChanged
+	}
+	old, err := s.decode(code, cmd.Val())
+	if err != nil {
+		return err
+	}
+	done, err := s.run(ctx, change, code,
+		cmd.Val(), encodeRecord(l), maxVisits(old), maxVisits(l), forgetAt(l), code, changesChannel)
+	if err != nil {
+		return s.notWritten(metrics.OpUpdate, err)
+	}
+	s.refused.ended()
+	if done != "1" {
+		return link.ErrChanged
+	}
+	return nil
+}
+
+// errUnreadable is that of a record which stays unreadable until someone mends it.
+var errUnreadable = fmt.Errorf("unreadable record: %w", link.ErrUnavailable)
+
+// decode reads the record of a link that was found. It fails with errUnreadable: a
+// link whose options nobody can read is not followed.
+func (s *Store) decode(code, record string) (link.Link, error) {
+	l, err := decodeRecord(record)
+	if err != nil {
+		s.unreadable.observed(fmt.Errorf("%s: %w", linkKey(code), err))
+		return link.Link{}, errUnreadable
+	}
+	return l, nil
+}

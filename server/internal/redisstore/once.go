@@ -1,0 +1,40 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"snowlink/server/internal/metrics"
+)
+
+func onceKey(key string) string { return "idem:" + key }
+
+// Remember keeps value under key for ttl, unless there is one: then it returns
+// that one, in one step, and otherwise "". An equal value that is there already is
+// returned, too. It fails with link.ErrFull and link.ErrUnavailable.
+//
+// Redis may forget it before, under memory pressure, as it may forget links.
+func (s *Store) Remember(ctx context.Context, key, value string, ttl time.Duration) (first string, err error) {
+	cmd := redis.NewStringCmd(ctx, "set", onceKey(key), value, "nx", "get", "px", ttl.Milliseconds())
+	err = s.do(ctx, cmd)
+	if errors.Is(err, redis.Nil) {
+		s.refused.ended()
+		return "", nil
+	}
+	if err != nil {
+		return "", s.notWritten(metrics.OpRemember, err)
+	}
+	s.refused.ended()
+	return cmd.Val(), nil
+}
+
+// Forget makes the key free again. It fails with link.ErrUnavailable.
+func (s *Store) Forget(ctx context.Context, key string) error {
+	if err := s.do(ctx, redis.NewIntCmd(ctx, "del", onceKey(key))); err != nil {
+		return s.unavailable(metrics.OpRemember, &s.refused, err)
+	}
+	return nil
+}

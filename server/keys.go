@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"snowlink/server/internal/httpapi"
+)
+
+// readKeysFile reads API_KEYS_FILE. Its error names the file, each wrong line and
+// the rule that it breaks.
+func readKeysFile(path string) ([]httpapi.Key, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("API_KEYS_FILE: %w", err)
+	}
+	keys, err := httpapi.ParseKeys(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("API_KEYS_FILE: %s:\n%w", path, err)
+	}
+	return keys, nil
+}
+
+// rereadKeys reads API_KEYS_FILE again at every hangup until ctx ends. A file that
+// is wrong changes nothing; one without keys lets nobody in, which may be the wish.
+func rereadKeys(ctx context.Context, hangup <-chan os.Signal, path string, keys *httpapi.Keys, log *slog.Logger) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangup:
+		}
+		named, err := readKeysFile(path)
+		if err != nil {
+			log.Error("the keys file was not taken: the keys read before stay", "err", err)
+			continue
+		}
+		keys.SetNamed(named)
+		log.Info("keys read again", "file", path, "keys", len(named))
+	}
+}
+
+const keyUsage = `usage: server key NAME [-scopes create,read] [-rate 100/s]
+
+Makes an API key. It prints the line for API_KEYS_FILE on standard output and the
+secret, which is kept nowhere, on standard error:
+
+  server key shop -rate 100/s >> keys
+  kill -HUP PID     # every backend reads API_KEYS_FILE again
+
+`
+
+// mintKey prints a new key as args describe it: what goes into API_KEYS_FILE on
+// stdout, which may be that file, and the secret on stderr, so that it is not in it.
+func mintKey(args []string, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("key", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // run says what is wrong
+	scopes := flags.String("scopes", "create,read", "what the key may do: one or more of `create,manage,read`")
+	rate := flags.String("rate", "", "how often, over all backends: `100/s`, /m or /h (default no limit)")
+	usage := func() {
+		fmt.Fprint(stdout, keyUsage)
+		flags.SetOutput(stdout)
+		flags.PrintDefaults()
+	}
+	name := ""
+	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
+		name, args = args[0], args[1:]
+	}
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		usage()
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("key: %w; see: server key -h", err)
+	}
+	if name == "" || flags.NArg() > 0 {
+		return errors.New("key: it takes one name, before the flags; see: server key -h")
+	}
+
+	key, secret, err := httpapi.MintKey(name, *scopes, *rate)
+	if err != nil {
+		return fmt.Errorf("key: %w", err)
+	}
+	fmt.Fprintf(stderr, "The secret of %s, to give away; it is shown only now:\n\n  %s\n\nThe line for API_KEYS_FILE, on standard output:\n\n", key.Name, secret)
+	fmt.Fprintln(stdout, key)
+	return nil
+}

@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PATH := $(PATH):/usr/sbin:/usr/local/sbin
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help run test check fuzz fleet links bench growth pgo tools
+.PHONY: help run test check fuzz fleet links bench growth bulk pgo tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ bench: tools ## measure every bar against what limits it, some 15 minutes; write
 
 growth: tools ## measure by links and by connections, some 6 minutes; writes loadtest/results/
 	go run ./loadtest growth
+
+bulk: tools ## measure bulk against single creates, and an export and an import of a million links
+	go run ./loadtest bulk
 
 pgo: tools ## profile a backend under load and write server/default.pgo, which builds then use
 	go run ./loadtest pgo

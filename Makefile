@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PATH := $(PATH):/usr/sbin:/usr/local/sbin
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help run test check fuzz fleet links bench growth faults pgo tools
+.PHONY: help run test check fuzz fleet links bench growth bulk faults pgo tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ growth: tools ## measure by links and by connections, some 6 minutes; writes loa
 
 faults: tools ## kill, freeze and restart what there is, under load, 15 minutes or more; writes loadtest/results/
 	cd loadtest/faults && go test -count=1 -v -timeout 2h -long
+
+bulk: tools ## measure bulk against single creates, and an export and an import of a million links
+	go run ./loadtest bulk
 
 pgo: tools ## profile a backend under load and write server/default.pgo, which builds then use
 	go run ./loadtest pgo

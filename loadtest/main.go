@@ -27,6 +27,8 @@ const usage = `Usage: go run ./loadtest COMMAND [flags]
   growth  measures what changes with the number of links and of connections
   eviction
           counts the hot links that Redis loses while it evicts half of all links
+  bulk    measures bulk against single creates, and the time and memory of an export and
+          an import of a million links
   pgo     profiles a backend under load and writes server/default.pgo
 
 bench and growth write loadtest/results/ when they run without flags, and where -o
@@ -113,6 +115,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			fmt.Fprint(stdout, lost)
 		}
 		return err
+	case "bulk":
+		b := bulkBench{progress: stderr}
+		flags.IntVar(&b.rounds, "rounds", 5, "pairs of runs; the medians count")
+		flags.DurationVar(&b.duration, "duration", defaultDuration, "of each run")
+		flags.IntVar(&b.links, "links", 1_000_000, "links that are exported and imported")
+		if err := parse(flags, args[1:]); err != nil {
+			return err
+		}
+		return b.run(ctx, stdout)
 	case "pgo":
 		each := flags.Duration("duration", 10*time.Second, "under each kind of load, in whole seconds")
 		if err := parse(flags, args[1:]); err != nil {

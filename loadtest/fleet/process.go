@@ -176,6 +176,38 @@ func (p *Process) CPU() (time.Duration, error) {
 	return time.Duration(ticks) * time.Second / 100, err
 }
 
+// Memory is the resident memory of the process now, and the most that it was since
+// it started or since ForgetPeak, in bytes.
+func (p *Process) Memory() (now, peak int, err error) {
+	if !p.Running() {
+		return 0, 0, fmt.Errorf("%s does not run", p.name)
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	for line := range strings.Lines(string(status)) {
+		var kB int
+		if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &kB); err == nil {
+			now = kB << 10
+		} else if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kB); err == nil {
+			peak = kB << 10
+		}
+	}
+	if now == 0 || peak == 0 {
+		err = fmt.Errorf("the memory of %s is not in its status", p.name)
+	}
+	return now, peak, err
+}
+
+// ForgetPeak makes now the most memory that there was.
+func (p *Process) ForgetPeak() error {
+	if !p.Running() {
+		return fmt.Errorf("%s does not run", p.name)
+	}
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid), []byte("5"), 0)
+}
+
 type member struct {
 	pid   int
 	state byte // as in proc(5): R, S, T and so on

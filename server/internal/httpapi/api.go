@@ -69,6 +69,9 @@ func New(ctx context.Context, c Config) *API {
 	router, named := a.routes()
 	routed, redirect := router.Handler, a.observe(metrics.Redirect, a.redirect)
 	a.handler = func(ctx *fasthttp.RequestCtx) {
+		if ctx.Request.IsBodyStream() && bodyLimit(ctx) == MaxBody && !a.readBody(ctx) {
+			return
+		}
 		// The hot route takes a short cut: the router would make three
 		// allocations to find it.
 		if path := ctx.Request.URI().PathOriginal(); isSegment(path) && !named[string(path)] && (ctx.IsGet() || ctx.IsHead()) {
@@ -102,6 +105,9 @@ func (a *API) routes() (r *router.Router, named map[string]bool) {
 		{"POST", "/generate_url", metrics.Create, a.create},
 		{"POST", "/links", metrics.Create, a.create},
 		{"GET", "/links", metrics.List, a.list},
+		{"POST", "/links/bulk", metrics.Bulk, a.streamed(bulkTime, a.bulk)},
+		{"GET", "/links/export", metrics.Export, a.export},
+		{"POST", "/links/import", metrics.Import, a.streamed(importTime, a.importLinks)},
 		{"GET", "/links/{code}", metrics.Read, a.read},
 		{"PATCH", "/links/{code}", metrics.Change, a.change},
 		{"DELETE", "/links/{code}", metrics.Delete, a.delete},
@@ -151,6 +157,10 @@ func (a *API) observe(route metrics.Route, handler fasthttp.RequestHandler) fast
 		if a.draining.Load() {
 			ctx.SetConnectionClose()
 		}
+		if answer, ok := ctx.Response.BodyStream().(*streamedAnswer); ok {
+			answer.route = route // it is counted when it ends
+			return
+		}
 		a.Metrics.Request(route, ctx.Response.StatusCode(), time.Since(ctx.Time()))
 	}
 }
@@ -186,42 +196,51 @@ func (a *API) panicked(ctx *fasthttp.RequestCtx, v any) {
 	a.Metrics.Request(metrics.Other, ctx.Response.StatusCode(), time.Since(ctx.Time()))
 }
 
-// fail is the one mapping from errors to answers. What it does not know is a
-// fault of ours: a plain 500, and a log line.
+// fail answers with what explain makes of err.
 func (a *API) fail(ctx *fasthttp.RequestCtx, err error) {
+	p, detail := a.explain(err)
+	writeProblem(ctx, p, detail)
+}
+
+// explain is the one mapping from errors to problems. What it does not know is a
+// fault of ours: a plain 500, and a log line.
+func (a *API) explain(err error) (p problem, detail string) {
 	var target *link.TargetError
 	var code *link.CodeError
 	var field *fieldError
+	var body *bodyError
 	switch {
 	case errors.Is(err, link.ErrNotFound):
-		writeProblem(ctx, problemNotFound, "No link has this code. It was never made, or it was evicted.")
+		return problemNotFound, "No link has this code. It was never made, or it was evicted."
 	case errors.Is(err, link.ErrGone):
-		writeProblem(ctx, problemGone, "This link is gone: it expired, its visits are used up, or it was disabled or deleted.")
+		return problemGone, "This link is gone: it expired, its visits are used up, or it was disabled or deleted."
 	case errors.As(err, &target):
-		writeProblem(ctx, problemInvalidURL, target.Detail)
+		return problemInvalidURL, target.Detail
 	case errors.As(err, &code):
-		writeProblem(ctx, problemInvalidCode, code.Detail)
+		return problemInvalidCode, code.Detail
+	case errors.As(err, &body):
+		return body.problem, body.detail
 	case errors.As(err, &field):
-		writeProblem(ctx, problemInvalidField, field.detail)
+		return problemInvalidField, field.detail
 	case errors.Is(err, link.ErrCursor):
-		writeProblem(ctx, problemInvalidField, `The parameter "cursor" must be the "next" of another list.`)
+		return problemInvalidField, `The parameter "cursor" must be the "next" of another list.`
 	case errors.Is(err, errNoFreeCode): // before ErrExists, which it wraps
 		a.Log.Error("every code minted for a link was taken: two processes share a node ID or a clock went back", "err", err)
-		writeProblem(ctx, problemUnavailable, "No free code was found. Try again.")
+		return problemUnavailable, "No free code was found. Try again."
 	case errors.Is(err, link.ErrExists):
-		writeProblem(ctx, problemCodeTaken, "The code stands for another link, or did until lately. Choose another.")
+		return problemCodeTaken, "The code stands for another link, or did until lately. Choose another."
 	case errors.Is(err, errOtherBody):
-		writeProblem(ctx, problemIdempotency, "This Idempotency-Key came with another body within the last 24 hours. Send a new key, or the same body.")
+		return problemIdempotency, "This Idempotency-Key came with another body within the last 24 hours. Send a new key, or the same body."
 	case errors.Is(err, errPrecondition), errors.Is(err, link.ErrChanged):
-		writeProblem(ctx, problemPrecondition, "The link was changed meanwhile. Read it again, and change what it is now.")
+		return problemPrecondition, "The link was changed meanwhile. Read it again, and change what it is now."
 	case errors.Is(err, link.ErrFull):
-		writeProblem(ctx, problemFull, "The link store is full and takes no new links. Those it has go on working.")
+		return problemFull, "The link store is full and takes no new links. Those it has go on working."
 	case errors.Is(err, link.ErrUnavailable):
-		writeProblem(ctx, problemUnavailable, "The link store does not answer. Try again.")
+		return problemUnavailable, "The link store does not answer. Try again."
 	case errors.Is(err, ErrNoNode):
-		writeProblem(ctx, problemUnavailable, "This backend holds no node ID and cannot make links now. Try again.")
+		return problemUnavailable, "This backend holds no node ID and cannot make links now. Try again."
 	default:
 		a.Log.Error("request failed", "err", err)
-		writeProblem(ctx, problemInternal, "Something went wrong on our side.")
+		return problemInternal, "Something went wrong on our side."
 	}
 }

@@ -31,13 +31,16 @@ func (f *field[T]) given() bool { return f.set && !f.null }
 // what is wrong and where; it repeats nothing of the body but names of fields.
 // An unknown field is refused: a client that asks for what we do not do must
 // not believe it was done.
-func decodeBody(body []byte, into any) (detail string) {
-	const example = `the body must be one JSON object such as {"url":"https://example.com/"}.`
+func decodeBody(body []byte, into any) (detail string) { return decodeObject("body", body, into) }
+
+// decodeObject is decodeBody for what the client knows by another name.
+func decodeObject(what string, body []byte, into any) (detail string) {
+	example := "the " + what + ` must be one JSON object such as {"url":"https://example.com/"}.`
 	if len(body) == 0 {
-		return "The body is empty; " + example
+		return "The " + what + " is empty; " + example
 	}
 	if !utf8.Valid(body) {
-		return "The body is not UTF-8; " + example
+		return "The " + what + " is not UTF-8; " + example
 	}
 	err := json.Unmarshal(body, into, json.RejectUnknownMembers(true))
 	if err == nil {
@@ -47,7 +50,7 @@ func decodeBody(body []byte, into any) (detail string) {
 		if errors.Is(err, jsontext.ErrDuplicateName) {
 			return fmt.Sprintf("The field %q is there twice.", shorten(syntactic.JSONPointer.LastToken()))
 		}
-		return fmt.Sprintf("The body is not valid JSON at byte %d; %s", syntactic.ByteOffset, example)
+		return fmt.Sprintf("The %s is not valid JSON at byte %d; %s", what, syntactic.ByteOffset, example)
 	}
 	if semantic, ok := errors.AsType[*json.SemanticError](err); ok {
 		for name := range semantic.JSONPointer.Tokens() { // the first: an error may lie deeper
@@ -57,7 +60,7 @@ func decodeBody(body []byte, into any) (detail string) {
 			return fmt.Sprintf("The field %q must be %s.", name, kindOf(name))
 		}
 	}
-	return "The body is not a JSON object; " + example
+	return "The " + what + " is not a JSON object; " + example
 }
 
 // kindOf says what the field takes, for people.

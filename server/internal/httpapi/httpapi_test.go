@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -61,7 +62,7 @@ func newBackend(t testing.TB) *backend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &backend{t: t, redis: redis, metrics: m, store: &fragile{Store: store}, keys: httpapi.NewKeys("another-key", key), mint: func() (snowflake.ID, error) { return generator.Next(), nil }}
+	b := &backend{t: t, redis: redis, metrics: m, store: &fragile{Store: store, pages: -1, batches: -1}, keys: httpapi.NewKeys("another-key", key), mint: func() (snowflake.ID, error) { return generator.Next(), nil }}
 	b.api = httpapi.New(context.Background(), httpapi.Config{
 		Store: b.store, Memory: store, Mint: func() (snowflake.ID, error) { return b.mint() },
 		Ready:    func(context.Context) []string { return b.missing },
@@ -84,10 +85,28 @@ func newBackend(t testing.TB) *backend {
 	return b
 }
 
-// fragile is a store that can be made to panic, or to take no links.
+// fragile is a store that can be made to panic, to take no links, or to fail after
+// so many more pages or batches; -1 is never.
 type fragile struct {
 	link.Store
 	panics, refuses bool
+	pages, batches  int
+}
+
+func (f *fragile) List(ctx context.Context, owner, cursor string, n int) ([]link.Coded, string, error) {
+	if f.pages == 0 {
+		return nil, "", link.ErrUnavailable
+	}
+	f.pages = max(f.pages-1, -1)
+	return f.Store.List(ctx, owner, cursor, n)
+}
+
+func (f *fragile) CreateAll(ctx context.Context, owner string, links []link.Coded) []error {
+	if f.batches == 0 {
+		return slices.Repeat([]error{link.ErrUnavailable}, len(links))
+	}
+	f.batches = max(f.batches-1, -1)
+	return f.Store.CreateAll(ctx, owner, links)
 }
 
 func (f *fragile) Create(ctx context.Context, owner, code string, l link.Link) error {

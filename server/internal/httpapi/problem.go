@@ -53,13 +53,20 @@ func writeProblem(ctx *fasthttp.RequestCtx, p problem, detail string) {
 	}
 	// Any code may be taken, and most that is gone may come back.
 	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
-	writeJSON(ctx, p.status, contentProblem, struct {
-		Type   string `json:"type"`
-		Title  string `json:"title"`
-		Status int    `json:"status"`
-		Detail string `json:"detail"`
-		Code   string `json:"code"`
-	}{"about:blank", fasthttp.StatusMessage(p.status), p.status, detail, p.code})
+	writeJSON(ctx, p.status, contentProblem, p.body(detail))
+}
+
+// problemBody is a problem as it is sent.
+type problemBody struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	Code   string `json:"code"`
+}
+
+func (p problem) body(detail string) problemBody {
+	return problemBody{"about:blank", fasthttp.StatusMessage(p.status), p.status, detail, p.code}
 }
 
 // writeJSON answers with v, which must be one of this package's own structs:

@@ -18,7 +18,7 @@ import (
 const (
 	// MaxBody and MaxHeaders are in bytes. Nginx in front is set to the same
 	// headers and a smaller body.
-	MaxBody    = 64 << 10
+	MaxBody    = 64 << 10 // but see MaxBulk and MaxImport
 	MaxHeaders = 8 << 10
 
 	requestTimeout = 5 * time.Second // to read a request whole, and to write an answer
@@ -44,6 +44,7 @@ func (a *API) Server() *fasthttp.Server {
 		WriteTimeout:                 requestTimeout,
 		IdleTimeout:                  idleTimeout,
 		MaxRequestBodySize:           MaxBody,
+		StreamRequestBody:            true, // the limit is ours to keep then: see readBody
 		ReadBufferSize:               MaxHeaders,
 		NoDefaultServerHeader:        true,
 		NoDefaultContentType:         true,
@@ -59,7 +60,6 @@ func (a *API) Server() *fasthttp.Server {
 func (a *API) screen(ctx *fasthttp.RequestCtx) {
 	if ambiguous(&ctx.Request.Header) {
 		a.refuse(ctx, nil)
-		ctx.SetConnectionClose() // what follows may be a body to someone else
 		return
 	}
 	a.handler(ctx)
@@ -77,8 +77,8 @@ func ambiguous(h *fasthttp.RequestHeader) bool {
 	if !h.IsHTTP11() && string(h.Protocol()) != "HTTP/1.0" {
 		return true
 	}
-	// fasthttp keeps no length beside chunks: it says -1, or 0 when they were empty.
-	if n := h.ContentLength(); n != -1 && n != 0 {
+	// fasthttp keeps no length beside chunks: it says -1.
+	if h.ContentLength() != -1 {
 		return false
 	}
 	lower := bytes.ToLower(raw)
@@ -92,7 +92,7 @@ func (a *API) refuse(ctx *fasthttp.RequestCtx, err error) {
 	var headersTooLarge *fasthttp.ErrSmallBuffer
 	switch {
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
-		p, detail = problemBodyTooLarge, "The body may have 65,536 bytes at most."
+		p, detail = problemBodyTooLarge, tooLarge(bodyLimit(ctx))
 	case errors.As(err, &headersTooLarge):
 		p, detail = problemHeadersTooLarge, "The request line and headers may have 8,192 bytes at most."
 	case errors.As(err, &timeout) && timeout.Timeout():
@@ -100,15 +100,22 @@ func (a *API) refuse(ctx *fasthttp.RequestCtx, err error) {
 	}
 	ctx.Response.Reset()
 	writeProblem(ctx, p, detail)
+	hangUp(ctx)
+	a.Metrics.Request(metrics.Refused, p.status, 0)
+}
+
+// hangUp closes the connection after the answer, for there may be more of the
+// request, which must not be taken for the next one.
+func hangUp(ctx *fasthttp.RequestCtx) {
+	ctx.SetConnectionClose()
 	if conn, ok := ctx.Conn().(*refusalConn); ok {
 		conn.refused.Store(true)
 	}
-	a.Metrics.Request(metrics.Refused, p.status, 0)
 }
 
 // expect answers Expect: 100-continue before a body comes that we would refuse.
 func (a *API) expect(ctx *fasthttp.RequestCtx) int {
-	if ctx.Request.Header.ContentLength() <= MaxBody {
+	if ctx.Request.Header.ContentLength() <= bodyLimit(ctx) {
 		return fasthttp.StatusContinue
 	}
 	a.refuse(ctx, fasthttp.ErrBodyTooLarge)

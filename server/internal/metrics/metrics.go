@@ -34,6 +34,9 @@ const (
 	Change
 	Delete
 	List
+	Bulk
+	Export
+	Import
 	Ping
 	Healthz
 	Other
@@ -41,7 +44,7 @@ const (
 	routes
 )
 
-var routeNames = [routes]string{"create", "redirect", "read", "change", "delete", "list", "ping", "healthz", "other", "refused"}
+var routeNames = [routes]string{"create", "redirect", "read", "change", "delete", "list", "bulk", "export", "import", "ping", "healthz", "other", "refused"}
 
 // Op names a Redis operation of the store.
 type Op uint8
@@ -128,7 +131,7 @@ func New() *Metrics {
 		Name: "snowlink_http_requests_total", Help: "Requests answered, by route and status class.",
 	}, []string{"route", "class"})
 	latency := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "snowlink_http_request_duration_seconds", Help: "Time from the parsed request to the finished answer, not yet written.",
+		Name: "snowlink_http_request_duration_seconds", Help: "Time from the parsed request to the finished answer, not yet written; of an answer that is made while it is sent, to its end.",
 		Buckets: latencyBuckets,
 	}, []string{"route"})
 	redisErrors := prometheus.NewCounterVec(prometheus.CounterOpts{

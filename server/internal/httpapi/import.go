@@ -1,0 +1,379 @@
+package httpapi
+
+import (
+	"bufio"
+	"bytes"
+	"compress/flate"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"snowlink/server/internal/link"
+	"snowlink/snowflake"
+)
+
+const (
+	importBatch = 500 // rows that are looked up and stored together
+
+	// maxRows bounds what is kept of an import until its answer is sent. A key
+	// has no more links to export than its journal, which is half as long unless
+	// JOURNAL_MAX says otherwise.
+	maxRows = 2_000_000
+
+	// A store that cannot tell is asked again, importTries times in all: an import
+	// takes long enough to meet an outage of a moment.
+	importTries = 4
+	importWait  = 500 * time.Millisecond
+)
+
+// importRequest is a row of an import: what an export writes of a link.
+type importRequest struct {
+	changeRequest
+	Code      string        `json:"code"`
+	ShortURL  string        `json:"short_url"`
+	CreatedAt field[string] `json:"created_at"`
+}
+
+// row is a row of an import and what becomes of it.
+type row struct {
+	line int // of the body, the first being 1
+	link.Coded
+	result importResult
+	err    error // why it is not stored
+}
+
+// importResult is what became of a row, or would.
+type importResult string
+
+const (
+	resultCreated  importResult = "created"
+	resultExists   importResult = "exists"   // an equal link has the code
+	resultConflict importResult = "conflict" // another one has, or had it until lately
+	resultInvalid  importResult = "invalid"
+)
+
+// A rowReader reads rows. An error that is io.EOF or a *bodyError ends them all;
+// any other is that of one row.
+type rowReader interface {
+	read(*importRequest) (line int, err error)
+}
+
+// importLinks answers POST /links/import: links under the codes they had, from an
+// export or from the CSV of another service. It holds a batch of rows at a time. A
+// row that cannot be stored spoils no other, and what is there already is left
+// alone, so that an import that broke off can be sent again.
+//
+// The answer says a line a row what became of it, and at last how many. It is sent
+// when all has been read, and so has a status that tells whether it broke off.
+func (a *API) importLinks(ctx *fasthttp.RequestCtx, body io.Reader) {
+	owner, ok := a.authorize(ctx, ScopeManage)
+	if !ok {
+		return
+	}
+	dryRun, err := parseImportQuery(ctx.QueryArgs())
+	if err != nil {
+		a.fail(ctx, err)
+		return
+	}
+	rows, err := newRowReader(body)
+	if err != nil {
+		a.fail(ctx, err)
+		return
+	}
+	report := newImportReport()
+	done := 0
+	for ended := false; !ended; {
+		var batch []row
+		if batch, ended, err = a.readRows(rows, ctx.Time()); err == nil {
+			err = a.importRows(owner, batch, dryRun)
+		}
+		if err == nil && done+len(batch) > maxRows {
+			err = &bodyError{problemBodyTooLarge, "An import may have " + thousands(maxRows) + " rows at most; send the rest in another."}
+		}
+		if err != nil {
+			p, detail := a.explain(err)
+			if done > 0 {
+				detail += fmt.Sprintf(" The import broke off after %s rows, which are done; it can be sent again.", thousands(done))
+			}
+			writeProblem(ctx, p, detail)
+			return
+		}
+		done += len(batch)
+		report.add(batch)
+	}
+	report.end(dryRun)
+	a.stream(ctx, contentNDJSON, importTime, report.writeTo)
+}
+
+func parseImportQuery(args *fasthttp.Args) (dryRun bool, err error) {
+	for name, value := range args.All() {
+		switch {
+		case string(name) != "dry_run":
+			return false, fieldErrorf("The parameter %q is not known.", shorten(string(name)))
+		case string(value) != "true" && string(value) != "false":
+			return false, fieldErrorf(`The parameter "dry_run" must be true or false.`)
+		}
+		dryRun = string(value) == "true"
+	}
+	return dryRun, nil
+}
+
+// newRowReader finds out what the body is: lines of JSON begin with a brace, and
+// no header row does.
+func newRowReader(body io.Reader) (rowReader, error) {
+	r := bufio.NewReaderSize(body, MaxBody)
+	first, err := firstByte(r)
+	if err != nil {
+		return nil, err
+	}
+	if first == '{' {
+		return &jsonRows{r: r}, nil
+	}
+	return newCSVRows(r)
+}
+
+// jsonRows are rows of JSON, one a line.
+type jsonRows struct {
+	r    *bufio.Reader
+	line int
+}
+
+func (j *jsonRows) read(into *importRequest) (int, error) {
+	for {
+		line, err := readLine(j.r)
+		j.line++
+		if err == errLongLine {
+			return j.line, &fieldError{errLongLine.Error()}
+		}
+		if err != nil {
+			return j.line, err
+		}
+		if len(line) == 0 {
+			continue
+		}
+		if detail := decodeObject("line", line, into); detail != "" {
+			return j.line, &fieldError{detail}
+		}
+		return j.line, nil
+	}
+}
+
+// readRows reads the next rows, fewer at the end.
+func (a *API) readRows(rows rowReader, now time.Time) (batch []row, ended bool, err error) {
+	batch = make([]row, 0, importBatch)
+	for len(batch) < importBatch {
+		var request importRequest
+		line, err := rows.read(&request)
+		if err == io.EOF {
+			return batch, true, nil
+		}
+		if body, ok := errors.AsType[*bodyError](err); ok {
+			return nil, false, body
+		}
+		r := row{line: line, Coded: link.Coded{Code: request.Code}}
+		if err == nil {
+			r.Coded, err = request.coded(a.Own, now)
+		}
+		if err != nil {
+			r.result, r.err = resultInvalid, err
+		}
+		batch = append(batch, r)
+	}
+	return batch, false, nil
+}
+
+// coded is the link that the row describes, with its code.
+func (r *importRequest) coded(own link.Hosts, now time.Time) (link.Coded, error) {
+	c := link.Coded{Code: r.Code}
+	if c.Code == "" {
+		c.Code = lastSegment(r.ShortURL)
+	}
+	isMinted, err := checkImported(c.Code, now)
+	if err != nil {
+		return c, err
+	}
+	if c.Link, err = r.changed(link.Link{}, own, now); err != nil {
+		return c, err
+	}
+	if c.Target == "" { // there was none that could have been wrong
+		_, err := r.target(own)
+		return c, err
+	}
+	if isMinted {
+		return c, nil
+	}
+	created := now
+	if r.CreatedAt.given() {
+		if err := created.UnmarshalText([]byte(r.CreatedAt.value)); err != nil || created.After(now) {
+			return c, fieldErrorf(`The field "created_at" must be a time in the past such as 2025-12-31T23:59:59Z (RFC 3339).`)
+		}
+	}
+	c.Link = ownMade(c.Code, c.Link, created, 0).Link // the same row is the same link
+	return c, nil
+}
+
+// checkImported reports whether the code is one that was minted, here or by the
+// service that the link comes from, or an error if it cannot be a code. One whose
+// time is to come may yet be minted.
+func checkImported(code string, now time.Time) (isMinted bool, err error) {
+	if code == "" {
+		return false, &link.CodeError{Detail: "The row has no code."}
+	}
+	if id, err := snowflake.Decode(code); err == nil && isMintedLength(code) {
+		if id.Time().After(now) {
+			return false, &link.CodeError{Detail: "The code is one that the service may come to make."}
+		}
+		return true, nil
+	}
+	_, err = link.ParseCode(code)
+	return false, err
+}
+
+func isMintedLength(code string) bool { return len(code) == 10 || len(code) == 11 }
+
+// lastSegment is what follows the last slash of a short URL, which need not have
+// a scheme.
+func lastSegment(shortURL string) string {
+	shortURL, _, _ = strings.Cut(shortURL, "?")
+	_, path, ok := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(shortURL, "https://"), "http://"), "/")
+	if !ok {
+		return ""
+	}
+	return path[strings.LastIndexByte(path, '/')+1:]
+}
+
+// importRows stores the rows that are valid and whose codes are free, unless it is
+// a dry run, and says what became of each. An error is that of the whole import.
+func (a *API) importRows(owner string, rows []row, dryRun bool) error {
+	// Looked up together, they share round trips.
+	var wg sync.WaitGroup
+	errs := make([]error, len(rows))
+	for i := range rows {
+		if r := &rows[i]; r.err == nil {
+			wg.Go(func() { r.result, errs[i] = a.lookUp(r.Coded) })
+		}
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if dryRun {
+		return nil
+	}
+	links := make([]link.Coded, 0, len(rows))
+	free := make([]*row, 0, len(rows))
+	for i := range rows {
+		if rows[i].result == resultCreated {
+			links, free = append(links, rows[i].Coded), append(free, &rows[i])
+		}
+	}
+	for i, err := range a.createPatiently(owner, links) {
+		switch {
+		case err == nil:
+			a.Metrics.Created()
+		case errors.Is(err, link.ErrExists): // the row before it has it, or somebody was faster
+			if free[i].result, err = a.lookUp(links[i]); err != nil {
+				return err
+			}
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// createPatiently is Store.CreateAll that outlasts a short outage.
+func (a *API) createPatiently(owner string, links []link.Coded) (errs []error) {
+	for try := 1; ; try++ {
+		errs = a.Store.CreateAll(a.ctx, owner, links) // to repeat one is safe
+		if try == importTries || !slices.ContainsFunc(errs, isOutage) {
+			return errs
+		}
+		time.Sleep(importWait)
+	}
+}
+
+func isOutage(err error) bool { return errors.Is(err, link.ErrUnavailable) }
+
+// lookUp says what becomes of the link if it is imported.
+func (a *API) lookUp(c link.Coded) (importResult, error) {
+	s, err := a.Store.Read(a.ctx, c.Code)
+	for try := 1; isOutage(err) && try < importTries; try++ {
+		time.Sleep(importWait)
+		s, err = a.Store.Read(a.ctx, c.Code)
+	}
+	switch {
+	case errors.Is(err, link.ErrNotFound):
+		return resultCreated, nil
+	case err != nil:
+		return "", err
+	case equalButCreated(s.Link, c.Link):
+		return resultExists, nil
+	}
+	return resultConflict, nil
+}
+
+// equalButCreated reports whether two links are equal but for their creation: who
+// imports a link without its time, twice, has two.
+func equalButCreated(a, b link.Link) bool {
+	plain := func(o *link.Options) (p link.Options) {
+		if o != nil {
+			p = *o
+		}
+		p.Created, p.Nonce = time.Time{}, 0
+		return p
+	}
+	return a.Target == b.Target && reflect.DeepEqual(plain(a.Options), plain(b.Options))
+}
+
+// importReport is the answer to an import until it can be sent. It is compressed,
+// to some ten bytes a row: rows are many, and their lines are alike.
+type importReport struct {
+	lines  bytes.Buffer
+	to     *flate.Writer
+	counts map[importResult]int
+	b      []byte
+}
+
+func newImportReport() *importReport {
+	r := &importReport{counts: make(map[importResult]int)}
+	r.to, _ = flate.NewWriter(&r.lines, flate.BestSpeed) // the level is valid
+	return r
+}
+
+func (r *importReport) add(rows []row) {
+	r.b = r.b[:0]
+	for _, row := range rows {
+		r.counts[row.result]++
+		r.b = fmt.Appendf(r.b, `{"line":%d,"code":`, row.line)
+		r.b = appendString(r.b, shorten(row.Code))
+		r.b = fmt.Appendf(r.b, `,"result":"%s"`, row.result)
+		if row.result == resultConflict {
+			r.b = append(r.b, `,"detail":"The code stands for another link, or did until lately."`...)
+		} else if row.err != nil {
+			r.b = append(r.b, `,"detail":`...)
+			r.b = appendString(r.b, row.err.Error())
+		}
+		r.b = append(r.b, "}\n"...)
+	}
+	_, _ = r.to.Write(r.b) // into memory
+}
+
+func (r *importReport) end(dryRun bool) {
+	b := fmt.Appendf(nil, `{"summary":{"created":%d,"exists":%d,"conflict":%d,"invalid":%d,"dry_run":%t}}`+"\n",
+		r.counts[resultCreated], r.counts[resultExists], r.counts[resultConflict], r.counts[resultInvalid], dryRun)
+	_, _ = r.to.Write(b)
+	_ = r.to.Close()
+}
+
+func (r *importReport) writeTo(w io.Writer) error {
+	_, err := io.Copy(w, flate.NewReader(&r.lines))
+	return err
+}

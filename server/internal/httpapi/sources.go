@@ -1,0 +1,259 @@
+package httpapi
+
+import (
+	"bufio"
+	"encoding/csv"
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// The CSVs that an import reads, by the columns of their header rows. Others are
+// ignored, as clicks and domains are; so is the case of a name, and the spaces,
+// hyphens and underscores in it.
+//
+//   - Our own export: code, url, and what else exportColumns has.
+//   - YOURLS, its table or a plugin's export of it: keyword, url, title, timestamp.
+//   - Kutt, as its API and its table call them: address, target, description,
+//     expire_in, banned, created_at. A link with a password is refused.
+//   - Shlink's web client: shortCode or else shortUrl, longUrl, title, tags,
+//     createdAt. And what Shlink itself imports: Short code, Long URL, Title, Tags.
+//   - Bitly: Custom Link if there is one, or else Link or Bitlink; Long URL or
+//     Destination URL; Title, Tags, Created.
+var columns = map[string]column{
+	"code": colCode, "keyword": colCode, "address": colCode, "shortcode": colCode,
+	"customlink": colCustomLink,
+	"shorturl":   colShortURL, "link": colShortURL, "bitlink": colShortURL,
+	"url": colURL, "target": colURL, "longurl": colURL, "destinationurl": colURL,
+	"title": colTitle, "description": colDescription,
+	"tags":      colTags,
+	"createdat": colCreated, "timestamp": colCreated, "created": colCreated, "datecreated": colCreated, "createddate": colCreated,
+	"expiresat": colExpires, "expirein": colExpires,
+	"maxvisits": colMaxVisits, "status": colStatus, "forwardquery": colForwardQuery,
+	"disabled": colDisabled, "banned": colDisabled,
+	"password": colPassword,
+}
+
+// column is what a column says of a link.
+type column int
+
+const (
+	colIgnored column = iota
+	colCode
+	colCustomLink
+	colShortURL
+	colURL
+	colTitle
+	colDescription
+	colTags
+	colCreated
+	colExpires
+	colMaxVisits
+	colStatus
+	colForwardQuery
+	colDisabled
+	colPassword
+)
+
+var errHeader error = &bodyError{problemInvalidRequest,
+	"The header row is not one that an import knows. It knows those of an export, Bitly, YOURLS, Kutt and Shlink, which have a column for the code and one for the URL."}
+
+// csvRows are the rows of a CSV.
+type csvRows struct {
+	csv     *csv.Reader
+	budget  *budget
+	columns []column
+	ours    bool // an export of ours wrote it, and it is held to our rules
+}
+
+// newCSVRows reads the header row. Columns may be separated by commas, semicolons
+// or tabs: by what the header row has most of.
+func newCSVRows(r *bufio.Reader) (*csvRows, error) {
+	header, err := r.Peek(1024)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	first, _, _ := strings.Cut(string(header), "\n")
+	c := &csvRows{budget: &budget{r: r}}
+	c.csv = csv.NewReader(c.budget)
+	c.csv.ReuseRecord = true
+	for _, comma := range ";\t" {
+		if strings.Count(first, string(comma)) > strings.Count(first, string(c.csv.Comma)) {
+			c.csv.Comma = comma
+		}
+	}
+	names, err := c.next()
+	if err != nil {
+		return nil, errHeader
+	}
+	for _, name := range names {
+		name = strings.NewReplacer(" ", "", "_", "", "-", "").Replace(strings.ToLower(name))
+		c.columns = append(c.columns, columns[name])
+		c.ours = c.ours || name == "code"
+	}
+	has := func(c2 column) bool { return slices.Contains(c.columns, c2) }
+	if !has(colURL) || !has(colCode) && !has(colShortURL) && !has(colCustomLink) {
+		return nil, errHeader
+	}
+	return c, nil
+}
+
+func (c *csvRows) next() ([]string, error) {
+	c.budget.left = MaxBody
+	return c.csv.Read()
+}
+
+func (c *csvRows) read(into *importRequest) (line int, err error) {
+	record, err := c.next()
+	if syntax, ok := errors.AsType[*csv.ParseError](err); ok {
+		return syntax.StartLine, fieldErrorf("The row is not CSV as RFC 4180 has it, or has not as many cells as the header row.")
+	}
+	if err != nil {
+		return 0, err
+	}
+	line, _ = c.csv.FieldPos(0)
+	for i, cell := range record {
+		if c.ours {
+			cell = unquoteFormula(cell)
+		} else {
+			cell = strings.TrimSpace(cell)
+		}
+		if cell == "" {
+			continue
+		}
+		if err == nil { // of several errors, the first
+			err = c.set(into, c.columns[i], cell)
+		}
+	}
+	return line, err
+}
+
+// set puts what a cell says into the row.
+func (c *csvRows) set(r *importRequest, col column, cell string) (err error) {
+	if !utf8.ValidString(cell) {
+		return fieldErrorf("The row is not UTF-8.")
+	}
+	switch col {
+	case colCode:
+		r.Code = cell
+	case colCustomLink:
+		r.ShortURL = cell
+	case colShortURL:
+		if r.ShortURL == "" || !slices.Contains(c.columns, colCustomLink) {
+			r.ShortURL = cell
+		}
+	case colURL:
+		r.URL = given(cell)
+	case colTitle:
+		r.Title = given(c.title(cell))
+	case colDescription:
+		if !r.Title.set {
+			r.Title = given(c.title(cell))
+		}
+	case colTags:
+		r.Tags = given(c.tags(cell))
+	case colCreated:
+		if at, ok := c.time(cell); ok {
+			r.CreatedAt = given(at)
+		}
+	case colExpires:
+		at, _ := c.time(cell)
+		r.ExpiresAt = given(at) // if it was not read, it is not taken either
+	case colMaxVisits:
+		r.MaxVisits.set = true
+		if r.MaxVisits.value, err = strconv.ParseInt(cell, 10, 64); err != nil {
+			return fieldErrorf(`The field "max_visits" must be a whole number.`)
+		}
+	case colStatus:
+		r.Status.set = true
+		if r.Status.value, err = strconv.Atoi(cell); err != nil {
+			return fieldErrorf(`The field "status" must be a whole number.`)
+		}
+	case colForwardQuery:
+		r.ForwardQuery.set = true
+		if r.ForwardQuery.value, err = strconv.ParseBool(cell); err != nil {
+			return fieldErrorf(`The field "forward_query" must be true or false.`)
+		}
+	case colDisabled:
+		r.Disabled.set = true
+		if r.Disabled.value, err = strconv.ParseBool(cell); err != nil {
+			return fieldErrorf(`The field "disabled" must be true or false.`)
+		}
+	case colPassword:
+		if has, err := strconv.ParseBool(cell); err != nil || has {
+			return fieldErrorf("The link has a password, which a link here cannot have.")
+		}
+	}
+	return nil
+}
+
+func given[T any](v T) field[T] { return field[T]{set: true, value: v} }
+
+// title is a title as it may be here. Elsewhere it is often that of the page, of
+// any length and with line breaks, and no reason to refuse a link.
+func (c *csvRows) title(cell string) string {
+	if c.ours {
+		return cell
+	}
+	cell = strings.Join(strings.FieldsFunc(cell, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
+	if runes := []rune(cell); len(runes) > maxTitle {
+		cell = strings.TrimSpace(string(runes[:maxTitle]))
+	}
+	return cell
+}
+
+func (c *csvRows) tags(cell string) (tags []string) {
+	separators := ",|"
+	if c.ours {
+		separators = ","
+	}
+	for _, tag := range strings.FieldsFunc(cell, func(r rune) bool { return strings.ContainsRune(separators, r) }) {
+		if !c.ours {
+			tag = strings.TrimSpace(tag)
+		}
+		tags = append(tags, tag)
+	}
+	return tags
+}
+
+// timeLayouts are how other services write times. Where a zone is missing it is
+// taken for UTC.
+var timeLayouts = []string{
+	time.RFC3339, "2006-01-02T15:04:05-0700", "2006-01-02T15:04:05",
+	"2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05-07", "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02",
+}
+
+// time is the time in RFC 3339, or the cell as it is and false. Of our own, it is
+// checked later.
+func (c *csvRows) time(cell string) (at string, ok bool) {
+	if c.ours {
+		return cell, true
+	}
+	for _, layout := range timeLayouts {
+		if t, err := time.Parse(layout, cell); err == nil {
+			return t.UTC().Format(time.RFC3339Nano), true
+		}
+	}
+	return cell, false
+}
+
+// budget bounds what may be read of a body until it is refilled. A quotation mark
+// that nothing closes would have the rest of it in one cell.
+type budget struct {
+	r    io.Reader
+	left int
+}
+
+func (b *budget) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, &bodyError{problemInvalidRequest, "A row has more than " + thousands(MaxBody) + " bytes: does it lack a quotation mark?"}
+	}
+	n, err := b.r.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}

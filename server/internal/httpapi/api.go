@@ -118,6 +118,7 @@ func (a *API) routes() (r *router.Router, named map[string]bool) {
 		{"DELETE", "/links/{code}", metrics.Delete, a.delete},
 		{"GET", "/ping", metrics.Ping, a.ping},
 		{"GET", "/healthz", metrics.Healthz, a.healthz},
+		{"GET", "/openapi.yaml", metrics.OpenAPI, a.openapi},
 		{"GET", "/{code}/qr", metrics.QR, a.qr},
 		{"GET", "/{code}", metrics.Redirect, a.redirect}, // and /{code}+, metrics.Preview, a.preview: see New
 	}

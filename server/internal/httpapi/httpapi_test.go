@@ -143,7 +143,9 @@ func (b *backend) do(method, uri, body string, headers ...string) answer {
 	if err := b.client.DoTimeout(request, response, 10*time.Second); err != nil {
 		b.t.Fatalf("%s %s: %v", method, uri, err)
 	}
-	return answer{response.StatusCode(), &response.Header, string(response.Body())}
+	a := answer{response.StatusCode(), &response.Header, string(response.Body())}
+	holdToContract(b.t, request, a)
+	return a
 }
 
 // raw sends a request as it stands.
@@ -557,6 +559,7 @@ func TestRefused(t *testing.T) {
 			}
 			a := answer{response.StatusCode(), &response.Header, string(response.Body())}
 			wantProblem(t, a, tt.status, tt.code)
+			holdToContract(t, new(fasthttp.Request), a) // none was read
 			if !response.Header.ConnectionClose() {
 				t.Error("the connection is not said to close")
 			}
@@ -594,6 +597,7 @@ func FuzzCreateBody(f *testing.F) {
 	f.Add(`{"url":"https://example.com/","expires_at":"2099-01-01T00:00:00Z","ttl":null,"tags":[null]}`)
 	b := newBackend(f)
 	f.Fuzz(func(t *testing.T, body string) {
+		b.t = t
 		a := b.create(body)
 		if a.status != 201 {
 			var p struct{ Code string }

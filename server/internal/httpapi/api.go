@@ -67,27 +67,32 @@ type API struct {
 func New(ctx context.Context, c Config) *API {
 	a := &API{Config: c, ctx: ctx}
 	router, named := a.routes()
-	routed, redirect := router.Handler, a.observe(metrics.Redirect, a.redirect)
+	routed := router.Handler
+	redirect, preview := a.observe(metrics.Redirect, a.redirect), a.observe(metrics.Preview, a.preview)
 	a.handler = func(ctx *fasthttp.RequestCtx) {
 		if ctx.Request.IsBodyStream() && bodyLimit(ctx) == MaxBody && !a.readBody(ctx) {
 			return
 		}
 		// The hot route takes a short cut: the router would make three
-		// allocations to find it.
-		if path := ctx.Request.URI().PathOriginal(); isSegment(path) && !named[string(path)] && (ctx.IsGet() || ctx.IsHead()) {
-			defer a.recovered(ctx)
-			redirect(ctx)
+		// allocations to find it. Nor could it tell a preview from it.
+		path := ctx.Request.URI().PathOriginal()
+		if !isSegment(path) || named[string(path)] || !ctx.IsGet() && !ctx.IsHead() {
+			routed(ctx)
 			return
 		}
-		routed(ctx)
+		defer a.recovered(ctx)
+		if path[len(path)-1] == '+' {
+			preview(ctx)
+		} else {
+			redirect(ctx)
+		}
 	}
 	return a
 }
 
-// isSegment reports whether the path is a slash and one segment that may be a
-// code. The segment of a preview ends with a plus sign.
+// isSegment reports whether the path is a slash and one segment.
 func isSegment(path []byte) bool {
-	return len(path) > 1 && path[0] == '/' && path[len(path)-1] != '+' && bytes.IndexByte(path[1:], '/') < 0
+	return len(path) > 1 && path[0] == '/' && bytes.IndexByte(path[1:], '/') < 0
 }
 
 // Drain makes /healthz answer 503 and every answer close its connection, so
@@ -113,7 +118,9 @@ func (a *API) routes() (r *router.Router, named map[string]bool) {
 		{"DELETE", "/links/{code}", metrics.Delete, a.delete},
 		{"GET", "/ping", metrics.Ping, a.ping},
 		{"GET", "/healthz", metrics.Healthz, a.healthz},
-		{"GET", "/{code}", metrics.Redirect, a.redirect},
+		{"GET", "/openapi.yaml", metrics.OpenAPI, a.openapi},
+		{"GET", "/{code}/qr", metrics.QR, a.qr},
+		{"GET", "/{code}", metrics.Redirect, a.redirect}, // and /{code}+, metrics.Preview, a.preview: see New
 	}
 
 	r = router.New()
@@ -170,11 +177,11 @@ func (a *API) notFound(ctx *fasthttp.RequestCtx) {
 }
 
 // methodNotAllowed answers for a path of the contract with a method that is not. A
-// path whose code cannot be one is none.
+// path whose code, or what is before the plus sign, cannot be one is none.
 func (a *API) methodNotAllowed(path, allow string) fasthttp.RequestHandler {
-	before, _, hasCode := strings.Cut(path, "{code}")
+	hasCode := strings.Contains(path, "{code}")
 	return func(ctx *fasthttp.RequestCtx) {
-		if hasCode && !isCode(string(ctx.Request.URI().PathOriginal()[len(before):])) {
+		if hasCode && !isCode(strings.TrimSuffix(ctx.UserValue("code").(string), "+")) {
 			a.notFound(ctx)
 			return
 		}

@@ -48,6 +48,7 @@ func FuzzRequest(f *testing.F) {
 		"PATCH /links/" + code + " HTTP/1.1\r\nHost: a\r\nAPI-Key: " + key + "\r\nIf-Match: W/\"1\", \"0\"\r\nIf-Match: *\r\nContent-Length: 13\r\n\r\n{\"title\":\"t\"}",
 		"DELETE /links/" + code + " HTTP/1.1\r\nHost: a\r\nAPI-Key: " + key + "\r\n\r\n",
 		"GET /links?limit=1&cursor=%00&tag=a HTTP/1.1\r\nHost: a\r\nAPI-Key: " + key + "\r\n\r\n",
+		"GET /" + code + "+ HTTP/1.1\r\nHost: a\r\n\r\nGET /" + code + "/qr?format=png&size=128 HTTP/1.1\r\nHost: a\r\n\r\n",
 		"\r\n\r\nGET / HTTP/9.9\r\n\r\n",
 		strings.Replace(post, "generate_url", "links/bulk", 1) + "Content-Length: 30\r\n\r\n[{\"url\":\"https://a.test/\"},7 ]" + get + "\r\n",
 		strings.Replace(post, "generate_url", "links/bulk", 1) + "Transfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n2\r\n{}\r\n0\r\n\r\n" + get + "\r\n",

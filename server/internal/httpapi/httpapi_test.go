@@ -143,7 +143,9 @@ func (b *backend) do(method, uri, body string, headers ...string) answer {
 	if err := b.client.DoTimeout(request, response, 10*time.Second); err != nil {
 		b.t.Fatalf("%s %s: %v", method, uri, err)
 	}
-	return answer{response.StatusCode(), &response.Header, string(response.Body())}
+	a := answer{response.StatusCode(), &response.Header, string(response.Body())}
+	holdToContract(b.t, request, a)
+	return a
 }
 
 // raw sends a request as it stands.
@@ -341,13 +343,17 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/healthz", 200, `{"status":"ok"}`},
 		{"GET", "/", 404, "not_found"},
 		{"GET", "/8h4LRT53E7", 404, "not_found"}, // a code, never made
+		{"HEAD", "/8h4LRT53E7", 404, ""},
 		{"GET", "/zzzzzzzzzzz", 404, "not_found"},
 		{"GET", "/" + strings.Repeat("a", 300), 404, "not_found"},
 		{"GET", "/" + code + "/", 404, "not_found"},
 		{"GET", "//" + code, 404, "not_found"},
 		{"GET", "/a/../" + code, 404, "not_found"},
 		{"GET", "/0" + code, 404, "not_found"}, // the same number, another string
-		{"GET", "/" + code + "+", 404, "not_found"},
+		{"GET", "/" + code + "++", 404, "not_found"},
+		{"GET", "/+", 404, "not_found"},
+		{"GET", "/" + code + "/qr/", 404, "not_found"},
+		{"GET", "/ping/qr", 404, "not_found"},
 		{"GET", "/favicon.ico", 404, "not_found"},
 		{"POST", "/favicon.ico", 404, "not_found"},
 		{"POST", "/", 404, "not_found"},
@@ -366,6 +372,8 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/ping", 405, "GET, HEAD"},
 		{"DELETE", "/healthz", 405, "GET, HEAD"},
 		{"DELETE", "/" + code, 405, "GET, HEAD"},
+		{"DELETE", "/" + code + "+", 405, "GET, HEAD"},
+		{"POST", "/" + code + "/qr", 405, "GET, HEAD"},
 		{"OPTIONS", "/" + code, 405, "GET, HEAD"},
 		{"BREW", "/ping", 405, "GET, HEAD"},
 		{"PATCH", "/no.code", 404, "not_found"},
@@ -383,6 +391,10 @@ func TestRoutes(t *testing.T) {
 				}
 				if tt.method != "HEAD" {
 					wantProblem(t, a, 405, "method_not_allowed")
+				}
+			case tt.method == "HEAD":
+				if a.status != tt.status || a.body != "" {
+					t.Errorf("answer %d %q, want %d", a.status, a.body, tt.status)
 				}
 			default:
 				wantProblem(t, a, tt.status, tt.want)
@@ -462,17 +474,23 @@ func TestHealthzSaysWhatIsDegraded(t *testing.T) {
 	}
 }
 
+// fill leaves Redis no room for anything new, until its maxmemory is 0 again.
+func (b *backend) fill() *redis.Client {
+	client := redis.NewClient(&redis.Options{Addr: b.redis.Addr})
+	b.t.Cleanup(func() { client.Close() })
+	// In this order, or the links would be evicted in between.
+	for _, setting := range [][2]string{{"maxmemory-policy", "noeviction"}, {"maxmemory", "1"}} {
+		if err := client.ConfigSet(context.Background(), setting[0], setting[1]).Err(); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	return client
+}
+
 func TestFullIs507(t *testing.T) {
 	b := newBackend(t)
 	code := wantCreated(t, b.create(`{"url":"https://example.com/"}`)).Code
-	client := redis.NewClient(&redis.Options{Addr: b.redis.Addr})
-	defer client.Close()
-	// In this order, or the link would be evicted in between.
-	for _, setting := range [][2]string{{"maxmemory-policy", "noeviction"}, {"maxmemory", "1"}} {
-		if err := client.ConfigSet(t.Context(), setting[0], setting[1]).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	client := b.fill()
 	wantProblem(t, b.create(`{"url":"https://example.com/"}`), 507, "storage_full")
 	if a := b.do("GET", "/"+code, ""); a.status != 302 {
 		t.Errorf("GET while full = %d, want 302", a.status)
@@ -539,7 +557,9 @@ func TestRefused(t *testing.T) {
 			if err := response.Read(reader); err != nil {
 				t.Fatalf("no answer: %v", err)
 			}
-			wantProblem(t, answer{response.StatusCode(), &response.Header, string(response.Body())}, tt.status, tt.code)
+			a := answer{response.StatusCode(), &response.Header, string(response.Body())}
+			wantProblem(t, a, tt.status, tt.code)
+			holdToContract(t, new(fasthttp.Request), a) // none was read
 			if !response.Header.ConnectionClose() {
 				t.Error("the connection is not said to close")
 			}
@@ -577,6 +597,7 @@ func FuzzCreateBody(f *testing.F) {
 	f.Add(`{"url":"https://example.com/","expires_at":"2099-01-01T00:00:00Z","ttl":null,"tags":[null]}`)
 	b := newBackend(f)
 	f.Fuzz(func(t *testing.T, body string) {
+		b.t = t
 		a := b.create(body)
 		if a.status != 201 {
 			var p struct{ Code string }

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"snowlink/server/internal/httpapi"
 )
 
@@ -182,13 +180,7 @@ func TestRateWithoutRedisIs503(t *testing.T) {
 func TestRateWhileRedisIsFull(t *testing.T) {
 	b := newBackend(t)
 	b.keys.SetNamed(parseKeys(t, keyLine("shop", "shop", "scopes=create rate=1000000/s")))
-	client := redis.NewClient(&redis.Options{Addr: b.redis.Addr})
-	defer client.Close()
-	for _, setting := range [][2]string{{"maxmemory-policy", "noeviction"}, {"maxmemory", "1"}} {
-		if err := client.ConfigSet(t.Context(), setting[0], setting[1]).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	b.fill()
 	wantProblem(t, b.createAs("shop"), 507, "storage_full")
 }
 

@@ -237,6 +237,7 @@ func TestIdempotencyKey(t *testing.T) {
 		}
 		same("at once")
 		wantProblem(t, again(k, with(`"title":"other"`)), 422, "idempotency_mismatch")
+		wantProblem(t, b.do("POST", "/generate_url", with(`"title":"other"`), "API-Key: "+key, "Idempotency-Key: "+k), 422, "idempotency_mismatch")
 		wantShown(t, b.manage("PATCH", "/links/"+code, `{"title":"changed"}`), 200)
 		same("after a change")
 		b.manage("DELETE", "/links/"+code, "")

@@ -261,6 +261,9 @@ func TestForwardQuery(t *testing.T) {
 	}
 	code := wantCreated(t, b.create(with(`"forward_query":true`))).Code
 	wantProblem(t, b.do("GET", "/"+code+"?"+strings.Repeat("a", 4100), ""), 414, "too_large")
+	if a := b.do("HEAD", "/"+code+"?"+strings.Repeat("a", 4100), ""); a.status != 414 {
+		t.Errorf("HEAD = %d", a.status)
+	}
 }
 
 // A link that expires answers 410, can be seen and be given more time, and is not

@@ -83,20 +83,23 @@ func (a *API) redirectOptions(ctx *fasthttp.RequestCtx, code string, l link.Link
 // programs that check links send it, not visitors.
 func (a *API) visit(ctx *fasthttp.RequestCtx, code string) (l link.Link, err error) {
 	if ctx.IsHead() {
-		s, err := a.Store.Read(a.ctx, code)
-		if err != nil {
-			return link.Link{}, err
-		}
-		if l = s.Link; l.Options != nil && l.MaxVisits > 0 && s.VisitsLeft < 1 {
-			return link.Link{}, link.ErrGone
-		}
-	} else if l, err = a.Store.Visit(a.ctx, code); err != nil {
-		return link.Link{}, err
+		l, err = a.uncounted(code)
+	} else {
+		l, err = a.Store.Visit(a.ctx, code)
 	}
-	if l.Gone(ctx.Time()) { // since the near cache read it
-		return link.Link{}, link.ErrGone
+	if err == nil && l.Gone(ctx.Time()) { // since the near cache read it
+		err = link.ErrGone
 	}
-	return l, nil
+	return l, err
+}
+
+// uncounted reads a link whose visits are counted and takes none.
+func (a *API) uncounted(code string) (link.Link, error) {
+	s, err := a.Store.Read(a.ctx, code)
+	if err == nil && s.Options != nil && s.MaxVisits > 0 && s.VisitsLeft < 1 {
+		err = link.ErrGone
+	}
+	return s.Link, err
 }
 
 // cacheControl says how long a browser may follow the link without asking.

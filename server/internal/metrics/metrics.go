@@ -37,14 +37,17 @@ const (
 	Bulk
 	Export
 	Import
+	Preview
+	QR
 	Ping
 	Healthz
+	OpenAPI
 	Other
 	Refused
 	routes
 )
 
-var routeNames = [routes]string{"create", "redirect", "read", "change", "delete", "list", "bulk", "export", "import", "ping", "healthz", "other", "refused"}
+var routeNames = [routes]string{"create", "redirect", "read", "change", "delete", "list", "bulk", "export", "import", "preview", "qr", "ping", "healthz", "openapi", "other", "refused"}
 
 // Op names a Redis operation of the store.
 type Op uint8

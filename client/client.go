@@ -1,0 +1,377 @@
+// Package client makes, manages and follows short links over Snowlink's API.
+//
+// Its decisions: a call is a request and nothing is retried behind the caller's
+// back, since only the caller knows for how long; what the service refuses is an
+// [*Error], whose Code programs branch on and whose RetryAfter they wait; and
+// nothing but the standard library is needed.
+//
+// Every method may be called concurrently, and ends with ctx.
+package client
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Client speaks to one service. It is not to be changed once in use.
+type Client struct {
+	// BaseURL is where the service is, as "https://sno.example".
+	BaseURL string
+	// APIKey needs the scopes of what is called: create, read or manage. To follow
+	// links takes none.
+	APIKey string
+	// HTTP sends the requests; nil means http.DefaultClient. It follows no redirect,
+	// whatever its CheckRedirect says.
+	HTTP *http.Client
+}
+
+// NewLink is a link to be made. The zero value of every field but URL leaves it
+// to the service.
+type NewLink struct {
+	// URL is the target: an http or https URL of at most 2,048 bytes.
+	URL string `json:"url"`
+	// Code is a code of one's own: 3 to 64 letters, digits, hyphens and underscores.
+	Code string `json:"code,omitempty"`
+	// ExpiresAt is when the link stops working.
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
+	// MaxVisits is how many redirects the link gives in its life.
+	MaxVisits int64 `json:"max_visits,omitempty"`
+	// Status is that of the redirect: 301, 302, 307 or 308.
+	Status int `json:"status,omitempty"`
+	// ForwardQuery appends the query of a visit to the target's own.
+	ForwardQuery bool `json:"forward_query,omitempty"`
+	// Title and Tags are for whoever manages the link.
+	Title string   `json:"title,omitempty"`
+	Tags  []string `json:"tags,omitempty"`
+
+	// IdempotencyKey makes it safe to send the link again, after a timeout for one:
+	// the same key and link within 24 hours are one link. CreateAll takes none.
+	IdempotencyKey string `json:"-"`
+}
+
+// Link is a link as the service has it.
+type Link struct {
+	ShortURL     string    `json:"short_url"`
+	Code         string    `json:"code"`
+	URL          string    `json:"url"` // as browsers spell it, which may not be how it was sent
+	CreatedAt    time.Time `json:"created_at"`
+	ExpiresAt    time.Time `json:"expires_at"` // zero for never
+	MaxVisits    int64     `json:"max_visits"` // 0 for any number
+	VisitsLeft   int64     `json:"visits_left"`
+	Status       int       `json:"status"`
+	ForwardQuery bool      `json:"forward_query"`
+	Title        string    `json:"title"`
+	Tags         []string  `json:"tags"`
+	Disabled     bool      `json:"disabled"`
+
+	// Version is opaque, for [Change.IfVersion]. Like VisitsLeft, only Get and
+	// Update know it.
+	Version string `json:"-"`
+}
+
+// Change is what Update changes. A field that is nil stays as it is; one that
+// points to the zero value is removed. With Go 1.26, new("text") points to a text.
+type Change struct {
+	URL          *string
+	ExpiresAt    *time.Time
+	MaxVisits    *int64
+	Status       *int
+	ForwardQuery *bool
+	Title        *string
+	Tags         *[]string
+	// Disabled closes the link, until false opens it again.
+	Disabled *bool
+
+	// IfVersion is a Link's Version. When the link is not of that version any more,
+	// nothing is changed, and the Error's Code is "precondition_failed".
+	IfVersion string
+}
+
+// Result is what became of one link of CreateAll. Err is nil or an [*Error].
+type Result struct {
+	Link Link
+	Err  error
+}
+
+// An Error is an answer of the service that is not a success.
+type Error struct {
+	Status int // of HTTP
+	// Code says what is wrong, for programs: "code_taken", "not_found", "gone" and
+	// so on, as in the service's /openapi.yaml. It is empty where something between
+	// here and the service has answered.
+	Code string
+	// Detail says it for people.
+	Detail string
+	// RetryAfter is how long to wait before another try, where one may help;
+	// otherwise 0.
+	RetryAfter time.Duration
+}
+
+// Error returns the detail, status and code.
+func (e *Error) Error() string {
+	return fmt.Sprintf("snowlink: %s (%s)", e.Detail, strings.TrimSpace(strconv.Itoa(e.Status)+" "+e.Code))
+}
+
+// maxBulk is how many links the service takes in one request.
+const maxBulk = 10_000
+
+// Create makes a link.
+func (c *Client) Create(ctx context.Context, l NewLink) (Link, error) {
+	return c.link(ctx, http.MethodPost, "/links", l, "Idempotency-Key", l.IdempotencyKey)
+}
+
+// CreateAll makes many links in few requests. It returns a result for each, in
+// order. When it ends with an error, there are results for those that were
+// answered; the next ones may have been made or not.
+func (c *Client) CreateAll(ctx context.Context, links []NewLink) ([]Result, error) {
+	results := make([]Result, 0, len(links))
+	for some := range slices.Chunk(links, maxBulk) {
+		resp, err := c.do(ctx, http.MethodPost, "/links/bulk", some)
+		if err != nil {
+			return results, err
+		}
+		results, err = readResults(resp.Body, results)
+		resp.Body.Close()
+		if err != nil {
+			return results, err
+		}
+	}
+	if len(results) != len(links) {
+		return results, fmt.Errorf("snowlink: %d answers to %d links", len(results), len(links))
+	}
+	return results, nil
+}
+
+// readResults appends those of an array, as far as it comes.
+func readResults(body io.Reader, results []Result) ([]Result, error) {
+	d := json.NewDecoder(body)
+	if _, err := d.Token(); err != nil {
+		return results, fmt.Errorf("snowlink: read an answer: %w", err)
+	}
+	for d.More() {
+		var item json.RawMessage
+		if err := d.Decode(&item); err != nil {
+			return results, fmt.Errorf("snowlink: read answer %d: %w", len(results)+1, err)
+		}
+		var p problem
+		var r Result
+		err := json.Unmarshal(item, &p)
+		if err == nil && p.Type != "" {
+			r.Err = p.error()
+		} else if err == nil {
+			err = json.Unmarshal(item, &r.Link)
+		}
+		if err != nil {
+			return results, fmt.Errorf("snowlink: read answer %d: %w", len(results)+1, err)
+		}
+		results = append(results, r)
+	}
+	if _, err := d.Token(); err != nil {
+		return results, fmt.Errorf("snowlink: read an answer: %w", err)
+	}
+	return results, nil
+}
+
+// Follow returns where the link leads now, as a visitor would learn it; it does
+// not go there. Where visits are counted, it is one.
+func (c *Client) Follow(ctx context.Context, code string) (target string, err error) {
+	resp, err := c.do(ctx, http.MethodGet, "/"+url.PathEscape(code), nil)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	target = resp.Header.Get("Location")
+	if resp.StatusCode < 300 || target == "" {
+		return "", &Error{Status: resp.StatusCode, Detail: "There is something else than a link at /" + code + "."}
+	}
+	return target, nil
+}
+
+// Get returns the link as it is now, be it expired or disabled. It is no visit.
+func (c *Client) Get(ctx context.Context, code string) (Link, error) {
+	return c.link(ctx, http.MethodGet, "/links/"+url.PathEscape(code), nil)
+}
+
+// Update changes the link and returns it as it is then. Within a second all
+// visitors see it.
+func (c *Client) Update(ctx context.Context, code string, change Change) (Link, error) {
+	return c.link(ctx, http.MethodPatch, "/links/"+url.PathEscape(code), change.patch(), "If-Match", change.IfVersion)
+}
+
+// patch is the change as JSON's merge patch.
+func (ch Change) patch() map[string]any {
+	p := make(map[string]any)
+	put(p, "url", ch.URL)
+	put(p, "expires_at", ch.ExpiresAt)
+	put(p, "max_visits", ch.MaxVisits)
+	put(p, "status", ch.Status)
+	put(p, "forward_query", ch.ForwardQuery)
+	put(p, "title", ch.Title)
+	put(p, "disabled", ch.Disabled)
+	if ch.Tags != nil {
+		p["tags"] = *ch.Tags
+	}
+	return p
+}
+
+func put[T comparable](p map[string]any, name string, value *T) {
+	var zero T
+	switch {
+	case value == nil:
+	case *value == zero:
+		p[name] = nil
+	default:
+		p[name] = *value
+	}
+}
+
+// Delete deletes the link, for good. Its code is gone for 30 days and cannot be
+// taken again before. To delete a link twice is no error.
+func (c *Client) Delete(ctx context.Context, code string) error {
+	resp, err := c.do(ctx, http.MethodDelete, "/links/"+url.PathEscape(code), nil)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// List returns the links that keys of this name have made, newest first, and with
+// a tag only those that have it. They are fetched as the caller goes on. An error
+// comes last, with a zero Link.
+func (c *Client) List(ctx context.Context, tag string) iter.Seq2[Link, error] {
+	return func(yield func(Link, error) bool) {
+		query := make(url.Values)
+		if tag != "" {
+			query.Set("tag", tag)
+		}
+		for {
+			var page struct {
+				Links []Link
+				Next  string
+			}
+			if err := c.read(ctx, "/links?"+query.Encode(), &page); err != nil {
+				yield(Link{}, err)
+				return
+			}
+			for _, l := range page.Links {
+				if !yield(l, nil) {
+					return
+				}
+			}
+			if page.Next == "" {
+				return
+			}
+			query.Set("cursor", page.Next)
+		}
+	}
+}
+
+func (c *Client) read(ctx context.Context, path string, into any) error {
+	resp, err := c.do(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return decode(resp, into)
+}
+
+// link sends a request whose answer is a link.
+func (c *Client) link(ctx context.Context, method, path string, body any, header ...string) (Link, error) {
+	resp, err := c.do(ctx, method, path, body, header...)
+	if err != nil {
+		return Link{}, err
+	}
+	defer resp.Body.Close()
+	l := Link{Version: resp.Header.Get("ETag")}
+	if err := decode(resp, &l); err != nil {
+		return Link{}, err
+	}
+	return l, nil
+}
+
+func decode(resp *http.Response, into any) error {
+	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+		return fmt.Errorf("snowlink: read the answer: %w", err)
+	}
+	return nil
+}
+
+// do sends a request, with the body as JSON unless it is nil. header is names and
+// values in turns; an empty value is not sent. An answer that is not a success is
+// an error.
+func (c *Client) do(ctx context.Context, method, path string, body any, header ...string) (*http.Response, error) {
+	var content io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, fmt.Errorf("snowlink: %w", err)
+		}
+		content = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.BaseURL, "/")+path, content)
+	if err != nil {
+		return nil, fmt.Errorf("snowlink: %w", err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.APIKey != "" {
+		req.Header.Set("API-Key", c.APIKey)
+	}
+	for pair := range slices.Chunk(header, 2) {
+		if pair[1] != "" {
+			req.Header.Set(pair[0], pair[1])
+		}
+	}
+	client := *cmp.Or(c.HTTP, http.DefaultClient)
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("snowlink: %w", err)
+	}
+	if resp.StatusCode < 400 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	return nil, readError(resp)
+}
+
+// problem is an error of the service, by RFC 9457.
+type problem struct {
+	Type   string
+	Status int
+	Code   string
+	Detail string
+}
+
+func (p problem) error() *Error { return &Error{Status: p.Status, Code: p.Code, Detail: p.Detail} }
+
+// maxProblem is more than any problem has, in bytes.
+const maxProblem = 16 << 10
+
+func readError(resp *http.Response) error {
+	p := problem{Status: resp.StatusCode, Detail: http.StatusText(resp.StatusCode)}
+	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind == "application/problem+json" {
+		if err := json.NewDecoder(io.LimitReader(resp.Body, maxProblem)).Decode(&p); err != nil {
+			return errors.Join(p.error(), fmt.Errorf("read the problem: %w", err))
+		}
+	}
+	e := p.error()
+	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
+		e.RetryAfter = time.Duration(seconds) * time.Second
+	}
+	return e
+}

@@ -1,0 +1,215 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"reflect"
+	"testing"
+	"time"
+
+	"snowlink/client"
+	"snowlink/loadtest/fleet"
+	"snowlink/loadtest/fleet/fleettest"
+)
+
+// The service that the tests speak to, through Nginx.
+var serviceURL, apiKey string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	f, err := fleet.Start(context.Background(), fleet.Options{})
+	if missing, ok := errors.AsType[*fleet.MissingError](err); ok && os.Getenv("CI") != "true" {
+		fmt.Println("skipped:", missing)
+		return 0
+	}
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	serviceURL, apiKey = f.URL, f.APIKey
+	status := m.Run()
+	if status != 0 {
+		fmt.Println(f.Logs(20))
+	}
+	if err := f.Close(); err != nil {
+		fmt.Println(err)
+		status = 1
+	}
+	return status
+}
+
+func newClient() *client.Client { return &client.Client{BaseURL: serviceURL, APIKey: apiKey} }
+
+// wantError checks what the service refused.
+func wantError(t *testing.T, err error, status int, code string) *client.Error {
+	t.Helper()
+	e, ok := errors.AsType[*client.Error](err)
+	if !ok || e.Status != status || e.Code != code || e.Detail == "" {
+		t.Fatalf("error %#v, want %d %s", err, status, code)
+	}
+	return e
+}
+
+func TestEveryOptionGoesThereAndBack(t *testing.T) {
+	c, ctx := newClient(), t.Context()
+	expires := time.Now().Add(time.Hour).UTC().Truncate(time.Millisecond)
+	made, err := c.Create(ctx, client.NewLink{
+		URL: "https://example.com/#ü", Code: "every-option", ExpiresAt: expires, MaxVisits: 5, Status: 308,
+		ForwardQuery: true, Title: "T", Tags: []string{"a", "b"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if time.Since(made.CreatedAt).Abs() > time.Minute {
+		t.Errorf("created at %s", made.CreatedAt)
+	}
+	want := client.Link{
+		ShortURL: serviceURL + "/every-option", Code: "every-option", URL: "https://example.com/#%C3%BC", CreatedAt: made.CreatedAt,
+		ExpiresAt: expires, MaxVisits: 5, Status: 308, ForwardQuery: true, Title: "T", Tags: []string{"a", "b"},
+	}
+	if !reflect.DeepEqual(made, want) {
+		t.Errorf("Create = %+v, want %+v", made, want)
+	}
+	if target, err := c.Follow(ctx, "every-option"); target != want.URL || err != nil {
+		t.Errorf("Follow = %q, %v", target, err)
+	}
+	got, err := c.Get(ctx, "every-option")
+	if want.VisitsLeft, want.Version = 4, got.Version; err != nil || got.Version == "" || !reflect.DeepEqual(got, want) {
+		t.Errorf("Get = %+v, %v, want %+v", got, err, want)
+	}
+
+	later := expires.Add(time.Hour)
+	changed, err := c.Update(ctx, "every-option", client.Change{
+		URL: new("https://example.org/"), ExpiresAt: &later, MaxVisits: new(int64(8)), Status: new(301),
+		ForwardQuery: new(false), Title: new("U"), Tags: &[]string{"c"}, Disabled: new(true), IfVersion: got.Version,
+	})
+	want = client.Link{
+		ShortURL: want.ShortURL, Code: want.Code, URL: "https://example.org/", CreatedAt: made.CreatedAt, ExpiresAt: later,
+		MaxVisits: 8, VisitsLeft: 7, Status: 301, Title: "U", Tags: []string{"c"}, Disabled: true, Version: changed.Version,
+	}
+	if err != nil || changed.Version == got.Version || !reflect.DeepEqual(changed, want) {
+		t.Errorf("Update = %+v, %v, want %+v", changed, err, want)
+	}
+	_, err = c.Update(ctx, "every-option", client.Change{Title: new("V"), IfVersion: got.Version})
+	wantError(t, err, 412, "precondition_failed")
+
+	plain, err := c.Update(ctx, "every-option", client.Change{
+		ExpiresAt: new(time.Time{}), MaxVisits: new(int64(0)), Status: new(0), Title: new(""), Tags: new([]string(nil)), Disabled: new(false),
+	})
+	want = client.Link{ShortURL: want.ShortURL, Code: want.Code, URL: want.URL, CreatedAt: made.CreatedAt, Version: plain.Version}
+	if err != nil || !reflect.DeepEqual(plain, want) {
+		t.Errorf("Update to a plain link = %+v, %v, want %+v", plain, err, want)
+	}
+	if same, err := c.Update(ctx, "every-option", client.Change{}); err != nil || !reflect.DeepEqual(same, plain) {
+		t.Errorf("Update of nothing = %+v, %v", same, err)
+	}
+}
+
+func TestCreateAgainWithAnIdempotencyKey(t *testing.T) {
+	c, l := newClient(), client.NewLink{URL: "https://example.com/", IdempotencyKey: "again"}
+	first, err1 := c.Create(t.Context(), l)
+	second, err2 := c.Create(t.Context(), l)
+	if err1 != nil || err2 != nil || !reflect.DeepEqual(first, second) {
+		t.Errorf("%+v, %v, then %+v, %v", first, err1, second, err2)
+	}
+}
+
+// More than one request of links, and more than one page of them.
+func TestCreateAllAndList(t *testing.T) {
+	c, ctx := newClient(), t.Context()
+	const n = 10_050
+	links := make([]client.NewLink, n)
+	for i := range links {
+		links[i] = client.NewLink{URL: fmt.Sprintf("https://example.com/%d", i), Tags: []string{"all"}}
+	}
+	results, err := c.CreateAll(ctx, links)
+	if err != nil || len(results) != n {
+		t.Fatalf("%d results, %v", len(results), err)
+	}
+	for i, r := range results {
+		if r.Err != nil || r.Link.URL != links[i].URL {
+			t.Fatalf("result %d: %+v", i, r)
+		}
+	}
+	seen := make(map[string]bool)
+	for l, err := range c.List(ctx, "all") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[l.Code] = true
+	}
+	for i, r := range results {
+		if !seen[r.Link.Code] {
+			t.Fatalf("link %d of %d is not listed", i, n)
+		}
+	}
+	for range c.List(ctx, "all") {
+		break // must be allowed at any time
+	}
+	if results, err := c.CreateAll(ctx, nil); len(results) != 0 || err != nil {
+		t.Errorf("CreateAll of nothing = %v, %v", results, err)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	c, ctx := newClient(), t.Context()
+	if _, err := c.Create(ctx, client.NewLink{URL: "https://example.com/", Code: "taken"}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.Create(ctx, client.NewLink{URL: "https://example.org/", Code: "taken"})
+	wantError(t, err, 409, "code_taken")
+	_, err = c.Create(ctx, client.NewLink{})
+	wantError(t, err, 400, "invalid_url")
+	_, err = c.Get(ctx, "a/b?c")
+	wantError(t, err, 404, "not_found")
+	for _, err = range c.List(ctx, ",") {
+		wantError(t, err, 400, "invalid_field")
+	}
+	// Not a link, and no target.
+	_, err = c.Follow(ctx, "ping")
+	wantError(t, err, 200, "")
+
+	stranger := &client.Client{BaseURL: serviceURL, APIKey: "wrong"}
+	wantError(t, stranger.Delete(ctx, "taken"), 401, "unauthorized")
+	if target, err := (&client.Client{BaseURL: serviceURL + "/"}).Follow(ctx, "taken"); target != "https://example.com/" || err != nil {
+		t.Errorf("Follow without a key = %q, %v", target, err)
+	}
+
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := c.Get(ended, "taken"); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want context.Canceled", err)
+	}
+}
+
+func TestErrorSaysHowLongToWait(t *testing.T) {
+	f := fleettest.Start(t, fleet.Options{Backends: 1, NoNginx: true})
+	f.Redis.Kill()
+	c := &client.Client{BaseURL: f.URL, APIKey: f.APIKey}
+	_, err := c.Follow(t.Context(), "anything")
+	if e := wantError(t, err, 503, "unavailable"); e.RetryAfter != time.Second {
+		t.Errorf("RetryAfter = %s", e.RetryAfter)
+	}
+}
+
+// What stands between may answer in its own way.
+func TestErrorsThatAreNoProblems(t *testing.T) {
+	body, kind := "<h1>Bad Gateway</h1>", "text/html"
+	between := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", kind)
+		w.WriteHeader(http.StatusBadGateway)
+		fmt.Fprint(w, body)
+	}))
+	defer between.Close()
+	c := &client.Client{BaseURL: between.URL}
+	_, err := c.Get(t.Context(), "x")
+	wantError(t, err, 502, "")
+	body, kind = `{"type":`, "application/problem+json"
+	_, err = c.Get(t.Context(), "x")
+	wantError(t, err, 502, "")
+}

@@ -1,0 +1,20 @@
+package httpapi
+
+import (
+	_ "embed"
+
+	"github.com/valyala/fasthttp"
+)
+
+// The contract of all routes. It stands beside their handlers, so that a change of
+// one is a change of both; the tests hold every request and answer against it.
+//
+//go:embed openapi.yaml
+var openAPI []byte
+
+// openapi answers GET /openapi.yaml.
+func (a *API) openapi(ctx *fasthttp.RequestCtx) {
+	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "public, max-age=3600")
+	ctx.SetContentType("application/yaml") // RFC 9512
+	ctx.Response.SetBodyRaw(openAPI)
+}

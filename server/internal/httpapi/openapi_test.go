@@ -1,0 +1,492 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"iter"
+	"maps"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/valyala/fasthttp"
+)
+
+// The document must say what the server does, and nothing else. Every answer that
+// the tests of this package get is held against it: one of an undocumented path,
+// method or status fails the test, and so does an undocumented header or field.
+// Every request that succeeds must be one that it allows; those that do not, tests
+// may have made wrong on purpose. When all tests ran, each operation must have
+// given each status that it is documented with.
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	selected := func(name string) bool { return flag.Lookup("test."+name).Value.String() != "" }
+	if status == 0 && !testing.Short() && !selected("run") && !selected("skip") && !selected("fuzz") && !selected("list") {
+		if missing := unseen(); len(missing) > 0 {
+			fmt.Fprintf(os.Stderr, "openapi.yaml has what no test saw:\n\t%s\n", strings.Join(missing, "\n\t"))
+			status = 1
+		}
+	}
+	os.Exit(status)
+}
+
+func TestOpenAPIIsServed(t *testing.T) {
+	b := newBackend(t)
+	want, err := os.ReadFile("openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := b.do("GET", "/openapi.yaml", ""); a.status != 200 || a.body != string(want) {
+		t.Errorf("answer %d, %d bytes, want the document of %d", a.status, len(a.body), len(want))
+	}
+}
+
+// Every operation answers what the document says of its key, and of a store that
+// is full or away.
+func TestOperationsWithoutWhatTheyNeed(t *testing.T) {
+	b := newBackend(t)
+	code := wantCreated(t, b.create(`{"url":"https://example.com/"}`)).Code
+	c, err := theContract()
+	if err != nil {
+		t.Fatal(err)
+	}
+	type operation struct {
+		*openapi3.Operation
+		method, path string
+	}
+	var all []operation
+	for path, item := range c.doc.Paths.Map() {
+		for method, o := range item.Operations() {
+			all = append(all, operation{o, method, path})
+		}
+	}
+	imports := 0
+	send := func(o operation, headers ...string) answer {
+		body := anyBody
+		if o.OperationID == "importLinks" {
+			imports++
+			body = with(fmt.Sprintf(`"code":"imported-%d"`, imports))
+		}
+		return b.do(o.method, strings.ReplaceAll(o.path, "{code}", code), body, headers...)
+	}
+	wantProblem := func(t *testing.T, o operation, a answer, status int, code string) string {
+		t.Helper()
+		if o.method == fasthttp.MethodHead { // has no body to tell
+			if a.status != status {
+				t.Errorf("answer %d, want %d", a.status, status)
+			}
+			return ""
+		}
+		return wantProblem(t, a, status, code)
+	}
+
+	for _, o := range all {
+		if o.Security != nil { // it says that there is none
+			continue
+		}
+		t.Run(o.OperationID, func(t *testing.T) {
+			wantProblem(t, o, send(o), 401, "unauthorized")
+
+			scope := o.Tags[0]
+			others := slices.DeleteFunc([]string{"create", "manage", "read"}, func(s string) bool { return s == scope })
+			b.keys.SetNamed(parseKeys(t,
+				keyLine(o.OperationID, "slow", "scopes=create,manage,read rate=1/h"),
+				keyLine("other", "other", "scopes="+strings.Join(others, ",")),
+			))
+			if detail := wantProblem(t, o, send(o, "API-Key: other"), 403, "forbidden"); !strings.HasSuffix(detail, "the scope "+scope+".") {
+				t.Errorf("detail %q, want the scope %s", detail, scope)
+			}
+			for a := send(o, "API-Key: slow"); ; a = send(o, "API-Key: slow") {
+				if a.status == 429 {
+					wantProblem(t, o, a, 429, "rate_limited")
+					break
+				}
+				if a.status >= 500 {
+					t.Fatalf("answer %d %s", a.status, a.body)
+				}
+			}
+		})
+	}
+
+	code = wantCreated(t, b.create(`{"url":"https://example.com/"}`)).Code
+	b.fill()
+	for _, o := range all {
+		if o.Responses.Value("507") != nil {
+			t.Run(o.OperationID+" when full", func(t *testing.T) {
+				wantProblem(t, o, send(o, "API-Key: "+key), 507, "storage_full")
+			})
+		}
+	}
+	b.redis.Kill()
+	for _, o := range all {
+		if o.Responses.Value("503") != nil && o.OperationID != "healthz" { // which asks whoever knows
+			t.Run(o.OperationID+" without Redis", func(t *testing.T) {
+				wantProblem(t, o, send(o, "API-Key: "+key), 503, "unavailable")
+			})
+		}
+	}
+}
+
+// contract is openapi.yaml, ready to hold requests and answers against.
+type contract struct {
+	doc       *openapi3.T
+	templates []template
+
+	mu       sync.Mutex
+	compiler *jsonschema.Compiler
+	schemas  map[string]*jsonschema.Schema // by JSON pointer
+	seen     map[string]bool               // operation and status
+}
+
+type template struct {
+	path    string
+	pattern *regexp.Regexp
+}
+
+var theContract = sync.OnceValues(func() (*contract, error) {
+	doc, err := openapi3.NewLoader().LoadFromFile("openapi.yaml")
+	if err != nil {
+		return nil, err
+	}
+	if err := doc.Validate(context.Background()); err != nil { // the examples too
+		return nil, err
+	}
+	c := &contract{doc: doc, schemas: map[string]*jsonschema.Schema{}, seen: map[string]bool{}}
+	for path := range doc.Paths.Map() {
+		pattern := strings.ReplaceAll(regexp.QuoteMeta(path), `\{code\}`, `(?P<code>[^/]+)`)
+		c.templates = append(c.templates, template{path, regexp.MustCompile("^" + pattern + "$")})
+	}
+	// Of several that match, that with the most of it spelt out.
+	slices.SortFunc(c.templates, func(a, b template) int {
+		literal := func(t template) int { return len(strings.ReplaceAll(t.path, "{code}", "")) }
+		return literal(b) - literal(a)
+	})
+
+	// kin-openapi compiles a schema anew for each value, which takes it milliseconds.
+	// So these are compiled once, by the library that it uses for that.
+	raw, err := doc.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	resource, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	c.compiler = jsonschema.NewCompiler()
+	c.compiler.DefaultDraft(jsonschema.Draft2020)
+	c.compiler.AssertFormat()
+	return c, c.compiler.AddResource("openapi.json", resource)
+})
+
+// holdToContract fails the test where the answer, or a request that had success,
+// is not in the document.
+func holdToContract(t testing.TB, request *fasthttp.Request, a answer) {
+	t.Helper()
+	c, err := theContract()
+	if err != nil {
+		t.Fatalf("openapi.yaml: %v", err)
+	}
+	method, path := string(request.Header.Method()), string(request.URI().PathOriginal())
+	route, params := c.route(method, path)
+	wrong := func(what string, err error) {
+		t.Errorf("%s %s, answered %d: openapi.yaml: %s: %v", method, path, a.status, what, err)
+	}
+	response, pointer, err := c.response(route, a.status)
+	if err != nil {
+		wrong("answer", err)
+		return
+	}
+	if err := c.checkAnswer(response, pointer, method, a); err != nil {
+		wrong("answer", err)
+	}
+	if a.status < 400 {
+		if err := c.checkRequest(route, params, request, a); err != nil {
+			wrong("request", err)
+		}
+	}
+}
+
+// route is the operation that the request is for, without one where the document
+// has none: neither for the method, nor for the path.
+func (c *contract) route(method, path string) (*routers.Route, map[string]string) {
+	for _, t := range c.templates {
+		match := t.pattern.FindStringSubmatch(path)
+		if match == nil {
+			continue
+		}
+		params := map[string]string{}
+		if len(match) > 1 {
+			params["code"] = match[1]
+		}
+		item := c.doc.Paths.Value(t.path)
+		operation := item.GetOperation(method)
+		if operation == nil && method == fasthttp.MethodHead {
+			method, operation = fasthttp.MethodGet, item.Get
+		}
+		return &routers.Route{Spec: c.doc, Path: t.path, PathItem: item, Method: method, Operation: operation}, params
+	}
+	return &routers.Route{Spec: c.doc}, nil
+}
+
+// response is what the document has for the status, and its JSON pointer.
+func (c *contract) response(route *routers.Route, status int) (*openapi3.Response, string, error) {
+	component := func(name string) (*openapi3.Response, string, error) {
+		return c.doc.Components.Responses[name].Value, "/components/responses/" + name, nil
+	}
+	switch {
+	case route.Operation != nil:
+		key := fmt.Sprint(status)
+		ref := route.Operation.Responses.Value(key)
+		if ref == nil {
+			key, ref = "default", route.Operation.Responses.Default()
+		}
+		c.mu.Lock()
+		c.seen[route.Operation.OperationID+" "+key] = true
+		c.mu.Unlock()
+		if ref.Ref != "" {
+			return ref.Value, strings.TrimPrefix(ref.Ref, "#"), nil
+		}
+		return ref.Value, fmt.Sprintf("/paths/%s/%s/responses/%s", escape(route.Path), strings.ToLower(route.Method), key), nil
+	case status == fasthttp.StatusNotFound: // of a path that is not there, or would not be with another method
+		return component("NotFound")
+	case status == fasthttp.StatusMethodNotAllowed && route.PathItem != nil:
+		return component("MethodNotAllowed")
+	case status >= 400:
+		return component("Failure")
+	}
+	return nil, "", errors.New("no such operation")
+}
+
+// unseen lists the statuses of operations that no answer had. What stands under
+// default depends on the server, not on the operation.
+func unseen() (missing []string) {
+	c, err := theContract()
+	if err != nil {
+		return []string{err.Error()}
+	}
+	if len(c.seen) == 0 {
+		return nil // the tests were skipped: no Redis here
+	}
+	for path, item := range c.doc.Paths.Map() {
+		for method, operation := range item.Operations() {
+			for status := range operation.Responses.Map() {
+				if status != "default" && !c.seen[operation.OperationID+" "+status] {
+					missing = append(missing, method+" "+path+" "+status)
+				}
+			}
+		}
+	}
+	slices.Sort(missing)
+	return missing
+}
+
+// ofHTTP are headers that belong to HTTP and not to what is said by it, and withAny
+// those that any request may have: a key is not in the way of what needs none.
+var (
+	ofHTTP  = []string{"Content-Type", "Content-Length", "Connection", "Date", "Transfer-Encoding"}
+	withAny = []string{"Host", "Api-Key", "X-Api-Key", "Authorization"}
+)
+
+func (c *contract) checkAnswer(response *openapi3.Response, pointer, method string, a answer) error {
+	for name := range a.header.All() {
+		if !slices.Contains(ofHTTP, string(name)) && !contains(maps.Keys(response.Headers), string(name)) {
+			return fmt.Errorf("header %s is not documented", name)
+		}
+	}
+	for name, header := range response.Headers {
+		value := a.header.Peek(name)
+		if value == nil {
+			if header.Value.Required {
+				return fmt.Errorf("header %s is missing", name)
+			}
+			continue
+		}
+		at := pointer + "/headers/" + name
+		if header.Ref != "" {
+			at = strings.TrimPrefix(header.Ref, "#")
+		}
+		if err := c.checkText(at+"/schema", header.Value.Schema.Value, string(value)); err != nil {
+			return fmt.Errorf("header %s: %w", name, err)
+		}
+	}
+	if method == fasthttp.MethodHead || len(response.Content) == 0 {
+		if a.body != "" {
+			return fmt.Errorf("a body of %d bytes, want none", len(a.body))
+		}
+		return nil
+	}
+	kind := string(a.header.ContentType())
+	content := response.Content[kind]
+	if content == nil {
+		return fmt.Errorf("Content-Type %q is not documented", kind)
+	}
+	if content.Schema == nil { // of bytes there is nothing to say
+		return nil
+	}
+	if a.status >= 400 && !strings.Contains(a.body, fmt.Sprintf(`"status":%d,`, a.status)) {
+		return errors.New("the body says another status")
+	}
+	return c.checkBody(pointer, kind, a.body)
+}
+
+// checkBody holds a body of the type against the schema that the content of the
+// JSON pointer has for it. That of NDJSON is of each line.
+func (c *contract) checkBody(pointer, kind, body string) error {
+	at := pointer + "/content/" + escape(kind) + "/schema"
+	switch kind {
+	case "application/x-ndjson":
+		for line := range strings.Lines(body) {
+			if strings.TrimSpace(line) == "" {
+				continue
+			}
+			if err := c.checkJSON(at, line); err != nil {
+				return fmt.Errorf("line %s: %w", line, err)
+			}
+		}
+		return nil
+	case "application/json", "application/problem+json":
+		return c.checkJSON(at, body)
+	}
+	return c.check(at, body)
+}
+
+func (c *contract) checkRequest(route *routers.Route, params map[string]string, request *fasthttp.Request, a answer) error {
+	operation := route.Operation
+	if operation == nil {
+		return errors.New("no such operation")
+	}
+	parameters := slices.Concat(route.PathItem.Parameters, operation.Parameters)
+	documented := func(in, name string) bool {
+		return slices.ContainsFunc(parameters, func(p *openapi3.ParameterRef) bool {
+			return p.Value.In == in && (strings.EqualFold(p.Value.Name, name) || p.Value.Schema.Value.Type.Is("object"))
+		})
+	}
+	sent := http.Header{}
+	for name, value := range request.Header.All() {
+		sent.Add(string(name), string(value))
+	}
+	for name := range sent {
+		if !slices.Contains(ofHTTP, name) && !slices.Contains(withAny, name) && !documented(openapi3.ParameterInHeader, name) {
+			return fmt.Errorf("header %s is not documented", name)
+		}
+	}
+	for name := range request.URI().QueryArgs().All() {
+		if !documented(openapi3.ParameterInQuery, string(name)) {
+			return fmt.Errorf("parameter %s is not documented", name)
+		}
+	}
+
+	copied, err := http.NewRequest(route.Method, request.URI().String(), nil)
+	if err != nil {
+		return err
+	}
+	copied.Header = sent
+	input := &openapi3filter.RequestValidationInput{
+		Request: copied, PathParams: params, Route: route,
+		Options: &openapi3filter.Options{ExcludeRequestBody: true, AuthenticationFunc: hasKey},
+	}
+	if err := openapi3filter.ValidateRequest(context.Background(), input); err != nil {
+		return err
+	}
+
+	if operation.RequestBody == nil || partlyRefused(a) {
+		return nil
+	}
+	at := fmt.Sprintf("/paths/%s/%s/requestBody", escape(route.Path), strings.ToLower(route.Method))
+	if ref := operation.RequestBody.Ref; ref != "" {
+		at = strings.TrimPrefix(ref, "#")
+	}
+	body := string(request.Body())
+	return c.checkBody(at, kindOf(operation.RequestBody.Value.Content, body), body)
+}
+
+// partlyRefused reports whether the answer has items of which some were refused:
+// tests may have made those wrong on purpose.
+func partlyRefused(a answer) bool {
+	return strings.Contains(a.body, `"type":"about:blank"`) || strings.Contains(a.body, `"result":"invalid"`)
+}
+
+// kindOf is the type of a body, which the server tells by its first byte.
+func kindOf(content openapi3.Content, body string) string {
+	body = strings.TrimSpace(body)
+	switch {
+	case len(content) == 1 || strings.HasPrefix(body, "["):
+		return "application/json"
+	case strings.HasPrefix(body, "{"):
+		return "application/x-ndjson"
+	}
+	return "text/csv"
+}
+
+// hasKey reports whether the request has a key by the scheme.
+func hasKey(_ context.Context, input *openapi3filter.AuthenticationInput) error {
+	header, prefix := input.SecurityScheme.Name, ""
+	if input.SecurityScheme.Type == "http" {
+		header, prefix = "Authorization", "bearer "
+	}
+	value := input.RequestValidationInput.Request.Header.Get(header)
+	if len(value) <= len(prefix) || !strings.EqualFold(value[:len(prefix)], prefix) {
+		return errors.New("no key")
+	}
+	return nil
+}
+
+// checkText checks the value of a header, which may stand for a number.
+func (c *contract) checkText(at string, schema *openapi3.Schema, text string) error {
+	if !schema.Type.Is("integer") {
+		return c.check(at, text)
+	}
+	return c.checkJSON(at, text)
+}
+
+// checkJSON holds a JSON text against the schema at a JSON pointer.
+func (c *contract) checkJSON(at, text string) error {
+	value, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+	if err != nil {
+		return err
+	}
+	return c.check(at, value)
+}
+
+// check holds a value against the schema at a JSON pointer.
+func (c *contract) check(at string, value any) error {
+	c.mu.Lock()
+	schema, err := c.schemas[at], error(nil)
+	if schema == nil {
+		schema, err = c.compiler.Compile("openapi.json#" + at)
+		c.schemas[at] = schema
+	}
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return schema.Validate(value)
+}
+
+// contains reports whether the header is among those, however they are spelt.
+func contains(headers iter.Seq[string], name string) bool {
+	for header := range headers {
+		if strings.EqualFold(header, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// escape makes s a token of a JSON pointer, in a URL.
+func escape(s string) string {
+	s = strings.NewReplacer("~", "~0", "/", "~1").Replace(s)
+	return strings.NewReplacer("{", "%7B", "}", "%7D", " ", "%20").Replace(s)
+}

@@ -1,0 +1,157 @@
+package httpapi
+
+import (
+	"bytes"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"strconv"
+
+	"github.com/boombuler/barcode/qr"
+	"github.com/valyala/fasthttp"
+)
+
+const (
+	// A pixel a module at the least: the longest BASE_URL makes 81 of them, the
+	// quiet zone included. Whoever wants a larger picture than this has SVG, which
+	// grows without a server's work.
+	minQRSize     = 128
+	maxQRSize     = 1024
+	defaultQRSize = 256
+
+	// quietZone is how many modules wide the white around a QR code must be, by
+	// ISO/IEC 18004, for readers to find it.
+	quietZone = 4
+
+	// cachedQR: the picture depends on the code alone, and once it is printed
+	// nobody calls it back either.
+	cachedQR = "public, max-age=86400"
+)
+
+// qr answers GET /{code}/qr with the short URL as a QR code. Making one is no
+// visit.
+func (a *API) qr(ctx *fasthttp.RequestCtx) {
+	query, err := parseQRQuery(ctx.QueryArgs())
+	if err != nil {
+		a.fail(ctx, err)
+		return
+	}
+	code := ctx.UserValue("code").(string)
+	if _, err := a.look(ctx, code); err != nil {
+		a.fail(ctx, err)
+		return
+	}
+	picture, err := encodeQR(a.BaseURL + "/" + code)
+	if err != nil {
+		a.fail(ctx, err)
+		return
+	}
+	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, cachedQR)
+	if query.png {
+		ctx.SetContentType("image/png")
+		ctx.SetBody(picture.png(query.size))
+		return
+	}
+	ctx.SetContentType("image/svg+xml")
+	ctx.SetBody(picture.svg(query.size))
+}
+
+type qrQuery struct {
+	png  bool
+	size int // pixels on a side
+}
+
+// parseQRQuery reads the parameters of a QR code. Its error is a *fieldError.
+func parseQRQuery(args *fasthttp.Args) (qrQuery, error) {
+	q := qrQuery{size: defaultQRSize}
+	for name, value := range args.All() {
+		switch value := string(value); string(name) {
+		case "format":
+			if value != "svg" && value != "png" {
+				return q, fieldErrorf(`The parameter "format" must be svg or png.`)
+			}
+			q.png = value == "png"
+		case "size":
+			n, err := strconv.Atoi(value)
+			if err != nil || n < minQRSize || n > maxQRSize {
+				return q, fieldErrorf(`The parameter "size" must be from %d to %d pixels.`, minQRSize, maxQRSize)
+			}
+			q.size = n
+		default:
+			return q, fieldErrorf("The parameter %q is not known.", shorten(string(name)))
+		}
+	}
+	return q, nil
+}
+
+// A qrPicture is a QR code by its modules: whether each is dark, row by row, with
+// the quiet zone.
+type qrPicture [][]bool
+
+// encodeQR makes the QR code of text. A seventh of it may be unreadable, which is
+// the usual level (M): a logo or a crease, and not a larger picture than needed.
+func encodeQR(text string) (qrPicture, error) {
+	code, err := qr.Encode(text, qr.M, qr.Auto)
+	if err != nil {
+		return nil, fmt.Errorf("QR code of %d bytes: %w", len(text), err)
+	}
+	n := code.Bounds().Dx()
+	p := make(qrPicture, n+2*quietZone)
+	for y := range p {
+		p[y] = make([]bool, len(p))
+	}
+	for y := range n {
+		for x := range n {
+			p[y+quietZone][x+quietZone] = code.At(x, y) == color.Black
+		}
+	}
+	return p, nil
+}
+
+// svg draws the dark modules as one path, a rectangle for each run of them.
+func (p qrPicture) svg(size int) []byte {
+	n := len(p)
+	b := fmt.Appendf(nil, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" shape-rendering="crispEdges">`+
+		`<rect width="%d" height="%d" fill="#fff"/><path d="`, size, size, n, n, n, n)
+	for y, row := range p {
+		for x := 0; x < n; x++ {
+			start := x
+			for row[x] { // ends: the quiet zone is white
+				x++
+			}
+			if run := x - start; run > 0 {
+				b = fmt.Appendf(b, "M%d %dh%dv1h-%dz", start, y, run, run)
+			}
+		}
+	}
+	return append(b, `"/></svg>`...)
+}
+
+// png draws every module as many whole pixels wide as fit, so that no edge is
+// blurred, and leaves the rest white.
+func (p qrPicture) png(size int) []byte {
+	img := image.NewPaletted(image.Rect(0, 0, size, size), color.Palette{color.White, color.Black})
+	scale := size / len(p)
+	margin := (size - scale*len(p)) / 2
+	line := make([]byte, size)
+	for y, row := range p {
+		for x, dark := range row {
+			pixels := line[margin+x*scale:][:scale]
+			for i := range pixels {
+				pixels[i] = 0
+				if dark {
+					pixels[i] = 1
+				}
+			}
+		}
+		for i := range scale {
+			copy(img.Pix[(margin+y*scale+i)*img.Stride:], line)
+		}
+	}
+	var b bytes.Buffer
+	if err := png.Encode(&b, img); err != nil {
+		panic(err) // a buffer takes everything, and the size is in bounds
+	}
+	return b.Bytes()
+}

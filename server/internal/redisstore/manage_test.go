@@ -246,7 +246,7 @@ func TestUnreadableRecord(t *testing.T) {
 			t.Errorf("read %d = %v, want ErrUnavailable", i, err)
 		}
 	}
-	if links, _, err := store.List(ctx, "o", "", 10); len(links) != 1 || links[0].Code != "good" || err != nil {
+	if links, _, err := store.List(ctx, "o", "", 10, nil); len(links) != 1 || links[0].Code != "good" || err != nil {
 		t.Errorf("List = %v, %v, want the good one", links, err)
 	}
 	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "link:bad") {
@@ -268,7 +268,7 @@ func TestOutageOfWhatManagesLinks(t *testing.T) {
 		"Read":     func() error { _, err := store.Read(ctx, "a"); return err },
 		"Visit":    func() error { _, err := store.Visit(ctx, "a"); return err },
 		"Update":   func() error { return store.Update(ctx, "a", "00", link.Link{}) },
-		"List":     func() error { _, _, err := store.List(ctx, "o", "", 10); return err },
+		"List":     func() error { _, _, err := store.List(ctx, "o", "", 10, nil); return err },
 		"Remember": func() error { _, err := store.Remember(ctx, "k", "v", time.Minute); return err },
 		"Forget":   func() error { return store.Forget(ctx, "k") },
 		"Create":   func() error { return store.Create(ctx, "o", "a", links[1].Link) },

@@ -134,6 +134,20 @@ func (s *Store) journaled(ctx context.Context, owner, last string, n int) ([]jou
 	return page, nil
 }
 
+// touchJournals makes journals look used: an LRU Redis drops the whole journal of
+// an owner who made and listed nothing for longer than its links were not read.
+func (s *Store) touchJournals(ctx context.Context, owners []string) error {
+	if s.journalMax == nil || len(owners) == 0 {
+		return nil
+	}
+	pipe := s.client.Pipeline()
+	for _, owner := range owners {
+		pipe.Touch(ctx, journalKey(owner)) // one each: in Cluster they are in many slots
+	}
+	_, err := pipe.Exec(ctx)
+	return err
+}
+
 var streamID = regexp.MustCompile(`^[0-9]{1,19}-[0-9]{1,19}$`)
 
 // entryOf is what journalEntry made of a link.

@@ -178,17 +178,17 @@ func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) 
 		return missing
 	}
 
-	watcher := store.NewWatcher(log)
+	keys := httpapi.NewKeys(cfg.APIKeys...)
+	keys.SetNamed(named)
+	go rereadKeys(background, hangup, cfg.APIKeysFile, keys, log)
+
+	watcher := store.NewWatcher(keys.Owners, log)
 	degraded := func() string {
 		if watcher.Full() {
 			return "Redis is nearly full: it holds more than 90 % of maxmemory"
 		}
 		return ""
 	}
-
-	keys := httpapi.NewKeys(cfg.APIKeys...)
-	keys.SetNamed(named)
-	go rereadKeys(background, hangup, cfg.APIKeysFile, keys, log)
 
 	api := httpapi.New(context.WithoutCancel(ctx), httpapi.Config{
 		Store: links, Memory: store, Mint: mint, Ready: ready, Degraded: degraded,

@@ -56,6 +56,17 @@ func (k *Keys) SetNamed(named []Key) {
 	k.current.Store(&all)
 }
 
+// Owners returns the names of the keys that are accepted now.
+func (k *Keys) Owners() []string {
+	keys := *k.current.Load()
+	names := make([]string, len(keys))
+	for i := range keys {
+		names[i] = keys[i].Name
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // find returns the key that the request carries. It takes the same time whichever
 // key matches, or none. The key is not to be changed.
 func (k *Keys) find(ctx *fasthttp.RequestCtx) (key *Key, ok bool) {

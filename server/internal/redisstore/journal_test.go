@@ -1,10 +1,17 @@
 package redisstore_test
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"snowlink/loadtest/fleet"
 	"snowlink/loadtest/fleet/fleettest"
 	"snowlink/server/internal/link"
 	"snowlink/server/internal/metrics"
@@ -27,7 +34,7 @@ func TestJournalIsBounded(t *testing.T) {
 	}
 	listed, last := 0, ""
 	for cursor := ""; ; {
-		page, next, err := store.List(ctx, "o", cursor, 300)
+		page, next, err := store.List(ctx, "o", cursor, 300, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +67,53 @@ func TestNoJournal(t *testing.T) {
 	}
 	defer store.Close()
 	mustCreate(t, store, "a", nil)
-	if links, next, err := store.List(t.Context(), "o", "", 10); len(links) != 0 || next != "" || err != nil {
+	if links, next, err := store.List(t.Context(), "o", "", 10, nil); len(links) != 0 || next != "" || err != nil {
 		t.Errorf("List = %v, %q, %v", links, next, err)
+	}
+}
+
+// The journal of an owner who does nothing would be the first to be evicted, and
+// all of it, while its links are in use.
+func TestIdleJournalsAreKept(t *testing.T) {
+	t.Parallel()
+	cluster := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Cluster: true}).Cluster
+	store := open(t, cluster.URL(), slog.New(slog.DiscardHandler))
+	addrs := strings.Split(strings.TrimPrefix(cluster.URL(), "redis://"), ",")
+	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs})
+	defer client.Close()
+	ctx := t.Context()
+	owners := []string{"a", "b", "c", "d"}
+	for _, owner := range append(owners, "idle") {
+		if err := store.Create(ctx, owner, owner, link.Link{Target: "https://example.com/"}); err != nil {
+			t.Fatal(err)
+		}
+		key := "journal:" + owner
+		journal, err := client.Dump(ctx, key).Result()
+		if err == nil {
+			err = client.Do(ctx, "restore", key, 0, journal, "replace", "idletime", 3600).Err()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	idle := func(owner string) bool {
+		idle, err := client.ObjectIdleTime(ctx, "journal:"+owner).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return idle >= time.Hour
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watched := make(chan error, 1)
+	watcher := store.NewWatcher(func() []string { return owners }, slog.New(slog.DiscardHandler))
+	go func() { watched <- watcher.Watch(ctx) }()
+	eventually(t, "all journals look used", func() bool { return !slices.ContainsFunc(owners, idle) })
+	if !idle("idle") {
+		t.Error("so does one without an owner")
+	}
+	cancel()
+	if err := <-watched; err != nil {
+		t.Error(err)
 	}
 }

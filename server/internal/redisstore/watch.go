@@ -28,19 +28,25 @@ const (
 	evictionQuiet = time.Minute
 )
 
-// Watcher looks at the memory of Redis now and then: eviction is never silent.
-// Full may be called concurrently with Watch.
+// Watcher looks at the memory of Redis now and then: eviction is never silent, and
+// of a journal it would take all at once, so that is kept from looking idle. Full
+// may be called concurrently with Watch.
 type Watcher struct {
-	store *Store
-	log   *slog.Logger
-	full  atomic.Bool
+	store  *Store
+	owners func() []string
+	log    *slog.Logger
+	full   atomic.Bool
 
 	evicted   uint64    // when last seen
 	evictedAt time.Time // when it last grew; zero while it rests
+	untouched bool      // the journals, the last time
 }
 
-// NewWatcher makes a Watcher. It does nothing before Watch.
-func (s *Store) NewWatcher(log *slog.Logger) *Watcher { return &Watcher{store: s, log: log} }
+// NewWatcher makes a Watcher that keeps the journals of those whom owners returns.
+// It does nothing before Watch.
+func (s *Store) NewWatcher(owners func() []string, log *slog.Logger) *Watcher {
+	return &Watcher{store: s, owners: owners, log: log}
+}
 
 // Full reports whether Redis holds more than nine tenths of what it may.
 func (w *Watcher) Full() bool { return w.full.Load() }
@@ -66,6 +72,7 @@ func (w *Watcher) Watch(ctx context.Context) error {
 			fallthrough
 		default:
 			w.saw(state)
+			w.keepJournals(ctx)
 		}
 		if !sleep(ctx, watchEvery) {
 			return nil
@@ -87,6 +94,14 @@ func (w *Watcher) saw(state redisState) {
 		w.log.Info("redis evicts no more links", "evicted_keys", state.evicted)
 	}
 	w.evicted = state.evicted // less than before means another Redis, after a failover
+}
+
+func (w *Watcher) keepJournals(ctx context.Context) {
+	err := w.store.touchJournals(ctx, w.owners())
+	if err != nil && !w.untouched {
+		w.log.Warn("cannot keep the journals from being evicted, without which no links are listed", "err", err)
+	}
+	w.untouched = err != nil
 }
 
 // redisState is what INFO tells; of a Cluster, the sum over its masters.

@@ -15,12 +15,14 @@ import (
 	"snowlink/server/internal/redisstore"
 )
 
+func noOwners() []string { return nil }
+
 func TestEvictionIsNeverSilent(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t, "maxmemory 4mb")
 	var log syncBuffer
 	store := open(t, "redis://"+r.Addr, slog.New(slog.NewTextHandler(&log, nil)))
-	watcher := store.NewWatcher(slog.New(slog.NewTextHandler(&log, nil)))
+	watcher := store.NewWatcher(noOwners, slog.New(slog.NewTextHandler(&log, nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- watcher.Watch(ctx) }()
@@ -60,7 +62,7 @@ func TestRedisWithoutAppendOnlyFileIsPointedOut(t *testing.T) {
 			r := fleettest.Redis(t, "appendonly "+tt.appendonly)
 			var log syncBuffer
 			logger := slog.New(slog.NewTextHandler(&log, nil))
-			watcher := open(t, "redis://"+r.Addr, logger).NewWatcher(logger)
+			watcher := open(t, "redis://"+r.Addr, logger).NewWatcher(noOwners, logger)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			done := make(chan error, 1)
@@ -111,7 +113,7 @@ func TestOldRedisIsRefused(t *testing.T) {
 		}
 	}()
 	store := open(t, "redis://"+listener.Addr().String(), slog.New(slog.DiscardHandler))
-	err = store.NewWatcher(slog.New(slog.DiscardHandler)).Watch(t.Context())
+	err = store.NewWatcher(noOwners, slog.New(slog.DiscardHandler)).Watch(t.Context())
 	if !errors.Is(err, redisstore.ErrVersion) || !strings.Contains(err.Error(), "6.2.14") {
 		t.Errorf("Watch = %v, want ErrVersion that says 6.2.14", err)
 	}

@@ -168,7 +168,7 @@ func (x *experiment) expireLease(node int) {
 	x.t.Helper()
 	db := redis.NewClient(&redis.Options{Addr: x.fleet.Redis.Addr})
 	defer db.Close()
-	if err := db.Del(x.t.Context(), fmt.Sprintf("node:%d", node), fmt.Sprintf("node:%d:clock", node)).Err(); err != nil {
+	if err := db.Del(x.t.Context(), fmt.Sprintf("node:%d", node), fmt.Sprintf("clock:{node:%d}", node)).Err(); err != nil {
 		x.t.Fatal(err)
 	}
 }

@@ -24,33 +24,49 @@ import (
 // Experiment 4. With everysec Redis syncs its file once a second, and writes nothing
 // to it meanwhile, for two seconds at most (its own limit): killed just then, it has
 // lost what it acknowledged during the sync. That is milliseconds on a sound disk.
+//
+// It tells, though, whether it keeps anything back: what it had acknowledged before it
+// said that it does not must survive. The kill comes at any time of its, during a sync
+// or not.
 func TestKilledRedis(t *testing.T) {
 	for _, fsync := range []string{"everysec", "always"} {
 		t.Run(fsync, func(t *testing.T) {
-			const sync = 2 * time.Second
 			kills := pick(2, 20)
 			x := start(t, 4, fmt.Sprintf("kill -9 Redis, %d times, appendfsync %s", kills, fsync),
 				fleet.Options{RedisConfig: []string{"appendfsync " + fsync}})
 			x.warm()
-			var late []entry // acknowledged so shortly before a kill
+			db := x.redis()
+			var late []entry // acknowledged since Redis last had nothing to write
 			for range kills {
-				before := len(x.ledger.last(everything))
-				x.wait(sync)
+				var written int // of the ledger
+				for kill := time.Now().Add(pick(2*time.Second, 5*time.Second)); time.Now().Before(kill); {
+					acknowledged := len(x.ledger.last(everything))
+					if info(t, db, "persistence", "aof_buffer_length") == 0 {
+						written = acknowledged
+					}
+					x.wait(10 * time.Millisecond)
+				}
 				x.fleet.Redis.Kill()
 				x.wait(pick(500*time.Millisecond, time.Second))
-				late = append(late, x.ledger.last(everything)[before:]...)
+				since := x.ledger.last(everything)[written:]
+				if most := 3 * plan[create].perSecond; len(since) > most {
+					t.Errorf("Redis kept %d links from its file, %d at most are made in the 2 s that it may and one more", len(since), most)
+				}
+				late = append(late, since...)
 				x.startRedis()
 			}
 			x.awaitCreate()
 			o := x.finish()
 
-			lost := o.lost
-			if fsync == "everysec" && lost > 0 {
-				during, _ := readBack(t, x.fleet.Backends, late)
-				x.fault += fmt.Sprintf("; %d were lost during a sync", during)
-				lost -= during
+			excused := 0
+			if fsync == "everysec" {
+				excused = o.lostOf(late)
+				t.Logf("%d links were acknowledged since Redis last had nothing to write, %d of them are lost", len(late), excused)
+				if excused > 0 {
+					x.fault += fmt.Sprintf("; %d of %d were lost that it acknowledged during its last sync", excused, len(late))
+				}
 			}
-			if lost > 0 {
+			if lost := o.lost - excused; lost > 0 {
 				t.Errorf("%d of %d acknowledged links are lost", lost, o.acknowledged)
 			}
 			o.noneFailed(t, hotGET)
@@ -304,8 +320,8 @@ func TestTornAOF(t *testing.T) {
 	if len(whole) < hotLinks {
 		t.Errorf("the AOF has %d links before the tear: this tested nothing", len(whole))
 	}
-	if lost, misled := readBack(t, x.fleet.Backends, whole); lost > 0 || misled > 0 {
-		t.Errorf("of %d links before the tear %d are lost and %d lead elsewhere", len(whole), lost, misled)
+	if lost := o.lostOf(whole); lost > 0 {
+		t.Errorf("of %d links before the tear %d are lost", len(whole), lost)
 	}
 	o.noneFailed(t, hotGET)
 	// The lost link may be asked for: of that one alone Redis knows nothing.

@@ -34,14 +34,13 @@ func journalEntry(code string, l link.Link) string {
 	return code + " " + strconv.FormatInt(millis(l.Created), 10)
 }
 
-// journalCmd writes a link down in its owner's journal and, if trim is set, cuts
-// what is too old off it. In a bulk that need not be done for each.
-func (s *Store) journalCmd(ctx context.Context, owner, code string, l link.Link, trim bool) *redis.StringCmd {
-	entry := journalEntry(code, l)
+// journalCmd writes links down as an entry and, if trim is set, cuts what is too
+// old off the journal. In a bulk that need not be done for each.
+func (s *Store) journalCmd(ctx context.Context, key any, links string, trim bool) *redis.StringCmd {
 	if !trim {
-		return redis.NewStringCmd(ctx, "xadd", journalKey(owner), "*", "c", entry)
+		return redis.NewStringCmd(ctx, "xadd", key, "*", "c", links)
 	}
-	return redis.NewStringCmd(ctx, "xadd", journalKey(owner), "maxlen", "~", s.journalMax, "*", "c", entry)
+	return redis.NewStringCmd(ctx, "xadd", key, "maxlen", "~", s.journalMax, "*", "c", links)
 }
 
 // List returns links that owner created, the newest first. It fails with

@@ -32,7 +32,7 @@ func (a *API) export(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	// The first page before the header is sent: an outage can have a status yet.
-	page, cursor, err := a.Store.List(a.ctx, owner, "", exportPage)
+	page, cursor, err := a.Store.List(a.ctx, owner, "", exportPage, nil)
 	if err != nil {
 		a.fail(ctx, err)
 		return
@@ -55,7 +55,7 @@ func (a *API) export(ctx *fasthttp.RequestCtx) {
 			if err := write(w, page); err != nil || cursor == "" {
 				return err
 			}
-			if page, cursor, err = a.Store.List(a.ctx, owner, cursor, exportPage); err != nil {
+			if page, cursor, err = a.Store.List(a.ctx, owner, cursor, exportPage, nil); err != nil {
 				return err
 			}
 		}

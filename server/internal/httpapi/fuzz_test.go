@@ -161,7 +161,7 @@ func (echo) CreateAll(_ context.Context, _ string, links []link.Coded) []error {
 	return make([]error, len(links))
 }
 func (echo) Update(context.Context, string, string, link.Link) error { return nil }
-func (echo) List(context.Context, string, string, int) ([]link.Coded, string, error) {
+func (echo) List(context.Context, string, string, int, func(link.Coded) bool) ([]link.Coded, string, error) {
 	return []link.Coded{{Code: "abc", Link: link.Link{Target: targetOf("abc")}}}, "", nil
 }
 

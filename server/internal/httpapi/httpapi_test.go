@@ -93,12 +93,12 @@ type fragile struct {
 	pages, batches  int
 }
 
-func (f *fragile) List(ctx context.Context, owner, cursor string, n int) ([]link.Coded, string, error) {
+func (f *fragile) List(ctx context.Context, owner, cursor string, n int, keep func(link.Coded) bool) ([]link.Coded, string, error) {
 	if f.pages == 0 {
 		return nil, "", link.ErrUnavailable
 	}
 	f.pages = max(f.pages-1, -1)
-	return f.Store.List(ctx, owner, cursor, n)
+	return f.Store.List(ctx, owner, cursor, n, keep)
 }
 
 func (f *fragile) CreateAll(ctx context.Context, owner string, links []link.Coded) []error {

@@ -3,19 +3,15 @@ package httpapi
 import (
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"snowlink/server/internal/link"
 )
 
 const (
 	defaultLimit = 100
 	maxLimit     = 1000
-
-	// listFor is how long the journal is read to fill a page, which takes long
-	// where few links have the tag, or many are gone. Then the page is short, and
-	// the next goes on from there.
-	listFor = 250 * time.Millisecond
 )
 
 // list answers GET /links with the links that the key made, newest first.
@@ -29,31 +25,26 @@ func (a *API) list(ctx *fasthttp.RequestCtx) {
 		a.fail(ctx, err)
 		return
 	}
+	var keep func(link.Coded) bool
+	if query.tag != "" {
+		keep = func(l link.Coded) bool { return l.Options != nil && slices.Contains(l.Tags, query.tag) }
+	}
+	links, next, err := a.Store.List(a.ctx, owner, query.cursor, query.limit, keep)
+	if err != nil {
+		a.fail(ctx, err)
+		return
+	}
 	b := []byte(`{"links":[`)
-	cursor, listed := query.cursor, 0
-	for listed < query.limit {
-		links, next, err := a.Store.List(a.ctx, owner, cursor, query.limit-listed)
-		if err != nil {
-			a.fail(ctx, err)
-			return
+	for i, l := range links {
+		if i > 0 {
+			b = append(b, ',')
 		}
-		for _, l := range links {
-			if query.tag != "" && (l.Options == nil || !slices.Contains(l.Tags, query.tag)) {
-				continue
-			}
-			if listed++; listed > 1 {
-				b = append(b, ',')
-			}
-			b = append(appendLink(b, a.BaseURL+"/"+l.Code, l.Code, l.Link, createdAt(l.Code, l.Link)), '}')
-		}
-		if cursor = next; cursor == "" || time.Since(ctx.Time()) > listFor {
-			break
-		}
+		b = append(appendLink(b, a.BaseURL+"/"+l.Code, l.Code, l.Link, createdAt(l.Code, l.Link)), '}')
 	}
 	b = append(b, ']')
-	if cursor != "" {
+	if next != "" {
 		b = append(b, `,"next":`...)
-		b = appendString(b, cursor)
+		b = appendString(b, next)
 	}
 	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
 	ctx.SetContentType(contentJSON)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -88,6 +89,15 @@ func TestList(t *testing.T) {
 	if got := b.all(10, "&tag=unknown", func() {}); len(got) != 0 {
 		t.Errorf("with an unknown tag: %v", got)
 	}
+
+	// However far back those with the tag are.
+	b.bulk(strings.Repeat(`{"url":"https://example.com/"}`+"\n", 2500))
+	for _, limit := range []int{1, 100} {
+		if got := b.all(limit, "&tag=x", func() {}); !slices.Equal(got, tagged) {
+			t.Errorf("with the tag, far back, by %d: %v, want %v", limit, got, tagged)
+		}
+	}
+	newestFirst, _ = b.listed("?limit=10")
 
 	// What goes drops out, and a page is filled all the same.
 	gone := newestFirst[0]

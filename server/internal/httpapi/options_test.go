@@ -259,10 +259,13 @@ func TestForwardQuery(t *testing.T) {
 			t.Errorf("%s with %q = %d to %q, want %q", tt.target, tt.query, got.status, got.header.Peek("Location"), tt.want)
 		}
 	}
-	code := wantCreated(t, b.create(with(`"forward_query":true`))).Code
+	code := wantCreated(t, b.create(with(`"forward_query":true,"max_visits":1`))).Code
 	wantProblem(t, b.do("GET", "/"+code+"?"+strings.Repeat("a", 4100), ""), 414, "too_large")
 	if a := b.do("HEAD", "/"+code+"?"+strings.Repeat("a", 4100), ""); a.status != 414 {
 		t.Errorf("HEAD = %d", a.status)
+	}
+	if a := b.do("GET", "/"+code+"?a", ""); a.status != 302 { // those took no visit
+		t.Errorf("GET of the last visit = %d", a.status)
 	}
 }
 

@@ -52,7 +52,8 @@ func (a *API) redirectOptions(ctx *fasthttp.RequestCtx, code string, l link.Link
 		a.fail(ctx, link.ErrGone)
 		return
 	}
-	if l.MaxVisits > 0 {
+	target, ok := forwarded(ctx, l)
+	if ok && l.MaxVisits > 0 { // a visit that would be refused is not taken
 		// No cache may answer for a link whose visits are counted: not ours, which
 		// is only asked whether they are, and not Nginx's.
 		ctx.Response.Header.Set("X-Accel-Expires", "0")
@@ -64,13 +65,11 @@ func (a *API) redirectOptions(ctx *fasthttp.RequestCtx, code string, l link.Link
 		if l.Options == nil { // it is plain by now
 			l.Options = new(link.Options)
 		}
+		target, ok = forwarded(ctx, l)
 	}
-	target := l.Target
-	if l.ForwardQuery {
-		if target = withQuery(target, ctx.URI().QueryString()); len(target) > maxForwarded {
-			writeProblem(ctx, problemURITooLong, "With the query of this request the target would be longer than 4,096 bytes.")
-			return
-		}
+	if !ok {
+		writeProblem(ctx, problemURITooLong, "With the query of this request the target would be longer than 4,096 bytes.")
+		return
 	}
 	status := l.Status
 	if status == 0 {
@@ -121,6 +120,16 @@ func redirectTo(ctx *fasthttp.RequestCtx, target string, status int, cacheContro
 	ctx.Response.Header.Set(fasthttp.HeaderLocation, target)
 	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, cacheControl)
 	ctx.SetStatusCode(status)
+}
+
+// forwarded is where the request is led by the link, and whether a Location may be
+// so long.
+func forwarded(ctx *fasthttp.RequestCtx, l link.Link) (target string, ok bool) {
+	if !l.ForwardQuery {
+		return l.Target, true
+	}
+	target = withQuery(l.Target, ctx.URI().QueryString())
+	return target, len(target) <= maxForwarded
 }
 
 // withQuery appends the query to the target's own, before its fragment. What no

@@ -136,7 +136,8 @@ type Store interface {
 
 	// Create stores the link under the code, unless the code is taken: it decides and stores in one step, so that of
 	// several creates of one code exactly one link wins, and no link is ever overwritten. When it returns nil, Get
-	// finds the link and List has it.
+	// finds the link and List has it, while the store remembers the link and the journal reaches back to it, if the
+	// store keeps journals.
 	//
 	// A code that stands for an equal link already is success, which makes a create safe to repeat. The error is
 	// [ErrExists] when it stands for a different one, and [ErrFull] when there is no room. On any other error, such
@@ -151,9 +152,13 @@ type Store interface {
 	// [ErrNotFound], [ErrChanged], and those of Create but [ErrExists].
 	Update(ctx context.Context, code, version string, l Link) error
 
-	// List returns links that the owner created, newest first, at most n, from after the cursor, "" being the
-	// start, and the cursor to go on from, "" at the end. Links that are not there any more, deleted or expired ones
-	// included, are left out: a page may be short, or empty, before the end. The oldest entries of a journal may be
-	// forgotten before their links are. A cursor that no List gave is [ErrCursor].
-	List(ctx context.Context, owner, cursor string, n int) (links []Coded, next string, err error)
+	// List returns links that the owner created and that keep takes, or all where it is nil, newest first, at most n,
+	// from after the cursor, "" being the start, and the cursor to go on from, "" at the end. A page may be short, or
+	// empty, before the end: List looks only so long for more.
+	//
+	// Links that are not there any more, deleted or expired ones included, are left out. So may be the oldest: a
+	// journal is bounded. A store that forgets links may also forget a journal that nobody used for long, and then none
+	// of the links made before are listed. A create that was repeated may be listed twice, on two pages. A cursor that
+	// no List gave is [ErrCursor].
+	List(ctx context.Context, owner, cursor string, n int, keep func(Coded) bool) (links []Coded, next string, err error)
 }

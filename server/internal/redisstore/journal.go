@@ -22,7 +22,9 @@ import (
 //
 // An entry of a code that was chosen names the time of creation too. A code that
 // was taken, or that another owner chose after the link was forgotten, has
-// another time, and the entry stands for nothing. Minted codes are nobody else's.
+// another time, and the entry stands for nothing. A minted code says its time
+// itself: when it was forgotten and somebody imports it again as it was, both have
+// it in their lists.
 
 func journalKey(owner string) string { return "journal:" + owner }
 
@@ -43,51 +45,92 @@ func (s *Store) journalCmd(ctx context.Context, key any, links string, trim bool
 	return redis.NewStringCmd(ctx, "xadd", key, "maxlen", "~", s.journalMax, "*", "c", links)
 }
 
-// List returns links that owner created, the newest first. It fails with
-// link.ErrCursor and link.ErrUnavailable.
-func (s *Store) List(ctx context.Context, owner, cursor string, n int) ([]link.Coded, string, error) {
-	from := "+"
+const (
+	// listTrip is how many entries List looks at in a round trip once it knows that
+	// few of them are wanted.
+	listTrip = 1000
+	// listFor is how long List goes on to fill a page.
+	listFor = 250 * time.Millisecond
+)
+
+// List returns links that owner created and keep takes, the newest first. It fails
+// with link.ErrCursor and link.ErrUnavailable.
+func (s *Store) List(ctx context.Context, owner, cursor string, n int, keep func(link.Coded) bool) ([]link.Coded, string, error) {
+	last := ""
 	if cursor != "" {
 		id, err := base64.RawURLEncoding.DecodeString(cursor)
 		if err != nil || !streamID.Match(id) {
 			return nil, "", link.ErrCursor
 		}
-		from = "(" + string(id)
+		last = string(id)
 	}
-	entries := redis.NewXMessageSliceCmd(ctx, "xrevrange", journalKey(owner), from, "-", "count", n)
-	if err := s.do(ctx, entries); err != nil {
-		return nil, "", s.unavailable(metrics.OpList, &s.outage, err)
+	var links []link.Coded
+	listed := make(map[string]bool) // a create that was repeated has two entries
+	// As many entries as are asked for are mostly enough.
+	for trip, started := n, time.Now(); len(links) < n; trip = listTrip {
+		page, err := s.journaled(ctx, owner, last, trip)
+		if err != nil {
+			return nil, "", err
+		}
+		for _, e := range page {
+			if len(links) == n {
+				break
+			}
+			last = e.id
+			if e.there && !listed[e.Code] && (keep == nil || keep(e.Coded)) {
+				listed[e.Code] = true
+				links = append(links, e.Coded)
+			}
+		}
+		if len(page) < trip && (len(page) == 0 || last == page[len(page)-1].id) {
+			return links, "", nil
+		}
+		if time.Since(started) > listFor {
+			break
+		}
 	}
-	page := entries.Val()
-	codes := make([]string, len(page))
-	for i, entry := range page {
+	return links, base64.RawURLEncoding.EncodeToString([]byte(last)), nil
+}
+
+// journaled is an entry of a journal with the link it stands for, if that is there.
+type journaled struct {
+	id    string
+	there bool
+	link.Coded
+}
+
+// journaled reads the n entries of a journal that are older than last, "" being
+// the start, and their links.
+func (s *Store) journaled(ctx context.Context, owner, last string, n int) ([]journaled, error) {
+	from := "+"
+	if last != "" {
+		from = "(" + last
+	}
+	cmd := redis.NewXMessageSliceCmd(ctx, "xrevrange", journalKey(owner), from, "-", "count", n)
+	if err := s.do(ctx, cmd); err != nil {
+		return nil, s.unavailable(metrics.OpList, &s.outage, err)
+	}
+	entries := cmd.Val()
+	codes := make([]string, len(entries))
+	for i, entry := range entries {
 		codes[i], _, _ = strings.Cut(entryOf(entry), " ")
 	}
-	found, errs := s.GetAll(ctx, codes)
+	links, errs := s.GetAll(ctx, codes)
 
 	now := time.Now()
-	links := make([]link.Coded, 0, len(page))
-	listed := make(map[string]bool, len(page)) // a create that was repeated has two entries
-	for i, l := range found {
-		err, code := errs[i], codes[i]
-		switch {
-		case errors.Is(err, link.ErrNotFound), errors.Is(err, errUnreadable): // the others are listed
-			continue
-		case err != nil:
-			return nil, "", err
-		case listed[code] || journalEntry(code, l) != entryOf(page[i]):
-			continue
-		case l.Options != nil && (l.Deleted || !l.Expires.IsZero() && !now.Before(l.Expires)):
-			continue
+	page := make([]journaled, len(entries))
+	for i, l := range links {
+		err := errs[i]
+		if err != nil && !errors.Is(err, link.ErrNotFound) && !errors.Is(err, errUnreadable) { // the others are listed
+			return nil, err
 		}
-		listed[code] = true
-		links = append(links, link.Coded{Code: code, Link: l})
+		over := l.Options != nil && (l.Deleted || !l.Expires.IsZero() && !now.Before(l.Expires))
+		page[i] = journaled{
+			id: entries[i].ID, Coded: link.Coded{Code: codes[i], Link: l},
+			there: err == nil && !over && journalEntry(codes[i], l) == entryOf(entries[i]),
+		}
 	}
-	next := ""
-	if n > 0 && len(page) == n {
-		next = base64.RawURLEncoding.EncodeToString([]byte(page[n-1].ID))
-	}
-	return links, next, nil
+	return page, nil
 }
 
 var streamID = regexp.MustCompile(`^[0-9]{1,19}-[0-9]{1,19}$`)

@@ -27,7 +27,7 @@ func TestJournalIsBounded(t *testing.T) {
 	}
 	listed, last := 0, ""
 	for cursor := ""; ; {
-		page, next, err := store.List(ctx, "o", cursor, 300)
+		page, next, err := store.List(ctx, "o", cursor, 300, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +60,7 @@ func TestNoJournal(t *testing.T) {
 	}
 	defer store.Close()
 	mustCreate(t, store, "a", nil)
-	if links, next, err := store.List(t.Context(), "o", "", 10); len(links) != 0 || next != "" || err != nil {
+	if links, next, err := store.List(t.Context(), "o", "", 10, nil); len(links) != 0 || next != "" || err != nil {
 		t.Errorf("List = %v, %q, %v", links, next, err)
 	}
 }

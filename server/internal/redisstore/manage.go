@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -13,8 +12,17 @@ import (
 	"snowlink/server/internal/metrics"
 )
 
-// takeWhenFull is DECR of a count, which needs no memory, though Redis thinks so.
-var takeWhenFull = newScript(`return redis.call("DECR", KEYS[2])`, true)
+// visit takes one of the visits that are left, if any are, and answers with the
+// record, after a 1 if it took one. A count that was lost is not begun anew.
+var visit = newScript(`
+local record = redis.call("GET", KEYS[1])
+if not record then
+  return nil
+elseif tonumber(redis.call("GET", KEYS[2]) or 0) < 1 then
+  return "0" .. record
+end
+redis.call("DECR", KEYS[2])
+return "1" .. record`, true)
 
 // change puts the record ARGV[2] in the place of ARGV[1] and answers 1, or 0 when
 // that is not what is there; when ARGV[2] is there already, its first try was not
@@ -83,32 +91,24 @@ func (s *Store) Read(ctx context.Context, code string) (link.State, error) {
 // link.ErrGone. One that fails otherwise may have been taken, and taken twice: a
 // visit may be lost, but there is never one too many.
 //
-// It looks before it takes, since taking would begin a count that was lost. What
-// decides is the taking: of all who do, as many as there are visits are told that
-// something is left.
+// Of a link without a limit it may take one that was left over by the link before,
+// which nobody reads.
 func (s *Store) Visit(ctx context.Context, code string) (link.Link, error) {
-	state, err := s.Read(ctx, code)
-	switch {
-	case err != nil || maxVisits(state.Link) == 0:
-		return state.Link, err
-	case state.VisitsLeft == 0:
-		return link.Link{}, link.ErrGone
-	}
-	cmd := redis.NewStringCmd(ctx, "decr", visitsKey(code))
-	var left string
-	if err = s.do(ctx, cmd); err == nil {
-		left = cmd.Val()
-	} else if redis.IsOOMError(err) {
-		left, err = s.run(ctx, takeWhenFull, code)
+	answer, err := s.run(ctx, visit, code)
+	if errors.Is(err, redis.Nil) {
+		s.refused.ended()
+		return link.Link{}, link.ErrNotFound
 	}
 	if err != nil {
 		return link.Link{}, s.unavailable(metrics.OpVisit, &s.refused, err)
 	}
 	s.refused.ended()
-	if strings.HasPrefix(left, "-") {
-		return link.Link{}, link.ErrGone
+	took, record := answer[0] == '1', answer[1:]
+	l, err := s.decode(code, record)
+	if err == nil && !took && maxVisits(l) > 0 {
+		err = link.ErrGone
 	}
-	return state.Link, nil
+	return l, err
 }
 
 // Update puts l in the place of the link of that version and announces it, in one

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -111,6 +112,48 @@ func TestLostCountClosesTheLink(t *testing.T) {
 	}
 }
 
+// A visit of a link whose limit goes meanwhile leaves no count behind, which would
+// stay in Redis for good, and is not refused.
+func TestVisitsWhileTheLimitComesAndGoes(t *testing.T) {
+	store, client := withRedis(t)
+	ctx := t.Context()
+	mustCreate(t, store, "a", nil)
+	done := make(chan struct{})
+	var visitors sync.WaitGroup
+	for range 8 {
+		visitors.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if _, err := store.Visit(ctx, "a"); err != nil {
+					t.Errorf("Visit = %v", err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 201 { // the last one takes the limit away
+		var o *link.Options
+		if i%2 == 1 {
+			o = &link.Options{MaxVisits: 1_000_000}
+		}
+		if err := update(ctx, store, "a", o); err != nil {
+			t.Error(err)
+		}
+		if n, err := client.Exists(ctx, "visits:{link:a}").Result(); n != int64(i%2) || err != nil {
+			t.Errorf("after change %d there are %d counts, %v", i, n, err)
+		}
+	}
+	close(done)
+	visitors.Wait()
+	if n, err := client.Exists(ctx, "visits:{link:a}").Result(); n != 0 || err != nil {
+		t.Errorf("%d counts were left behind, %v", n, err)
+	}
+}
+
 // A count that outlived its link says nothing of the next one under its code.
 func TestCountThatWasLeftOverIsNotRead(t *testing.T) {
 	store, client := withRedis(t)
@@ -203,7 +246,7 @@ func TestUnreadableRecord(t *testing.T) {
 			t.Errorf("read %d = %v, want ErrUnavailable", i, err)
 		}
 	}
-	if links, _, err := store.List(ctx, "o", "", 10); len(links) != 1 || links[0].Code != "good" || err != nil {
+	if links, _, err := store.List(ctx, "o", "", 10, nil); len(links) != 1 || links[0].Code != "good" || err != nil {
 		t.Errorf("List = %v, %v, want the good one", links, err)
 	}
 	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "link:bad") {
@@ -225,7 +268,7 @@ func TestOutageOfWhatManagesLinks(t *testing.T) {
 		"Read":     func() error { _, err := store.Read(ctx, "a"); return err },
 		"Visit":    func() error { _, err := store.Visit(ctx, "a"); return err },
 		"Update":   func() error { return store.Update(ctx, "a", "00", link.Link{}) },
-		"List":     func() error { _, _, err := store.List(ctx, "o", "", 10); return err },
+		"List":     func() error { _, _, err := store.List(ctx, "o", "", 10, nil); return err },
 		"Remember": func() error { _, err := store.Remember(ctx, "k", "v", time.Minute); return err },
 		"Forget":   func() error { return store.Forget(ctx, "k") },
 		"Create":   func() error { return store.Create(ctx, "o", "a", links[1].Link) },

@@ -178,18 +178,21 @@ func (s suite) visits(t *testing.T) {
 		}
 	})
 	t.Run("a limit is exact among many at once", func(t *testing.T) {
-		const visitors, limit = 1000, 100
+		// No more at once than the slowest store there is can serve in time.
+		const visitors, visits, limit = 100, 10, 100
 		l := limited(limit)
 		s.mustCreate(t, "limited", l)
 		var taken atomic.Int64
 		var wg sync.WaitGroup
 		for range visitors {
 			wg.Go(func() {
-				switch got, err := s.Visit(ctx, s.prefix+"limited"); {
-				case err == nil && got.Equal(l):
-					taken.Add(1)
-				case !errors.Is(err, link.ErrGone):
-					t.Errorf("Visit = %v, %v, want the link or ErrGone", got, err)
+				for range visits {
+					switch got, err := s.Visit(ctx, s.prefix+"limited"); {
+					case err == nil && got.Equal(l):
+						taken.Add(1)
+					case !errors.Is(err, link.ErrGone):
+						t.Errorf("Visit = %v, %v, want the link or ErrGone", got, err)
+					}
 				}
 			})
 		}
@@ -305,13 +308,13 @@ func (s suite) update(t *testing.T) {
 func (s suite) list(t *testing.T) {
 	ctx := t.Context()
 	t.Run("a stranger's is empty", func(t *testing.T) {
-		if links, next, err := s.List(ctx, s.owner("nobody"), "", 10); len(links) != 0 || next != "" || err != nil {
+		if links, next, err := s.List(ctx, s.owner("nobody"), "", 10, nil); len(links) != 0 || next != "" || err != nil {
 			t.Errorf("List = %v, %q, %v", links, next, err)
 		}
 	})
 	t.Run("what is no cursor is refused", func(t *testing.T) {
 		for _, cursor := range []string{"x", "!", "LQ", "KDEtMA", "///"} {
-			if _, _, err := s.List(ctx, s.owner(""), cursor, 10); !errors.Is(err, link.ErrCursor) {
+			if _, _, err := s.List(ctx, s.owner(""), cursor, 10, nil); !errors.Is(err, link.ErrCursor) {
 				t.Errorf("List(%q) = %v, want ErrCursor", cursor, err)
 			}
 		}
@@ -326,7 +329,7 @@ func (s suite) list(t *testing.T) {
 		slices.Reverse(want)
 		var got []string
 		for cursor, page := "", 0; ; page++ {
-			links, next, err := s.List(ctx, owner, cursor, 3)
+			links, next, err := s.List(ctx, owner, cursor, 3, nil)
 			if err != nil || len(links) > 3 {
 				t.Fatalf("List = %v, %v", links, err)
 			}
@@ -343,6 +346,41 @@ func (s suite) list(t *testing.T) {
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("listed %v, want %v", got, want)
+		}
+	})
+	t.Run("rare ones among many, in pages", func(t *testing.T) {
+		owner := s.owner("rare")
+		links := make([]link.Coded, 900)
+		var want []string
+		for i := range links {
+			links[i] = link.Coded{Code: fmt.Sprintf("%srare-%d", s.prefix, i), Link: one}
+			if i%250 == 0 {
+				links[i].Link = two
+				want = append(want, links[i].Code)
+			}
+		}
+		slices.Reverse(want)
+		for i, err := range s.CreateAll(ctx, owner, links) {
+			if err != nil {
+				t.Fatal(i, err)
+			}
+		}
+		for _, n := range []int{1, 3, 1000} {
+			var got []string
+			pages := 0
+			for cursor := ""; pages == 0 || cursor != ""; pages++ {
+				links, next, err := s.List(ctx, owner, cursor, n, func(l link.Coded) bool { return l.Link.Equal(two) })
+				if err != nil || len(links) > n {
+					t.Fatalf("List = %d links of %d, %v", len(links), n, err)
+				}
+				for _, l := range links {
+					got = append(got, l.Code)
+				}
+				cursor = next
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("by %d: listed %v, want %v", n, got, want)
+			}
 		}
 	})
 	t.Run("only what is there and one's own", func(t *testing.T) {
@@ -460,7 +498,7 @@ func (s suite) wantLink(t *testing.T, code string, want link.Link) {
 
 func (s suite) wantListed(t *testing.T, owner string, codes ...string) {
 	t.Helper()
-	links, next, err := s.List(t.Context(), owner, "", 100)
+	links, next, err := s.List(t.Context(), owner, "", 100, nil)
 	if err != nil || next != "" {
 		t.Fatalf("List = %q, %v", next, err)
 	}

@@ -50,7 +50,7 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 		creates[i] = create{record: record, created: createCmd(ctx, l.Code, record, l.Link)}
 		_ = pipe.Process(ctx, creates[i].created) // queues it
 		if s.journalMax != nil {
-			creates[i].journal = s.journalCmd(ctx, owner, l.Code, l.Link, i == len(links)-1)
+			creates[i].journal = s.journalCmd(ctx, journalKey(owner), journalEntry(l.Code, l.Link), i == len(links)-1)
 			_ = pipe.Process(ctx, creates[i].journal)
 		}
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,35 +17,34 @@ import (
 	"snowlink/server/internal/metrics"
 )
 
-// A journal is a stream per owner, with an entry for each link that the owner
-// created, or tried to: only its code, some 25 bytes. It is written in the round
-// trip that creates the link, so that what was acknowledged is listed, and says
-// nothing of what became of the link: List looks.
+// A journal is a stream per owner that names each link that the owner created, or
+// tried to: only its code, in 25 bytes at most. Links of the same moment share an
+// entry: see page.go. It is written while the link is, so that what was acknowledged
+// is listed, and says nothing of what became of the link: List looks.
 //
-// An entry of a code that was chosen names the time of creation too. A code that
-// was taken, or that another owner chose after the link was forgotten, has
-// another time, and the entry stands for nothing. A minted code says its time
+// Beside a code that was chosen stands the time of creation. A code that was taken,
+// or that another owner chose after the link was forgotten, has another time, and
+// its name in the journal stands for nothing. A minted code says its time
 // itself: when it was forgotten and somebody imports it again as it was, both have
 // it in their lists.
 
 func journalKey(owner string) string { return "journal:" + owner }
 
-// journalEntry is what the journal has of a link.
+// journalEntry is what the journal has of a link: no space is in it.
 func journalEntry(code string, l link.Link) string {
 	if !isChosen(l) {
 		return code
 	}
-	return code + " " + strconv.FormatInt(millis(l.Created), 10)
+	return code + "@" + strconv.FormatInt(millis(l.Created), 10)
 }
 
-// journalCmd writes a link down in its owner's journal and, if trim is set, cuts
-// what is too old off it. In a bulk that need not be done for each.
-func (s *Store) journalCmd(ctx context.Context, owner, code string, l link.Link, trim bool) *redis.StringCmd {
-	entry := journalEntry(code, l)
+// journalCmd writes links down as an entry and, if trim is set, cuts what is too
+// old off the journal. In a bulk that need not be done for each.
+func (s *Store) journalCmd(ctx context.Context, key any, links string, trim bool) *redis.StringCmd {
 	if !trim {
-		return redis.NewStringCmd(ctx, "xadd", journalKey(owner), "*", "c", entry)
+		return redis.NewStringCmd(ctx, "xadd", key, "*", "c", links)
 	}
-	return redis.NewStringCmd(ctx, "xadd", journalKey(owner), "maxlen", "~", s.journalMax, "*", "c", entry)
+	return redis.NewStringCmd(ctx, "xadd", key, "maxlen", "~", s.journalMax, "*", "c", links)
 }
 
 const (
@@ -59,31 +60,32 @@ const (
 func (s *Store) List(ctx context.Context, owner, cursor string, n int, keep func(link.Coded) bool) ([]link.Coded, string, error) {
 	last := ""
 	if cursor != "" {
-		id, err := base64.RawURLEncoding.DecodeString(cursor)
-		if err != nil || !streamID.Match(id) {
+		at, err := base64.RawURLEncoding.DecodeString(cursor)
+		if err != nil || !position.Match(at) {
 			return nil, "", link.ErrCursor
 		}
-		last = string(id)
+		last = string(at)
 	}
 	var links []link.Coded
 	listed := make(map[string]bool) // a create that was repeated has two entries
 	// As many entries as are asked for are mostly enough.
 	for trip, started := n, time.Now(); len(links) < n; trip = listTrip {
-		page, err := s.journaled(ctx, owner, last, trip)
+		page, more, err := s.journaled(ctx, owner, last, trip)
 		if err != nil {
 			return nil, "", err
 		}
 		for _, e := range page {
 			if len(links) == n {
+				more = true
 				break
 			}
-			last = e.id
+			last = e.at
 			if e.there && !listed[e.Code] && (keep == nil || keep(e.Coded)) {
 				listed[e.Code] = true
 				links = append(links, e.Coded)
 			}
 		}
-		if len(page) < trip && (len(page) == 0 || last == page[len(page)-1].id) {
+		if !more {
 			return links, "", nil
 		}
 		if time.Since(started) > listFor {
@@ -93,45 +95,62 @@ func (s *Store) List(ctx context.Context, owner, cursor string, n int, keep func
 	return links, base64.RawURLEncoding.EncodeToString([]byte(last)), nil
 }
 
-// journaled is an entry of a journal with the link it stands for, if that is there.
+// journaled is a name in a journal with the link it stands for, if that is there.
 type journaled struct {
-	id    string
+	at    string // its position
 	there bool
 	link.Coded
 }
 
-// journaled reads the n entries of a journal that are older than last, "" being
-// the start, and their links.
-func (s *Store) journaled(ctx context.Context, owner, last string, n int) ([]journaled, error) {
-	from := "+"
-	if last != "" {
-		from = "(" + last
+// position is where a name stands: the ID of its entry, and how many names stand
+// before it there.
+var position = regexp.MustCompile(`^([0-9]{1,19}-[0-9]{1,19})\.([0-9]{1,3})$`)
+
+// journaled reads the n names in a journal that are older than the one at last, ""
+// being the start, and their links. It tells whether there may be more.
+func (s *Store) journaled(ctx context.Context, owner, last string, n int) (page []journaled, more bool, err error) {
+	from, before := "+", 0
+	id := ""
+	if m := position.FindStringSubmatch(last); m != nil {
+		id, from = m[1], m[1]
+		if before, _ = strconv.Atoi(m[2]); before == 0 {
+			from = "(" + id
+		}
 	}
 	cmd := redis.NewXMessageSliceCmd(ctx, "xrevrange", journalKey(owner), from, "-", "count", n)
 	if err := s.do(ctx, cmd); err != nil {
-		return nil, s.unavailable(metrics.OpList, &s.outage, err)
+		return nil, false, s.unavailable(metrics.OpList, &s.outage, err)
 	}
-	entries := cmd.Val()
-	codes := make([]string, len(entries))
-	for i, entry := range entries {
-		codes[i], _, _ = strings.Cut(entryOf(entry), " ")
+	var entries, codes []string
+	for _, message := range cmd.Val() {
+		value, _ := message.Values["c"].(string)
+		names := strings.Split(value, " ")
+		if message.ID == id {
+			names = names[:min(before, len(names))]
+		}
+		for i, name := range slices.Backward(names) {
+			code, _, _ := strings.Cut(name, "@")
+			entries, codes = append(entries, name), append(codes, code)
+			page = append(page, journaled{at: fmt.Sprintf("%s.%d", message.ID, i)})
+		}
+	}
+	more = len(cmd.Val()) == n || len(page) > n
+	if len(page) > n {
+		page, entries, codes = page[:n], entries[:n], codes[:n]
 	}
 	links, errs := s.GetAll(ctx, codes)
 
 	now := time.Now()
-	page := make([]journaled, len(entries))
 	for i, l := range links {
 		err := errs[i]
 		if err != nil && !errors.Is(err, link.ErrNotFound) && !errors.Is(err, errUnreadable) { // the others are listed
-			return nil, err
+			return nil, false, err
 		}
 		over := l.Options != nil && (l.Deleted || !l.Expires.IsZero() && !now.Before(l.Expires))
-		page[i] = journaled{
-			id: entries[i].ID, Coded: link.Coded{Code: codes[i], Link: l},
-			there: err == nil && !over && journalEntry(codes[i], l) == entryOf(entries[i]),
-		}
+		page[i].Coded = link.Coded{Code: codes[i], Link: l}
+		page[i].there = err == nil && !over && journalEntry(codes[i], l) == entries[i]
 	}
-	return page, nil
+	return page, more, nil
 }
 
 // touchJournals makes journals look used: an LRU Redis drops the whole journal of
@@ -146,12 +165,4 @@ func (s *Store) touchJournals(ctx context.Context, owners []string) error {
 	}
 	_, err := pipe.Exec(ctx)
 	return err
-}
-
-var streamID = regexp.MustCompile(`^[0-9]{1,19}-[0-9]{1,19}$`)
-
-// entryOf is what journalEntry made of a link.
-func entryOf(m redis.XMessage) string {
-	entry, _ := m.Values["c"].(string)
-	return entry
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -115,5 +116,44 @@ func TestIdleJournalsAreKept(t *testing.T) {
 	cancel()
 	if err := <-watched; err != nil {
 		t.Error(err)
+	}
+}
+
+// Links that are created at the same moment share entries, and a list may end and go
+// on in the middle of one.
+func TestLinksOfAMomentShareAnEntry(t *testing.T) {
+	store, client := withRedis(t)
+	const made = 200
+	var wg sync.WaitGroup
+	for i := range made {
+		wg.Go(func() { mustCreate(t, store, fmt.Sprintf("8h4LRT%04d", i), nil) })
+	}
+	wg.Wait()
+	entries, err := client.XLen(t.Context(), "journal:o").Result()
+	if err != nil || entries < made/4 || entries > made*3/4 {
+		t.Errorf("%d links have %d entries, %v", made, entries, err)
+	}
+	for _, n := range []int{1, 3, 64} {
+		listed := make(map[string]int)
+		for cursor := ""; ; {
+			page, next, err := store.List(t.Context(), "o", cursor, n, nil)
+			if err != nil || len(page) > n {
+				t.Fatal(len(page), err)
+			}
+			for _, l := range page {
+				listed[l.Code]++
+			}
+			if cursor = next; cursor == "" {
+				break
+			}
+		}
+		if len(listed) != made {
+			t.Errorf("by %d: %d links are listed, want %d", n, len(listed), made)
+		}
+		for code, times := range listed {
+			if times != 1 {
+				t.Errorf("by %d: %s is listed %d times", n, code, times)
+			}
+		}
 	}
 }

@@ -63,12 +63,14 @@ type Store struct {
 	client     redis.UniversalClient // the lease and health checks: one command, one round trip
 	pipe       *redis.AutoPipeliner  // links: concurrent commands share round trips
 	limits     limits
-	journalMax any    // a string, or nil for no journal; as an argument is passed
-	outage     outage // of all but writes
-	refused    outage // of writes: Redis may refuse those alone
-	unheard    outage // of announcements: so may their channel be
-	leasing    outage // of node leases: writes that a full Redis takes
-	unreadable outage // of single records; it never ends
+	journalMax any // a string, or nil for no journals; as an argument is passed
+	journalsMu sync.RWMutex
+	journals   map[string]*journal // by owner
+	outage     outage              // of all but writes
+	refused    outage              // of writes: Redis may refuse those alone
+	unheard    outage              // of announcements: so may their channel be
+	leasing    outage              // of node leases: writes that a full Redis takes
+	unreadable outage              // of single records; it never ends
 	limiter    *redis_rate.Limiter
 	metrics    *metrics.Metrics
 }
@@ -97,7 +99,7 @@ func Open(redisURL string, o Options, log *slog.Logger, m *metrics.Metrics) (*St
 		return nil, fmt.Errorf("start auto-pipelining: %w", err)
 	}
 	s := &Store{
-		client: client, pipe: pipe, metrics: m,
+		client: client, pipe: pipe, metrics: m, journals: make(map[string]*journal),
 		outage:     outage{log: log.With("of", "redis")},
 		refused:    outage{log: log.With("of", "redis writes")},
 		unheard:    outage{log: log.With("of", "announcements of changes")},
@@ -246,29 +248,32 @@ return old`, false)
 // link.ErrUnavailable, after which the link may or may not be stored.
 func (s *Store) Create(ctx context.Context, owner, code string, l link.Link) error {
 	record := encodeRecord(l)
-	created := createCmd(ctx, code, record, l)
-	var err, journalErr error
-	if s.journalMax == nil {
-		err = s.do(ctx, created)
-	} else {
-		err, journalErr = s.doBoth(ctx, created, s.journalCmd(ctx, owner, code, l, true))
+	limited, cancel := s.limits.limit(ctx)
+	defer cancel()
+	created := createCmd(limited, code, record, l)
+	sent := s.pipe.Submit(limited, created)
+	if isChosen(l) {
+		s.pipe.Submit(limited, redis.NewIntCmd(limited, "publish", changesChannel, code)) // see announceChosen
 	}
+	var journalErr error
+	if s.journalMax != nil { // on the way while the link is
+		j := s.journal(owner)
+		journalErr = j.wait(limited, j.add(limited, journalEntry(code, l)))
+	}
+	err := sent.WaitContext(limited)
 	var old string
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
 		old, err = s.run(ctx, createLimited, code, createdArgs(record, l)...)
 	} else if err == nil {
 		old = created.Val()
 	}
-	err = s.created(old, record, err, journalErr)
-	if err == nil && isChosen(l) {
-		s.announceChosen(ctx, code)
-	}
-	return err
+	return s.created(old, record, err, journalErr)
 }
 
 // announceChosen tells the near caches that there are links now: somebody may have
 // asked for their codes before, which is remembered for a moment. Minted codes are
-// new to everyone. A message that is lost costs no more than that moment.
+// new to everyone. A message that is lost costs no more than that moment: Create
+// does not wait for it.
 func (s *Store) announceChosen(ctx context.Context, codes ...string) {
 	pipe := s.client.Pipeline()
 	for _, code := range codes {
@@ -317,14 +322,6 @@ func (s *Store) do(ctx context.Context, cmd redis.Cmder) error {
 	ctx, cancel := s.limits.limit(ctx)
 	defer cancel()
 	return s.pipe.Submit(ctx, cmd).WaitContext(ctx)
-}
-
-// doBoth is do for two commands that share a round trip.
-func (s *Store) doBoth(ctx context.Context, one, two redis.Cmder) (err1, err2 error) {
-	ctx, cancel := s.limits.limit(ctx)
-	defer cancel()
-	first, second := s.pipe.Submit(ctx, one), s.pipe.Submit(ctx, two)
-	return first.WaitContext(ctx), second.WaitContext(ctx)
 }
 
 // Ping asks Redis for a sign of life: two tries at most, of ioTimeout each.

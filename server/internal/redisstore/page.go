@@ -1,0 +1,109 @@
+package redisstore
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// pageMost is how many links share an entry of a journal at most. An entry of its
+// own for each took a tenth of what creates cost; of more than these few, a
+// journal's entries could not be counted for its links.
+const pageMost = 4
+
+// A journal writes down what one owner creates: see List. Links that are created
+// at the same moment share an entry: one that comes while others are being written
+// waits for the first of them, or until pageMost wait.
+type journal struct {
+	store *Store
+	key   any // a string; as an argument is passed
+
+	mu       sync.Mutex
+	open     *page // takes links; nil if there is none
+	underWay int   // pages
+}
+
+// A page is the links of an entry.
+type page struct {
+	links string // as journalEntry has them, with spaces between
+	count int
+
+	sent    chan struct{} // closed once written is set
+	written redis.AutoFuture
+	over    atomic.Bool
+}
+
+// journal returns the journal of owner. There are as many as names of keys.
+func (s *Store) journal(owner string) *journal {
+	s.journalsMu.RLock()
+	j := s.journals[owner]
+	s.journalsMu.RUnlock()
+	if j != nil {
+		return j
+	}
+	s.journalsMu.Lock()
+	defer s.journalsMu.Unlock()
+	if s.journals[owner] == nil {
+		s.journals[owner] = &journal{store: s, key: journalKey(owner)}
+	}
+	return s.journals[owner]
+}
+
+// add puts a link on a page. Whoever added one must wait for the page.
+func (j *journal) add(ctx context.Context, entry string) *page {
+	j.mu.Lock()
+	p := j.open
+	if p == nil {
+		p = &page{links: entry, sent: make(chan struct{})}
+		j.open = p
+	} else {
+		p.links += " " + entry
+	}
+	p.count++
+	full := p.count == pageMost || j.underWay == 0
+	if full {
+		j.open = nil
+		j.underWay++
+	}
+	j.mu.Unlock()
+	if full {
+		j.send(ctx, p)
+	}
+	return p
+}
+
+// send sends a page that takes no more links.
+func (j *journal) send(ctx context.Context, p *page) {
+	p.written = j.store.pipe.Submit(ctx, j.store.journalCmd(ctx, j.key, p.links, true))
+	close(p.sent)
+}
+
+// wait waits until the page is written, or ctx ends.
+func (j *journal) wait(ctx context.Context, p *page) error {
+	select {
+	case <-p.sent:
+	case <-ctx.Done(): // those who wait for the pages under way will send it
+		return ctx.Err()
+	}
+	err := p.written.WaitContext(ctx)
+	if !p.over.CompareAndSwap(false, true) {
+		return err
+	}
+	j.mu.Lock()
+	j.underWay--
+	next := j.open
+	if j.underWay > 0 {
+		next = nil
+	}
+	if next != nil {
+		j.open = nil
+		j.underWay++
+	}
+	j.mu.Unlock()
+	if next != nil {
+		j.send(ctx, next)
+	}
+	return err
+}

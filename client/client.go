@@ -125,8 +125,14 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("snowlink: %s (%s)", e.Detail, strings.TrimSpace(strconv.Itoa(e.Status)+" "+e.Code))
 }
 
-// maxBulk is how many links the service takes in one request.
-const maxBulk = 10_000
+const (
+	// maxBulk is how many links the service takes in one request.
+	maxBulk = 10_000
+
+	// maxBulkBody is half of what it takes, in bytes: room for the last link, however
+	// long.
+	maxBulkBody = 8 << 20
+)
 
 // Create makes a link.
 func (c *Client) Create(ctx context.Context, l NewLink) (Link, error) {
@@ -138,8 +144,13 @@ func (c *Client) Create(ctx context.Context, l NewLink) (Link, error) {
 // answered; the next ones may have been made or not.
 func (c *Client) CreateAll(ctx context.Context, links []NewLink) ([]Result, error) {
 	results := make([]Result, 0, len(links))
-	for some := range slices.Chunk(links, maxBulk) {
-		resp, err := c.do(ctx, http.MethodPost, "/links/bulk", some)
+	for rest := links; len(rest) > 0; {
+		body, n, err := bulkBody(rest)
+		if err != nil {
+			return results, err
+		}
+		rest = rest[n:]
+		resp, err := c.do(ctx, http.MethodPost, "/links/bulk", body)
 		if err != nil {
 			return results, err
 		}
@@ -153,6 +164,24 @@ func (c *Client) CreateAll(ctx context.Context, links []NewLink) ([]Result, erro
 		return results, fmt.Errorf("snowlink: %d answers to %d links", len(results), len(links))
 	}
 	return results, nil
+}
+
+// bulkBody is an array of as many of the links as one request takes, and says how
+// many these are.
+func bulkBody(links []NewLink) (body json.RawMessage, n int, err error) {
+	body = append(body, '[')
+	for n < min(len(links), maxBulk) && len(body) < maxBulkBody {
+		b, err := json.Marshal(links[n])
+		if err != nil {
+			return nil, 0, fmt.Errorf("snowlink: %w", err)
+		}
+		if n > 0 {
+			body = append(body, ',')
+		}
+		body = append(body, b...)
+		n++
+	}
+	return append(body, ']'), n, nil
 }
 
 // readResults appends those of an array, as far as it comes.

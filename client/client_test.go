@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -153,6 +154,24 @@ func TestCreateAllAndList(t *testing.T) {
 	}
 	if results, err := c.CreateAll(ctx, nil); len(results) != 0 || err != nil {
 		t.Errorf("CreateAll of nothing = %v, %v", results, err)
+	}
+}
+
+// As many bytes as links may have are more than one request may.
+func TestCreateAllOfLongLinks(t *testing.T) {
+	links := make([]client.NewLink, 9000)
+	for i := range links {
+		url := fmt.Sprintf("https://example.com/%d/", i)
+		links[i] = client.NewLink{URL: url + strings.Repeat("&", 2048-len(url))} // in JSON by default \u0026
+	}
+	results, err := newClient().CreateAll(t.Context(), links)
+	if err != nil || len(results) != len(links) {
+		t.Fatalf("%d results, %v", len(results), err)
+	}
+	for i, r := range results {
+		if r.Err != nil || r.Link.URL != links[i].URL {
+			t.Fatalf("result %d: %+v", i, r)
+		}
 	}
 }
 

@@ -82,7 +82,7 @@ func distinct(links []created, n int) error {
 func countLinks(ctx context.Context, client *redis.Client) (int, error) {
 	others := []string{"journal:default"} // named one by one: KEYS would walk through all the links
 	for id := range snowflake.MaxNode + 1 {
-		others = append(others, fmt.Sprintf("node:%d", id), fmt.Sprintf("node:%d:clock", id))
+		others = append(others, fmt.Sprintf("node:%d", id), fmt.Sprintf("clock:{node:%d}", id))
 	}
 	size, err1 := client.DBSize(ctx).Result()
 	no, err2 := client.Exists(ctx, others...).Result()

@@ -21,7 +21,6 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -161,10 +160,9 @@ func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) 
 	// The node ID may come late, since Redis may. Until then, and whenever the
 	// lease is lost, creates answer 503 and all else works.
 	lease := store.NewLease(cfg.NodeID, snowflake.MaxNode, log)
-	var generator atomic.Pointer[snowflake.Generator]
 	mint := func() (snowflake.ID, error) {
-		if g := generator.Load(); g != nil && lease.Held() {
-			return g.Next(), nil
+		if id, ok := lease.Next(); ok {
+			return id, nil
 		}
 		return 0, httpapi.ErrNoNode
 	}
@@ -200,11 +198,7 @@ func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) 
 	leased := make(chan error, 1)
 	go func() {
 		defer close(leased)
-		leased <- lease.Hold(background, func(node int) (err error) {
-			g, err := snowflake.NewGenerator(node)
-			generator.Store(g)
-			return err
-		})
+		leased <- lease.Hold(background)
 	}()
 	// A create that came before the node ID would be refused, and a process that gets
 	// none ends: the connections wait in the listener's queue until that is known.

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,9 +70,23 @@ func TestPausedBackend(t *testing.T) {
 	}
 }
 
-// Experiment 3.
+// Experiment 3. Links are changed and deleted meanwhile, too. Bulk, import and export
+// are not in it: see nginx/snippets/long.conf.
 func TestRollingRestart(t *testing.T) {
 	x := start(t, 3, "rolling SIGTERM and restart of all three", fleet.Options{})
+	manage, end := context.WithCancel(t.Context())
+	defer end()
+	var managers sync.WaitGroup
+	var changed atomic.Int64
+	for range 4 {
+		managers.Go(func() {
+			for manage.Err() == nil {
+				x.changeAndDelete()
+				changed.Add(1)
+				x.wait(50 * time.Millisecond)
+			}
+		})
+	}
 	x.wait(pick(500*time.Millisecond, 5*time.Second))
 	for range pick(1, 4) {
 		for _, b := range x.fleet.Backends {
@@ -81,6 +98,9 @@ func TestRollingRestart(t *testing.T) {
 			x.wait(pick(300*time.Millisecond, 3*time.Second))
 		}
 	}
+	end()
+	managers.Wait()
+	t.Logf("%d links were changed and deleted", changed.Load())
 	o := x.finish()
 
 	o.nothingLost(t)
@@ -88,12 +108,35 @@ func TestRollingRestart(t *testing.T) {
 	o.noneFailed(t, create)
 }
 
+// changeAndDelete makes a link of its own, changes it and deletes it. All must succeed,
+// the first time.
+func (x *experiment) changeAndDelete() {
+	e, s := x.load.create()
+	if s.failure != "" || s.again {
+		x.t.Errorf("a create: %+v", s)
+		return
+	}
+	for _, r := range []struct {
+		method, body string
+		want         int
+	}{
+		{http.MethodPatch, `{"title":"changed"}`, http.StatusOK},
+		{http.MethodDelete, "", http.StatusNoContent},
+	} {
+		s, resp, answer := x.load.request(create, r.method, "/links/"+e.code, r.body)
+		if s.failure != "" || s.again || resp.StatusCode != r.want {
+			x.t.Errorf("%s of a link: %+v, %s", r.method, s, answer)
+		}
+	}
+}
+
 // Experiment 3, too. A reload closes idle connections, and some client is just then
-// sending on one: it has to send again. From 1.27.4 on Nginx can spare it that, as
-// in upstreams/compose.conf; TestCompose sees to it.
+// sending on one: it has to send again, once for each connection at most. From 1.27.4
+// on Nginx can spare it that, as in upstreams/compose.conf; TestCompose sees to it.
 func TestNginxReload(t *testing.T) {
 	reloads := pick(5, 30)
 	x := start(t, 3, fmt.Sprintf("nginx -s reload, %d times", reloads), fleet.Options{})
+	x.cutOff = reloads * connections()
 	for range reloads {
 		x.wait(pick(300*time.Millisecond, 2*time.Second))
 		if err := x.fleet.Nginx.Reload(t.Context()); err != nil {

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	code := fleettest.Main(m)
 	if *long {
-		if err := report(os.Stdout); err != nil {
+		if err := report(os.Stdout, code == 0); err != nil {
 			fmt.Fprintln(os.Stderr, "faults:", err)
 			code = 1
 		}
@@ -50,34 +50,41 @@ type experiment struct {
 	fleet  *fleet.Fleet
 	ledger *ledger
 	load   *load
+	// cutOff is how many requests may be sent again: none, but where a promise says so.
+	cutOff  int
+	outcome *outcome // nil until finish
 }
 
 // start starts a fleet and puts it under load through Nginx.
 func start(t *testing.T, number int, fault string, o fleet.Options) *experiment {
 	t.Helper()
-	return begin(t, number, fault, fleettest.Start(t, o))
+	return begin(t, number, fault, func() *fleet.Fleet { return fleettest.Start(t, o) })
 }
 
-// begin puts a fleet that runs under load through Nginx.
-func begin(t *testing.T, number int, fault string, f *fleet.Fleet) *experiment {
+// begin puts a fleet under load through Nginx. From here on the experiment has its
+// row in the table, whatever becomes of it.
+func begin(t *testing.T, number int, fault string, running func() *fleet.Fleet) *experiment {
 	t.Helper()
-	x := &experiment{t: t, number: number, fault: fault, fleet: f, ledger: newLedger(t)}
-	x.load = newLoad(t, f.URL, f.APIKey, x.ledger)
+	x := &experiment{t: t, number: number, fault: fault}
+	t.Cleanup(func() { addRow(x) })
+	x.fleet, x.ledger = running(), newLedger(t)
+	x.load = newLoad(t, x.fleet.URL, x.fleet.APIKey, x.ledger)
 	return x
 }
 
 // outcome is what an experiment saw.
 type outcome struct {
-	measured         // the load, from its beginning to its end
-	acknowledged int // links in the ledger
-	lost         int // of them, those that a backend has not
-	misled       int // of them, those that a backend leads elsewhere
+	measured                    // the load, from its beginning to its end
+	acknowledged int            // links in the ledger
+	gone         map[entry]bool // of them, those that a backend has not
+	lost         int            // how many those are
+	misled       int            // of the ledger, those that a backend leads elsewhere
 }
 
 // finish ends the load, waits until every backend is ready, and reads the ledger
 // from each. What no fault excuses fails the test here: an answer that leads to
-// another link's target. Everything else is for the experiment to judge, and for
-// the table.
+// another link's target, and a request that had to be sent again. Everything else is
+// for the experiment to judge, and for the table.
 func (x *experiment) finish() *outcome {
 	x.t.Helper()
 	x.load.stop()
@@ -87,7 +94,8 @@ func (x *experiment) finish() *outcome {
 	}
 	x.awaitReady()
 	o := &outcome{measured: x.load.between(time.Time{}, time.Time{}), acknowledged: len(entries)}
-	o.lost, o.misled = readBack(x.t, x.fleet.Backends, entries)
+	o.gone, o.misled = readBack(x.t, x.fleet.Backends, entries)
+	o.lost = len(o.gone)
 
 	for failure, n := range o.failures() {
 		x.t.Logf("%d × %s", n, failure)
@@ -101,11 +109,13 @@ func (x *experiment) finish() *outcome {
 	if o.wrong() > 0 || o.misled > 0 {
 		x.t.Errorf("%d answers under load and %d links afterwards lead to another target", o.wrong(), o.misled)
 	}
+	if n := o.sentAgain(); n > x.cutOff {
+		x.t.Errorf("%d requests were cut off and sent again, want %d at most", n, x.cutOff)
+	}
 	if o.acknowledged <= hotLinks {
 		x.t.Error("no create was acknowledged under load: this tested nothing")
 	}
-	// Once its promises have been judged.
-	x.t.Cleanup(func() { addRow(x, o) })
+	x.outcome = o
 	return o
 }
 
@@ -115,6 +125,16 @@ func (o *outcome) nothingLost(t *testing.T) {
 	if o.lost > 0 {
 		t.Errorf("%d of %d acknowledged links are lost", o.lost, o.acknowledged)
 	}
+}
+
+// lostOf counts those of some entries that are lost.
+func (o *outcome) lostOf(some []entry) (n int) {
+	for _, e := range some {
+		if o.gone[e] {
+			n++
+		}
+	}
+	return n
 }
 
 // noneFailed fails the test unless every request of some kinds succeeded.
@@ -168,7 +188,7 @@ func (x *experiment) expireLease(node int) {
 	x.t.Helper()
 	db := redis.NewClient(&redis.Options{Addr: x.fleet.Redis.Addr})
 	defer db.Close()
-	if err := db.Del(x.t.Context(), fmt.Sprintf("node:%d", node), fmt.Sprintf("node:%d:clock", node)).Err(); err != nil {
+	if err := db.Del(x.t.Context(), fmt.Sprintf("node:%d", node), fmt.Sprintf("clock:{node:%d}", node)).Err(); err != nil {
 		x.t.Fatal(err)
 	}
 }
@@ -212,18 +232,19 @@ func metric(t *testing.T, b *fleet.Backend, series string) float64 {
 // readBack reads every entry from every backend, past Nginx and without its
 // retries. A backend that is not itself yet is asked again. An entry counts once,
 // however many backends have lost it.
-func readBack(t *testing.T, backends []*fleet.Backend, entries []entry) (lost, misled int) {
+func readBack(t *testing.T, backends []*fleet.Backend, entries []entry) (gone map[entry]bool, misled int) {
 	t.Helper()
 	const readers = 16
 	var (
-		mu              sync.Mutex
-		gone, elsewhere = map[entry]bool{}, map[entry]bool{}
-		unread          = map[string]int{} // by failure
-		deadline        = time.Now().Add(recovery)
-		work            = make(chan entry)
-		reading         sync.WaitGroup
-		direct          []*load
+		mu        sync.Mutex
+		elsewhere = map[entry]bool{}
+		unread    = map[string]int{} // by failure
+		deadline  = time.Now().Add(recovery)
+		work      = make(chan entry)
+		reading   sync.WaitGroup
+		direct    []*load
 	)
+	gone = map[entry]bool{}
 	for _, b := range backends {
 		direct = append(direct, quietLoad(t, b.URL, "", nil))
 	}
@@ -258,7 +279,7 @@ func readBack(t *testing.T, backends []*fleet.Backend, entries []entry) (lost, m
 	for _, failure := range slices.Sorted(maps.Keys(unread)) {
 		t.Errorf("%d links could not be read back from a backend: %s", unread[failure], failure)
 	}
-	return len(gone), len(elsewhere)
+	return gone, len(elsewhere)
 }
 
 func isGone(s sample) bool { return s.failure == "404" || s.failure == "410" }

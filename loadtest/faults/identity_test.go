@@ -56,7 +56,7 @@ func TestSharedNodeID(t *testing.T) {
 	b := x.fleet.Backends[1]
 	setBack := func(by time.Duration) {
 		t.Helper()
-		if err := db.Set(t.Context(), "node:2:clock", time.Now().Add(by).UnixMilli(), 0).Err(); err != nil {
+		if err := db.Set(t.Context(), "clock:{node:2}", time.Now().Add(by).UnixMilli(), 0).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -41,6 +41,14 @@ var plan = [...]struct {
 	recentGET: {"recent GET", 100, 16},
 }
 
+// connections is how many the whole plan has.
+func connections() (n int) {
+	for _, p := range plan {
+		n += p.connections
+	}
+	return n
+}
+
 // GETs are both kinds of redirect.
 var GETs = []kind{hotGET, recentGET}
 

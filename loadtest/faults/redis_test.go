@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -24,33 +25,49 @@ import (
 // Experiment 4. With everysec Redis syncs its file once a second, and writes nothing
 // to it meanwhile, for two seconds at most (its own limit): killed just then, it has
 // lost what it acknowledged during the sync. That is milliseconds on a sound disk.
+//
+// It tells, though, whether it keeps anything back: what it had acknowledged before it
+// said that it does not must survive. The kill comes at any time of its, during a sync
+// or not.
 func TestKilledRedis(t *testing.T) {
 	for _, fsync := range []string{"everysec", "always"} {
 		t.Run(fsync, func(t *testing.T) {
-			const sync = 2 * time.Second
 			kills := pick(2, 20)
 			x := start(t, 4, fmt.Sprintf("kill -9 Redis, %d times, appendfsync %s", kills, fsync),
 				fleet.Options{RedisConfig: []string{"appendfsync " + fsync}})
 			x.warm()
-			var late []entry // acknowledged so shortly before a kill
+			db := x.redis()
+			var late []entry // acknowledged since Redis last had nothing to write
 			for range kills {
-				before := len(x.ledger.last(everything))
-				x.wait(sync)
+				var written int // of the ledger
+				for kill := time.Now().Add(pick(2*time.Second, 5*time.Second)); time.Now().Before(kill); {
+					acknowledged := len(x.ledger.last(everything))
+					if info(t, db, "persistence", "aof_buffer_length") == 0 {
+						written = acknowledged
+					}
+					x.wait(10 * time.Millisecond)
+				}
 				x.fleet.Redis.Kill()
 				x.wait(pick(500*time.Millisecond, time.Second))
-				late = append(late, x.ledger.last(everything)[before:]...)
+				since := x.ledger.last(everything)[written:]
+				if most := 3 * plan[create].perSecond; len(since) > most {
+					t.Errorf("Redis kept %d links from its file, %d at most are made in the 2 s that it may and one more", len(since), most)
+				}
+				late = append(late, since...)
 				x.startRedis()
 			}
 			x.awaitCreate()
 			o := x.finish()
 
-			lost := o.lost
-			if fsync == "everysec" && lost > 0 {
-				during, _ := readBack(t, x.fleet.Backends, late)
-				x.fault += fmt.Sprintf("; %d were lost during a sync", during)
-				lost -= during
+			excused := 0
+			if fsync == "everysec" {
+				excused = o.lostOf(late)
+				t.Logf("%d links were acknowledged since Redis last had nothing to write, %d of them are lost", len(late), excused)
+				if excused > 0 {
+					x.fault += fmt.Sprintf("; %d of %d were lost that it acknowledged during its last sync", excused, len(late))
+				}
 			}
-			if lost > 0 {
+			if lost := o.lost - excused; lost > 0 {
 				t.Errorf("%d of %d acknowledged links are lost", lost, o.acknowledged)
 			}
 			o.noneFailed(t, hotGET)
@@ -62,54 +79,66 @@ func TestKilledRedis(t *testing.T) {
 }
 
 // Experiment 4, too: a Redis that hangs, with its connections open, and many who
-// wait for it. What waits is bounded, in time and in memory.
+// wait for it. What waits is bounded, in time and in memory. Each pause ends before the
+// lease on the node ID does: without one a create fails at once, and nobody waits.
 func TestPausedRedis(t *testing.T) {
 	const impatient = 500
-	x := start(t, 4, fmt.Sprintf("SIGSTOP Redis, and %d more clients", impatient), fleet.Options{})
+	pauses, pausedFor := pick(1, 4), pick(3*time.Second, 8*time.Second)
+	x := start(t, 4, fmt.Sprintf("SIGSTOP Redis for %s, %d times, and %d more clients", pausedFor, pauses, impatient), fleet.Options{})
 	x.warm()
 	b := x.fleet.Backends[0]
 	goroutines, memory := metric(t, b, "go_goroutines"), metric(t, b, "process_resident_memory_bytes")
-	x.fleet.Redis.Pause()
-	ctx, cancel := context.WithCancel(t.Context())
-	client := newClient(t)
-	var crowd sync.WaitGroup
-	for range impatient {
-		crowd.Go(func() {
-			for ctx.Err() == nil {
-				began := time.Now()
-				resp, _, err := do(ctx, client, http.MethodPost, b.URL+"/generate_url", x.fleet.APIKey, `{"url":"https://example.com/"}`)
-				if ctx.Err() != nil {
-					return
+	var slowest atomic.Int64 // of the crowd
+	for range pauses {
+		x.fleet.Redis.Pause()
+		ctx, cancel := context.WithCancel(t.Context())
+		client := newClient(t)
+		var crowd sync.WaitGroup
+		for range impatient {
+			crowd.Go(func() {
+				for ctx.Err() == nil {
+					began := time.Now()
+					resp, _, err := do(ctx, client, http.MethodPost, b.URL+"/generate_url", x.fleet.APIKey, `{"url":"https://example.com/"}`)
+					if ctx.Err() != nil {
+						return
+					}
+					if err != nil || resp.StatusCode != http.StatusServiceUnavailable {
+						t.Errorf("a create while Redis is paused: %+v, %v", resp, err)
+					}
+					took := int64(time.Since(began))
+					for last := slowest.Load(); took > last && !slowest.CompareAndSwap(last, took); last = slowest.Load() {
+					}
 				}
-				if err != nil || resp.StatusCode != http.StatusServiceUnavailable {
-					t.Errorf("a create while Redis is paused: %+v, %v", resp, err)
-				}
-				if took := time.Since(began); took > 5*time.Second {
-					t.Errorf("a create while Redis is paused took %s", took)
-				}
+			})
+		}
+		for end := time.Now().Add(pausedFor); time.Now().Before(end); x.wait(500 * time.Millisecond) {
+			// One serves a connection; a few are everyone's. Commands that are given up
+			// go with their batch.
+			if n := metric(t, b, "go_goroutines"); n > goroutines+4*impatient {
+				t.Errorf("%.0f goroutines; %.0f before, and %d connections since", n, goroutines, impatient)
 			}
-		})
-	}
-	for range pick(6, 60) {
-		x.wait(500 * time.Millisecond)
-		// One serves a connection; a few are everyone's. Commands that are given up
-		// go with their batch.
-		if n := metric(t, b, "go_goroutines"); n > goroutines+4*impatient {
-			t.Errorf("%.0f goroutines; %.0f before, and %d connections since", n, goroutines, impatient)
+			if n := metric(t, b, "process_resident_memory_bytes"); n > memory+256<<20 {
+				t.Errorf("%.0f MB of memory, %.0f before", n/(1<<20), memory/(1<<20))
+			}
 		}
-		if n := metric(t, b, "process_resident_memory_bytes"); n > memory+256<<20 {
-			t.Errorf("%.0f MB of memory, %.0f before", n/(1<<20), memory/(1<<20))
-		}
+		cancel()
+		crowd.Wait()
+		x.fleet.Redis.Resume()
+		x.awaitCreate()
+		x.awaitReady()
 	}
-	cancel()
-	crowd.Wait()
-	x.fleet.Redis.Resume()
-	x.awaitCreate()
 	o := x.finish()
 
 	o.nothingLost(t)
 	o.noneFailed(t, hotGET)
 	o.failedOnlyBy(t, "503")
+	// A backend gives up after 1.2 s. Were it 2 s, Nginx would take it for one that
+	// hangs, and the load have answers other than 503.
+	took := time.Duration(slowest.Load())
+	t.Logf("the slowest create of the crowd took %s", took)
+	if took < 500*time.Millisecond || took > 3*time.Second {
+		t.Errorf("the slowest create while Redis is paused took %s, want some 1.2 s", took)
+	}
 }
 
 // Experiment 5.
@@ -304,8 +333,8 @@ func TestTornAOF(t *testing.T) {
 	if len(whole) < hotLinks {
 		t.Errorf("the AOF has %d links before the tear: this tested nothing", len(whole))
 	}
-	if lost, misled := readBack(t, x.fleet.Backends, whole); lost > 0 || misled > 0 {
-		t.Errorf("of %d links before the tear %d are lost and %d lead elsewhere", len(whole), lost, misled)
+	if lost := o.lostOf(whole); lost > 0 {
+		t.Errorf("of %d links before the tear %d are lost", len(whole), lost)
 	}
 	o.noneFailed(t, hotGET)
 	// The lost link may be asked for: of that one alone Redis knows nothing.

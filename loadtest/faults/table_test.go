@@ -36,11 +36,20 @@ var rows struct {
 	all []row
 }
 
-func addRow(x *experiment, o *outcome) {
+// addRow notes an experiment whose test has ended, as it may before its promises were
+// judged.
+func addRow(x *experiment) {
+	o := x.outcome
+	if o == nil {
+		if x.t.Skipped() {
+			addSkipped(x.number, x.fault, "a program is missing")
+		} else {
+			add(row{Number: x.number, Fault: x.fault + "; the test did not finish", Held: false})
+		}
+		return
+	}
 	gets, creates := o.of(GETs...), o.of(create)
-	rows.Lock()
-	defer rows.Unlock()
-	rows.all = append(rows.all, row{
+	add(row{
 		Number: x.number, Fault: x.fault, Seconds: int(o.to.Sub(o.from).Seconds()),
 		GETs: gets.count(), Creates: creates.count(),
 		Acknowledged: o.acknowledged, Lost: o.lost, Wrong: o.wrong() + o.misled,
@@ -52,9 +61,13 @@ func addRow(x *experiment, o *outcome) {
 
 // addSkipped notes an experiment that cannot be run here.
 func addSkipped(number int, fault, why string) {
+	add(row{Number: number, Fault: fault, Skipped: why})
+}
+
+func add(r row) {
 	rows.Lock()
 	defer rows.Unlock()
-	rows.all = append(rows.all, row{Number: number, Fault: fault, Skipped: why})
+	rows.all = append(rows.all, r)
 }
 
 var table = template.Must(template.New("").Funcs(template.FuncMap{
@@ -82,9 +95,12 @@ Three backends behind Nginx over one Redis share {{.Env.Cores}} cores of {{.Env.
 Nginx {{.Env.Nginx}}, Redis {{.Env.Redis}}.
 `))
 
-// report prints the table, and writes it where results are kept if every
-// experiment was run.
-func report(stdout io.Writer) error {
+// experiments is how many numbers the table has.
+const experiments = 12
+
+// report prints the table, and writes it where results are kept if it is whole: every
+// experiment was asked for, and all promises held.
+func report(stdout io.Writer, held bool) error {
 	env, err := fleet.ReadEnvironment(context.Background())
 	if err != nil {
 		return err
@@ -94,8 +110,17 @@ func report(stdout io.Writer) error {
 	if err := table.Execute(&text, map[string]any{"Env": env, "Rows": rows.all}); err != nil {
 		return err
 	}
-	if _, err := stdout.Write(text.Bytes()); err != nil || flag.Lookup("test.run").Value.String() != "" {
+	if _, err := stdout.Write(text.Bytes()); err != nil {
 		return err
+	}
+	if chosen := flag.Lookup("test.run").Value.String() + flag.Lookup("test.skip").Value.String(); chosen != "" || !held {
+		fmt.Fprintln(stdout, "This is not kept: an experiment failed, or not all were run.")
+		return nil
+	}
+	for n := range experiments {
+		if !slices.ContainsFunc(rows.all, func(r row) bool { return r.Number == n+1 }) {
+			return fmt.Errorf("experiment %d left no row", n+1)
+		}
 	}
 	return os.WriteFile(filepath.Join(env.Root, "loadtest", "results", "faults.md"), text.Bytes(), 0o644)
 }

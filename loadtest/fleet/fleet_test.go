@@ -177,7 +177,16 @@ func TestCodeMeetsOneBackend(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{})
 	c := client(t, "127.0.0.1")
 	met := make([]int, len(f.Backends))
-	before := answered(t, f, "redirect", "3xx")
+	count := func() []int {
+		counts := answered(t, f, "redirect", "3xx")
+		for _, route := range []string{"preview", "qr"} {
+			for i, n := range answered(t, f, route, "2xx") {
+				counts[i] += n
+			}
+		}
+		return counts
+	}
+	before := count()
 	for code, target := range create(t, f, 60) {
 		forms := []string{"/" + code, "/" + code + "?utm_source=a&b=%2F", "/" + code + "?"}
 		for _, form := range forms {
@@ -188,7 +197,12 @@ func TestCodeMeetsOneBackend(t *testing.T) {
 				}
 			}
 		}
-		after := answered(t, f, "redirect", "3xx")
+		for _, form := range []string{"/" + code + "+", "/" + code + "/qr", "/" + code + "/qr?size=200"} {
+			if resp, body := do(t, c, "GET", f.URL+form, "", ""); resp.StatusCode != http.StatusOK {
+				t.Fatalf("GET %s: %s\n%s", form, resp.Status, body)
+			}
+		}
+		after := count()
 		var which []int
 		for i := range after {
 			if after[i] != before[i] {
@@ -254,6 +268,7 @@ func TestLimits(t *testing.T) {
 		requests     int // well above the burst, sent faster than the rate
 	}{
 		{"reads", "GET", "/ping", 1000},
+		{"pictures", "GET", "/abc/qr", 200}, // too few for the limit of reads
 		{"creates", "POST", "/generate_url", 300},
 		{"creates by the other path", "POST", "/links", 300},
 		{"changes", "PATCH", "/links/abc", 300},

@@ -93,6 +93,7 @@ func TestNginxRefusesWithProblems(t *testing.T) {
 		{"profile, around", "GET /x/..//debug/pprof/heap HTTP/1.1\r\nHost: a", 404, "not_found"},
 		{"the error page itself", "GET /.problem HTTP/1.1\r\nHost: a", 404, "not_found"},
 		{"TRACE", "TRACE /abc HTTP/1.1\r\nHost: a", 405, "method_not_allowed"},
+		{"a bulk of no chunks", "POST /links/bulk HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nhello", 400, "invalid_request"},
 		{"large body", "POST /generate_url HTTP/1.1\r\nHost: a\r\nContent-Length: 16385", 413, "too_large"},
 		{"long request line", "GET /" + long + " HTTP/1.1\r\nHost: a", 414, "too_large"},
 		{"long header line", "GET /abc HTTP/1.1\r\nHost: a\r\nCookie: " + long, 431, "too_large"},

@@ -59,13 +59,14 @@ type API struct {
 	Config
 	ctx      context.Context // the process's: see the package comment
 	handler  fasthttp.RequestHandler
+	drawing  drawingRoom
 	draining atomic.Bool
 }
 
 // New builds the API. Store operations run under ctx, which must outlive the
 // last request.
 func New(ctx context.Context, c Config) *API {
-	a := &API{Config: c, ctx: ctx}
+	a := &API{Config: c, ctx: ctx, drawing: newDrawingRoom()}
 	router, named := a.routes()
 	routed := router.Handler
 	redirect, preview := a.observe(metrics.Redirect, a.redirect), a.observe(metrics.Preview, a.preview)
@@ -244,6 +245,8 @@ func (a *API) explain(err error) (p problem, detail string) {
 		return problemFull, "The link store is full and takes no new links. Those it has go on working."
 	case errors.Is(err, link.ErrUnavailable):
 		return problemUnavailable, "The link store does not answer. Try again."
+	case errors.Is(err, errBusy):
+		return problemUnavailable, "Too many QR codes are asked for at once. Try again."
 	case errors.Is(err, ErrNoNode):
 		return problemUnavailable, "This backend holds no node ID and cannot make links now. Try again."
 	default:

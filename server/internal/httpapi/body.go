@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"unicode/utf8"
@@ -27,6 +28,30 @@ func (f *field[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 // given reports whether the field has a value.
 func (f *field[T]) given() bool { return f.set && !f.null }
 
+// plainURL returns the URL of a body that is {"url":"…"} and nothing more, as
+// nearly all are: the decoder, which finds its way by reflection, takes ten times
+// as long. It may say no to any body; FuzzPlainURL holds it to saying yes only to
+// what the decoder reads alike.
+func plainURL(body []byte) (url string, ok bool) {
+	for _, token := range [...]string{"{", `"url"`, ":", `"`} {
+		if body, ok = bytes.CutPrefix(bytes.TrimLeft(body, jsonSpace), []byte(token)); !ok {
+			return "", false
+		}
+	}
+	end := bytes.IndexByte(body, '"')
+	if end < 1 || string(bytes.Trim(body[end+1:], jsonSpace)) != "}" {
+		return "", false
+	}
+	for _, b := range body[:end] {
+		if b < ' ' || b > '~' || b == '\\' {
+			return "", false
+		}
+	}
+	return string(body[:end]), true
+}
+
+const jsonSpace = " \t\r\n"
+
 // decodeBody reads one JSON object. What it returns is "" or, for the client,
 // what is wrong and where; it repeats nothing of the body but names of fields.
 // An unknown field is refused: a client that asks for what we do not do must
@@ -35,16 +60,18 @@ func decodeBody(body []byte, into any) (detail string) { return decodeObject("bo
 
 // decodeObject is decodeBody for what the client knows by another name.
 func decodeObject(what string, body []byte, into any) (detail string) {
+	var err error
+	if utf8.Valid(body) {
+		if err = json.Unmarshal(body, into, json.RejectUnknownMembers(true)); err == nil {
+			return ""
+		}
+	}
 	example := "the " + what + ` must be one JSON object such as {"url":"https://example.com/"}.`
 	if len(body) == 0 {
 		return "The " + what + " is empty; " + example
 	}
-	if !utf8.Valid(body) {
-		return "The " + what + " is not UTF-8; " + example
-	}
-	err := json.Unmarshal(body, into, json.RejectUnknownMembers(true))
 	if err == nil {
-		return ""
+		return "The " + what + " is not UTF-8; " + example
 	}
 	if syntactic, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		if errors.Is(err, jsontext.ErrDuplicateName) {

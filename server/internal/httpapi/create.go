@@ -47,17 +47,13 @@ func (a *API) create(ctx *fasthttp.RequestCtx) {
 	if !ok {
 		return
 	}
-	var request createRequest
-	if detail := decodeBody(ctx.PostBody(), &request); detail != "" {
-		writeProblem(ctx, problemInvalidJSON, detail)
-		return
-	}
+	body, key := ctx.PostBody(), ctx.Request.Header.Peek(headerIdempotencyKey)
 	var m made
 	var err error
-	if key := ctx.Request.Header.Peek(headerIdempotencyKey); len(key) > 0 {
-		m, err = a.createOnce(a.ctx, owner, key, ctx.PostBody(), &request, ctx.Time())
+	if url, ok := plainURL(body); ok && len(key) == 0 {
+		m, err = a.createPlain(a.ctx, owner, url)
 	} else {
-		m, err = a.createNew(a.ctx, owner, &request, ctx.Time())
+		m, err = a.createDecoded(ctx, owner, key, body)
 	}
 	if err != nil {
 		a.fail(ctx, err)
@@ -70,6 +66,27 @@ func (a *API) create(ctx *fasthttp.RequestCtx) {
 	ctx.SetContentType(contentJSON)
 	b := appendLink(make([]byte, 0, 2*len(shortURL)+len(m.Target)+64), shortURL, m.Code, m.Link, m.at)
 	ctx.Response.SetBodyRaw(append(b, '}'))
+}
+
+// createPlain stores a link that leads to the URL and has no options.
+func (a *API) createPlain(ctx context.Context, owner, url string) (made, error) {
+	target, err := link.ParseTarget(url, a.Own)
+	if err != nil {
+		return made{}, err
+	}
+	return a.createMinted(ctx, owner, link.Link{Target: target})
+}
+
+// createDecoded stores the link that the body describes.
+func (a *API) createDecoded(ctx *fasthttp.RequestCtx, owner string, key, body []byte) (made, error) {
+	var request createRequest
+	if detail := decodeBody(body, &request); detail != "" {
+		return made{}, &bodyError{problemInvalidJSON, detail}
+	}
+	if len(key) > 0 {
+		return a.createOnce(a.ctx, owner, key, body, &request, ctx.Time())
+	}
+	return a.createNew(a.ctx, owner, &request, ctx.Time())
 }
 
 // createNew stores the link that the request describes, as of now.

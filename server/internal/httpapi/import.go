@@ -31,6 +31,9 @@ const (
 	// takes long enough to meet an outage of a moment.
 	importTries = 4
 	importWait  = 500 * time.Millisecond
+
+	// unfinishedTime is how long it is remembered which rows an import broke off at.
+	unfinishedTime = 7 * 24 * time.Hour
 )
 
 // importRequest is a row of an import: what an export writes of a link.
@@ -86,6 +89,12 @@ func (a *API) importLinks(ctx *fasthttp.RequestCtx, body io.Reader) {
 	if err != nil {
 		a.fail(ctx, err)
 		return
+	}
+	if !dryRun {
+		if err := a.finishImport(owner); err != nil {
+			a.fail(ctx, err)
+			return
+		}
 	}
 	report := newImportReport()
 	done := 0
@@ -257,7 +266,7 @@ func (a *API) importRows(owner string, rows []row, dryRun bool) error {
 	errs := make([]error, len(rows))
 	for i := range rows {
 		if r := &rows[i]; r.err == nil {
-			wg.Go(func() { r.result, errs[i] = a.lookUp(r.Coded) })
+			wg.Go(func() { errs[i] = a.lookUp(r) })
 		}
 	}
 	wg.Wait()
@@ -269,55 +278,121 @@ func (a *API) importRows(owner string, rows []row, dryRun bool) error {
 	}
 	links := make([]link.Coded, 0, len(rows))
 	free := make([]*row, 0, len(rows))
+	codes := make([]string, 0, len(rows))
 	for i := range rows {
-		if rows[i].result == resultCreated {
-			links, free = append(links, rows[i].Coded), append(free, &rows[i])
+		if r := &rows[i]; r.result == resultCreated {
+			links, free, codes = append(links, r.Coded), append(free, r), append(codes, r.Code)
 		}
+	}
+	if len(links) == 0 {
+		return nil
+	}
+	if _, err := a.remember(owner, codes); err != nil {
+		return err
 	}
 	for i, err := range a.createPatiently(owner, links) {
 		switch {
 		case err == nil:
 			a.Metrics.Created()
 		case errors.Is(err, link.ErrExists): // the row before it has it, or somebody was faster
-			if free[i].result, err = a.lookUp(links[i]); err != nil {
+			if err := a.lookUp(free[i]); err != nil {
 				return err
 			}
 		default:
 			return err
 		}
 	}
-	return nil
+	return a.forget(owner)
 }
 
-// createPatiently is Store.CreateAll that outlasts a short outage.
-func (a *API) createPatiently(owner string, links []link.Coded) (errs []error) {
+// finishImport lists what an import of the owner that broke off has stored. Some of
+// it may be in no journal, and the rows, sent again, would find the links and leave
+// them alone. Of two imports at once, one may list some links of the other twice.
+func (a *API) finishImport(owner string) error {
+	codes, err := a.remember(owner, nil)
+	if err != nil {
+		return err
+	}
+	if len(codes) == 0 {
+		return a.forget(owner)
+	}
+	var stored []link.Coded
+	links, errs := a.Store.GetAll(a.ctx, codes)
+	for i, err := range errs {
+		if err == nil {
+			stored = append(stored, link.Coded{Code: codes[i], Link: links[i]})
+		} else if !errors.Is(err, link.ErrNotFound) {
+			return err
+		}
+	}
+	for _, err := range a.createPatiently(owner, stored) { // again, which lists them
+		if err != nil && !errors.Is(err, link.ErrExists) { // changed just now, and so no longer of that import
+			return err
+		}
+	}
+	return a.forget(owner)
+}
+
+// importName is where an import of the owner remembers the codes that it is about
+// to store. No other name has a colon.
+func importName(owner string) string { return "import:" + owner }
+
+// remember keeps the codes until forget, unless there are others, which it returns.
+func (a *API) remember(owner string, codes []string) (before []string, err error) {
+	var first string
+	err = patiently(func() (err error) {
+		first, err = a.Memory.Remember(a.ctx, importName(owner), strings.Join(codes, ",")+",", unfinishedTime)
+		return err
+	})
+	return strings.FieldsFunc(first, func(r rune) bool { return r == ',' }), err
+}
+
+func (a *API) forget(owner string) error {
+	return patiently(func() error { return a.Memory.Forget(a.ctx, importName(owner)) })
+}
+
+// patiently is f that outlasts a short outage.
+func patiently(f func() error) error {
 	for try := 1; ; try++ {
-		errs = a.Store.CreateAll(a.ctx, owner, links) // to repeat one is safe
-		if try == importTries || !slices.ContainsFunc(errs, isOutage) {
-			return errs
+		if err := f(); try == importTries || !isOutage(err) {
+			return err
 		}
 		time.Sleep(importWait)
 	}
 }
 
+// createPatiently is Store.CreateAll that outlasts a short outage.
+func (a *API) createPatiently(owner string, links []link.Coded) (errs []error) {
+	_ = patiently(func() error {
+		errs = a.Store.CreateAll(a.ctx, owner, links) // to repeat one is safe
+		if i := slices.IndexFunc(errs, isOutage); i >= 0 {
+			return errs[i]
+		}
+		return nil
+	})
+	return errs
+}
+
 func isOutage(err error) bool { return errors.Is(err, link.ErrUnavailable) }
 
-// lookUp says what becomes of the link if it is imported.
-func (a *API) lookUp(c link.Coded) (importResult, error) {
-	s, err := a.Store.Read(a.ctx, c.Code)
-	for try := 1; isOutage(err) && try < importTries; try++ {
-		time.Sleep(importWait)
-		s, err = a.Store.Read(a.ctx, c.Code)
-	}
+// lookUp says what becomes of the row if it is imported.
+func (a *API) lookUp(r *row) error {
+	var s link.State
+	err := patiently(func() (err error) {
+		s, err = a.Store.Read(a.ctx, r.Code)
+		return err
+	})
 	switch {
 	case errors.Is(err, link.ErrNotFound):
-		return resultCreated, nil
+		r.result = resultCreated
 	case err != nil:
-		return "", err
-	case equalButCreated(s.Link, c.Link):
-		return resultExists, nil
+		return err
+	case equalButCreated(s.Link, r.Link):
+		r.result = resultExists
+	default:
+		r.result = resultConflict
 	}
-	return resultConflict, nil
+	return nil
 }
 
 // equalButCreated reports whether two links are equal but for their creation: who

@@ -22,6 +22,7 @@ import (
 	"snowlink/server/internal/httpapi"
 	"snowlink/server/internal/link"
 	"snowlink/server/internal/metrics"
+	"snowlink/snowflake"
 )
 
 // outcome is a line of the answer to an import.
@@ -341,6 +342,34 @@ func TestImportBreaksOffAndIsSentAgain(t *testing.T) {
 		t.Errorf("again: %v", got)
 	}
 	if n := b.stored(); n != 1200 {
+		t.Errorf("%d links are listed", n)
+	}
+}
+
+// Links that were stored and not listed, as by a Cluster of which the journal's
+// master is away, are listed by the next import; and by the one after it not again.
+func TestImportListsWhatOneBeforeItDidNot(t *testing.T) {
+	b := newBackend(t)
+	client := redis.NewClient(&redis.Options{Addr: b.redis.Addr})
+	defer client.Close()
+	const journal = "journal:" + httpapi.DefaultOwner
+	client.Set(t.Context(), journal, "no stream", 0)
+	minted := snowflake.Encode(1 << 40)
+	rows := `{"url":"https://example.com/1","code":"one"}` + "\n" + `{"url":"https://example.com/2","code":"` + minted + `"}` + "\n"
+	wantProblem(t, b.manage("POST", "/links/import", rows), 503, "unavailable")
+	if _, target := b.follow(minted); target != "https://example.com/2" {
+		t.Fatalf("%s leads to %q: the case is not the one meant", minted, target)
+	}
+	client.Del(t.Context(), journal)
+	for i := range 2 {
+		if got := results(b.imported("", rows)); !slices.Equal(got, []string{"exists", "exists"}) {
+			t.Errorf("again: %v", got)
+		}
+		if n := client.XLen(t.Context(), journal).Val(); n != 2 {
+			t.Errorf("after import %d the journal has %d entries", i+1, n)
+		}
+	}
+	if n := b.stored(); n != 2 {
 		t.Errorf("%d links are listed", n)
 	}
 }

@@ -2,11 +2,14 @@ package httpapi
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
 	"image/png"
+	"runtime"
 	"strconv"
+	"time"
 
 	"github.com/boombuler/barcode/qr"
 	"github.com/valyala/fasthttp"
@@ -27,7 +30,34 @@ const (
 	// cachedQR: the picture depends on the code alone, and once it is printed
 	// nobody calls it back either.
 	cachedQR = "public, max-age=86400"
+
+	// drawWait is how long a picture waits for its turn.
+	drawWait = time.Second
 )
+
+// errBusy is what a picture fails with that had no turn.
+var errBusy = errors.New("too many QR codes are being drawn")
+
+// A drawingRoom bounds how many pictures are drawn at once. A large one takes as
+// much of a processor as thousands of redirects, and no key: whoever asks for many
+// waits for them, and visitors do not.
+type drawingRoom chan struct{}
+
+// newDrawingRoom has room for half of the processors, and one at the least.
+func newDrawingRoom() drawingRoom { return make(drawingRoom, max(1, runtime.GOMAXPROCS(0)/2)) }
+
+// draw calls f in its turn, or fails with errBusy after drawWait.
+func (r drawingRoom) draw(f func() error) error {
+	timeout := time.NewTimer(drawWait)
+	defer timeout.Stop()
+	select {
+	case r <- struct{}{}:
+		defer func() { <-r }()
+		return f()
+	case <-timeout.C:
+		return errBusy
+	}
+}
 
 // qr answers GET /{code}/qr with the short URL as a QR code. Making one is no
 // visit.
@@ -42,19 +72,25 @@ func (a *API) qr(ctx *fasthttp.RequestCtx) {
 		a.fail(ctx, err)
 		return
 	}
-	picture, err := encodeQR(a.BaseURL + "/" + code)
+	contentType, body := "image/svg+xml", []byte(nil)
+	err = a.drawing.draw(func() error {
+		picture, err := encodeQR(a.BaseURL + "/" + code)
+		switch {
+		case err != nil:
+		case query.png:
+			contentType, body = "image/png", picture.png(query.size)
+		default:
+			body = picture.svg(query.size)
+		}
+		return err
+	})
 	if err != nil {
 		a.fail(ctx, err)
 		return
 	}
 	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, cachedQR)
-	if query.png {
-		ctx.SetContentType("image/png")
-		ctx.SetBody(picture.png(query.size))
-		return
-	}
-	ctx.SetContentType("image/svg+xml")
-	ctx.SetBody(picture.svg(query.size))
+	ctx.SetContentType(contentType)
+	ctx.SetBody(body)
 }
 
 type qrQuery struct {
@@ -150,7 +186,8 @@ func (p qrPicture) png(size int) []byte {
 		}
 	}
 	var b bytes.Buffer
-	if err := png.Encode(&b, img); err != nil {
+	encoder := png.Encoder{CompressionLevel: png.BestSpeed}
+	if err := encoder.Encode(&b, img); err != nil {
 		panic(err) // a buffer takes everything, and the size is in bounds
 	}
 	return b.Bytes()

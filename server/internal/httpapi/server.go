@@ -65,24 +65,45 @@ func (a *API) screen(ctx *fasthttp.RequestCtx) {
 	a.handler(ctx)
 }
 
-// ambiguous reports a length beside chunks (RFC 9112, section 6.3), a line that is
-// folded (5.2), or a version that is neither 1.0 nor 1.1. With these a request gets
-// past a proxy in front inside another one, should that proxy read them another way.
-// Nginx refuses all three itself; not every proxy does.
+// ambiguous reports a transfer coding other than chunked, or chunks beside a length
+// (RFC 9112, section 6.3), a line that is folded (5.2), or a version that is neither 1.0
+// nor 1.1. With these a request gets past a proxy in front inside another one, should
+// that proxy read them another way. Nginx refuses them all itself; not every proxy does.
+// What else is odd about a name or a value, fasthttp has refused before.
 func ambiguous(h *fasthttp.RequestHeader) bool {
-	raw := h.RawHeaders()
-	if bytes.Contains(raw, []byte("\n ")) || bytes.Contains(raw, []byte("\n\t")) {
-		return true
-	}
 	if !h.IsHTTP11() && string(h.Protocol()) != "HTTP/1.0" {
 		return true
 	}
-	// fasthttp keeps no length beside chunks: it says -1.
-	if h.ContentLength() != -1 {
-		return false
+	var chunks, length bool
+	for line, rest := []byte(nil), h.RawHeaders(); len(rest) > 0; {
+		line, rest, _ = bytes.Cut(rest, []byte{'\n'})
+		if len(line) == 0 {
+			continue
+		}
+		switch line[0] { // of every request: most lines are told apart by it
+		case ' ', '\t':
+			return true
+		case 'c', 'C':
+			_, is := fieldValue(line, "content-length")
+			length = length || is
+		case 't', 'T':
+			if coding, is := fieldValue(line, "transfer-encoding"); is {
+				if !bytes.EqualFold(bytes.Trim(coding, " \r"), []byte("chunked")) {
+					return true
+				}
+				chunks = true
+			}
+		}
 	}
-	lower := bytes.ToLower(raw)
-	return bytes.Contains(lower, []byte("transfer-encoding:")) && bytes.Contains(lower, []byte("content-length:"))
+	return chunks && length
+}
+
+// fieldValue is the value of a header line, if it has that name.
+func fieldValue(line []byte, name string) (value []byte, is bool) {
+	if len(line) <= len(name) || line[len(name)] != ':' || !bytes.EqualFold(line[:len(name)], []byte(name)) {
+		return nil, false
+	}
+	return line[len(name)+1:], true
 }
 
 // refuse answers what never became a request.

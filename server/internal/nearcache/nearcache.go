@@ -178,7 +178,11 @@ func (c *Cache) Get(ctx context.Context, code string) (link.Link, error) {
 // Create creates the link in the store behind.
 func (c *Cache) Create(ctx context.Context, owner, code string, l link.Link) error {
 	err := c.Store.Create(ctx, owner, code, l)
-	c.changes.Add(1)
+	// Somebody may be asking for a code that was chosen. For one that was minted
+	// nobody does, and a change would make every miss under way be asked again.
+	if l.Options != nil && !l.Created.IsZero() {
+		c.changes.Add(1)
+	}
 	c.missing.Invalidate(code)
 	return err
 }

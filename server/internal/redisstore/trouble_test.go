@@ -22,7 +22,7 @@ func TestNodeLeaseNeedsNoRoom(t *testing.T) {
 	r := fleettest.Redis(t, "maxmemory 1", "maxmemory-policy noeviction")
 	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
 	lease := store.NewLease(1, 1, slog.New(slog.DiscardHandler))
-	_, stop := hold(t, lease)
+	stop := hold(t, lease)
 	eventually(t, "the lease is held", lease.Held)
 	if err := store.Create(t.Context(), "o", "a", link.Link{Target: "https://example.com/"}); !errors.Is(err, link.ErrFull) {
 		t.Errorf("Create = %v, want ErrFull", err)

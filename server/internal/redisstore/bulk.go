@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -15,34 +16,37 @@ import (
 const bulkSize = 500
 
 // CreateAll creates links, each as Create does, bulkSize in a round trip and on a
-// connection of its own, so that others do not wait behind them. When Redis goes
-// away, it tries no more of them: all that are left fail with
-// link.ErrUnavailable.
+// connection of its own, so that others do not wait behind them. After a round
+// trip in which none could be told, Redis is away, or all that an owner's journal
+// is on: all that are left fail with link.ErrUnavailable, untried. Where only a
+// part of a Cluster is away, the links of the others are created.
 func (s *Store) CreateAll(ctx context.Context, owner string, links []link.Coded) []error {
 	errs := make([]error, 0, len(links))
 	for len(links) > 0 {
 		n := min(bulkSize, len(links))
 		done := s.createSome(ctx, owner, links[:n])
 		errs, links = append(errs, done...), links[n:]
-		if err := done[n-1]; errors.Is(err, link.ErrUnavailable) {
-			for range links {
-				errs = append(errs, err)
-			}
-			break
+		if !slices.ContainsFunc(done, isTold) {
+			return append(errs, slices.Repeat(done[n-1:], len(links))...)
 		}
 	}
 	return errs
 }
 
+// isTold reports whether Redis answered a write, if only that it refuses it.
+func isTold(err error) bool { return !errors.Is(err, link.ErrUnavailable) }
+
 func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded) []error {
 	type create struct {
 		record           string
 		created, journal *redis.StringCmd
+		old              string // what created answered
+		err              error
 	}
 	creates := make([]create, len(links))
 	pipe := s.client.Pipeline()
 	if slices.ContainsFunc(links, func(l link.Coded) bool { return maxVisits(l.Link) > 0 }) {
-		// In a pipeline it is too late to find out that Redis does not know it.
+		// Redis may not know it yet, which a pipeline finds out too late.
 		_ = s.client.ScriptLoad(ctx, createLimited.source) // failing, it shows below
 	}
 	for i, l := range links {
@@ -55,16 +59,25 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 		}
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
+	var again sync.WaitGroup
+	for i := range creates {
+		c := &creates[i]
+		if c.old, c.err = c.created.Result(); redis.HasErrorPrefix(c.err, "NOSCRIPT") { // a failover, or it was not loaded
+			again.Go(func() {
+				c.old, c.err = s.run(ctx, createLimited, links[i].Code, createdArgs(c.record, links[i].Link)...)
+			})
+		}
+	}
+	again.Wait()
 
 	errs := make([]error, len(links))
 	var chosen []string
 	for i, c := range creates {
-		old, err := c.created.Result()
 		var journalErr error
 		if c.journal != nil {
 			journalErr = c.journal.Err()
 		}
-		errs[i] = s.created(old, c.record, err, journalErr)
+		errs[i] = s.created(c.old, c.record, c.err, journalErr)
 		if errs[i] == nil && isChosen(links[i].Link) {
 			chosen = append(chosen, links[i].Code)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"snowlink/loadtest/fleet"
 	"snowlink/loadtest/fleet/fleettest"
 	"snowlink/server/internal/link"
 	"snowlink/server/internal/redisstore"
@@ -194,6 +195,77 @@ func TestScriptsAreLoadedAgain(t *testing.T) {
 		}
 		if err := op(); err != nil {
 			t.Errorf("%s after SCRIPT FLUSH = %v", name, err)
+		}
+	}
+}
+
+// A master that took over after the script was loaded does not know it.
+func TestBulkWithoutItsScript(t *testing.T) {
+	store, client := withRedis(t)
+	ctx := t.Context()
+	if err := client.Do(ctx, "acl", "setuser", "default", "-script|load").Err(); err != nil {
+		t.Fatal(err)
+	}
+	links := make([]link.Coded, 700)
+	for i := range links {
+		links[i] = link.Coded{Code: fmt.Sprint(i), Link: link.Link{Target: "https://example.com/", Options: &link.Options{MaxVisits: int64(i % 2)}}}
+	}
+	for i, err := range store.CreateAll(ctx, "o", links) {
+		if err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	for i, l := range links {
+		if state, err := store.Read(ctx, l.Code); err != nil || state.VisitsLeft != int64(i%2) {
+			t.Fatalf("%d is %+v, %v", i, state, err)
+		}
+	}
+}
+
+// While one master of a Cluster is dead, the links of the others are created, in
+// whatever order they come.
+func TestBulkWithADeadMaster(t *testing.T) {
+	t.Parallel()
+	cluster := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Cluster: true}).Cluster
+	store := open(t, cluster.URL(), slog.New(slog.DiscardHandler))
+	ctx := t.Context()
+	client := redis.NewClient(&redis.Options{Addr: cluster[1].Addr})
+	defer client.Close()
+	onDead := func(key string) bool { // the first of three masters has the first slots
+		slot, err := client.ClusterKeySlot(ctx, key).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slot < 16384/3
+	}
+	owner := "o"
+	for onDead("journal:" + owner) {
+		owner += "o"
+	}
+	var dead, alive []link.Coded
+	for i := 0; len(dead) < 600 || len(alive) < 600; i++ {
+		l := link.Coded{Code: fmt.Sprint("c", i), Link: link.Link{Target: "https://example.com/"}}
+		if onDead("link:" + l.Code) {
+			dead = append(dead, l)
+		} else {
+			alive = append(alive, l)
+		}
+	}
+	dead, alive = dead[:600], alive[:600]
+	var links []link.Coded
+	for i := range dead {
+		links = append(links, alive[i], dead[i]) // so that a round trip ends with a dead one
+	}
+	if err := store.Ping(ctx); err != nil { // it knows the Cluster before
+		t.Fatal(err)
+	}
+	cluster[0].Kill()
+	for i, err := range store.CreateAll(ctx, owner, links) {
+		if i%2 == 0 && err != nil {
+			t.Fatalf("link %d, of a living master: %v", i, err)
+		}
+		if i%2 == 1 && err != nil && !errors.Is(err, link.ErrUnavailable) { // nil when its replica took over
+			t.Fatalf("link %d, of the dead one: %v, want ErrUnavailable", i, err)
 		}
 	}
 }

@@ -54,9 +54,9 @@ type config struct {
 	StaleIfError time.Duration `env:"STALE_IF_ERROR" envDefault:"24h" takes:"a duration such as 24h; below 30s it is 30s"`
 
 	// JournalMax bounds the journal of each API key, which lists its links, to
-	// some 25 bytes times this: journals must not crowd links out of Redis.
-	// Older links live on unlisted. 0 keeps no journals, and lists are empty.
-	JournalMax int `env:"JOURNAL_MAX" envDefault:"1000000" takes:"how many links of a key can be listed, the newest ones, such as 1000000; 0 for no lists"`
+	// this many entries of 25 to 65 bytes: journals must not crowd links out of
+	// Redis. Older links live on unlisted. 0 keeps no journals, and lists are empty.
+	JournalMax int `env:"JOURNAL_MAX" envDefault:"1000000" takes:"how many links of a key can be listed at least, the newest ones, such as 1000000; 0 for no lists"`
 
 	// MetricsListen is the address of /metrics and /debug/pprof/, which must not
 	// be reachable from outside.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -49,13 +50,22 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 		// Redis may not know it yet, which a pipeline finds out too late.
 		_ = s.client.ScriptLoad(ctx, createLimited.source) // failing, it shows below
 	}
+	var names []string // of the next entry of the journal
 	for i, l := range links {
 		record := encodeRecord(l.Link)
 		creates[i] = create{record: record, created: createCmd(ctx, l.Code, record, l.Link)}
 		_ = pipe.Process(ctx, creates[i].created) // queues it
-		if s.journalMax != nil {
-			creates[i].journal = s.journalCmd(ctx, journalKey(owner), journalEntry(l.Code, l.Link), i == len(links)-1)
-			_ = pipe.Process(ctx, creates[i].journal)
+		if s.journalMax == nil {
+			continue
+		}
+		names = append(names, journalEntry(l.Code, l.Link))
+		if last := i == len(links)-1; last || len(names) == pageMost {
+			entry := s.journalCmd(ctx, journalKey(owner), strings.Join(names, " "), last)
+			_ = pipe.Process(ctx, entry)
+			for k := range names {
+				creates[i-k].journal = entry
+			}
+			names = names[:0]
 		}
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error

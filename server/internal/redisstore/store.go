@@ -77,8 +77,8 @@ type Store struct {
 
 // Options say how a Store differs from one without journals.
 type Options struct {
-	// JournalMax is about how many links of an owner can be listed, the newest
-	// ones. 0 means none: there are no journals.
+	// JournalMax is about how many entries the journal of an owner has, each of one
+	// link to four: the newest. 0 means none, and there are no journals.
 	JournalMax int
 }
 

@@ -18,7 +18,7 @@ import (
 )
 
 // A journal is a stream per owner that names each link that the owner created, or
-// tried to: only its code, in 25 bytes at most. Links of the same moment share an
+// tried to: only its code, in some 25 bytes at most. Links of the same moment share an
 // entry: see page.go. It is written while the link is, so that what was acknowledged
 // is listed, and says nothing of what became of the link: List looks.
 //

@@ -7,18 +7,25 @@ import (
 	"time"
 )
 
-// outageLogEvery spaces the log lines of an outage that lasts.
-const outageLogEvery = 5 * time.Second
+const (
+	// outageLogEvery spaces the log lines of an outage that lasts.
+	outageLogEvery = 5 * time.Second
+	// outageQuiet is how long there must be successes alone for an outage to be over:
+	// one says nothing where every other request fails.
+	outageQuiet = 5 * time.Second
+)
 
 // outage turns the errors of many requests into a few log lines: one when an
-// outage starts, one every outageLogEvery while it lasts, one when it ends.
+// outage starts, one every outageLogEvery while it lasts, one when it is over.
 type outage struct {
 	log    *slog.Logger
 	down   atomic.Bool // read by every success; written twice an outage
 	mu     sync.Mutex
-	since  time.Time
+	since  time.Time // the first error
+	last   time.Time // the last one
 	logged time.Time
 	errors int
+	over   *time.Timer // runs since the first success after the last error
 }
 
 // observed takes note of a failed operation.
@@ -26,6 +33,11 @@ func (o *outage) observed(err error) {
 	now := time.Now()
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.last = now
+	if o.over != nil {
+		o.over.Stop()
+		o.over = nil
+	}
 	if !o.down.Load() {
 		o.since, o.logged, o.errors = now, now, 1
 		o.down.Store(true)
@@ -46,7 +58,18 @@ func (o *outage) ended() {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.down.CompareAndSwap(true, false) {
-		o.log.Info("back", "after", time.Since(o.since).Round(time.Millisecond).String(), "errors", o.errors)
+	if o.down.Load() && o.over == nil {
+		o.over = time.AfterFunc(outageQuiet, o.back)
+	}
+}
+
+// back ends the outage, unless an error came first.
+func (o *outage) back() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.down.Load() && time.Since(o.last) >= outageQuiet {
+		o.down.Store(false)
+		o.over = nil
+		o.log.Info("back", "after", o.last.Sub(o.since).Round(time.Millisecond).String(), "errors", o.errors)
 	}
 }

@@ -89,7 +89,8 @@ Measured {{.Env.Date}} at {{.Env.Commit}}, by:
 *Acknowledged* links were answered 201 and then read from every backend directly: *lost* ones were 404 at one of them,
 *wrong* counts redirects, then or under load, to another target than the link's own. An *outage* is a span in which no
 request of the kind succeeded. Clients do not retry, but for what browsers and curl do too: a request that Nginx cut off,
-having just closed the idle connection it came on, is *sent again* on a new one, once.
+having just closed the idle connection it came on, is *sent again* on a new one, once. Only a reload may do that, and not
+one in Compose.
 
 Three backends behind Nginx over one Redis share {{.Env.Cores}} cores of {{.Env.CPU}} with their load. Linux {{.Env.Kernel}}, {{.Env.Go}},
 Nginx {{.Env.Nginx}}, Redis {{.Env.Redis}}.

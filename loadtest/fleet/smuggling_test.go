@@ -42,6 +42,7 @@ func TestSmuggling(t *testing.T) {
 		hidden = "GET /" + codes["hidden"] + " HTTP/1.1\r\nHost: a\r\n\r\n"
 		next   = "GET /" + codes["next"] + " HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 		post   = "POST /generate_url HTTP/1.1\r\nHost: a\r\nAPI-Key: " + f.APIKey + "\r\n"
+		bulk   = strings.Replace(post, "/generate_url", "/links/bulk", 1)
 		json   = `{"url":"https://example.com/created"}`
 		length = fmt.Sprintf("Content-Length: %d\r\n", len(json))
 		chunk  = fmt.Sprintf("%x\r\n%s\r\n", len(json), json)
@@ -125,6 +126,13 @@ func TestSmuggling(t *testing.T) {
 		{"HTTP/0.9", "GET /ping\r\n", "headless", "400"},
 		{"HTTP/0.9 with a version", "GET /" + codes["own"] + " HTTP/0.9\r\nHost: a\r\n\r\n" + hidden, "400", "400"},
 		{"upgrade to HTTP/2", own + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n" + hidden, "own hidden next", "own hidden next"},
+		// Nginx hands these bodies on as they come.
+		{"bulk", bulk + fmt.Sprintf("Content-Length: %d\r\n\r\n[%s]", len(json)+2, json), "200 next", "200 next"},
+		{"bulk in chunks", bulk + chunked + "\r\n1\r\n[\r\n" + chunk + "1;a=b\r\n]\r\n0\r\nX-A: b\r\n\r\n", "200 next", "200 next"},
+		{"bulk with chunks and length", bulk + length + chunked + "\r\n" + chunk + "0\r\n\r\n" + hidden, "400", "400"},
+		{"bulk with no line end after a chunk", bulk + chunked + "\r\n" + strings.TrimSuffix(chunk, "\r\n") + "xx0\r\n\r\n" + hidden, "400", "400"},
+		{"bulk with a huge chunk size", bulk + chunked + "\r\n" + chunk + "ffffffffffffffff\r\n" + hidden, "400", "400"},
+		{"bulk with the wrong key", "POST /links/bulk HTTP/1.1\r\nHost: a\r\n" + chunked + "\r\n" + fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(hidden), hidden), "401 next", "401"},
 		{"the body is not waited for", post + "Expect: 100-continue\r\n" + length + "\r\n" + json, "201 next", "201 next"},
 	} {
 		for _, to := range []struct{ name, url, want string }{{"nginx", f.URL, tt.nginx}, {"direct", f.Backends[0].URL, tt.direct}} {

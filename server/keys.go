@@ -53,6 +53,8 @@ secret, which is kept nowhere, on standard error:
   server key shop -rate 100/s >> keys
   kill -HUP PID     # every backend reads API_KEYS_FILE again
 
+A rate counts requests: a bulk of 10,000 links is one, and so is an import.
+
 `
 
 // mintKey prints a new key as args describe it: what goes into API_KEYS_FILE on

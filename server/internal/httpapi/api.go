@@ -182,7 +182,7 @@ func (a *API) notFound(ctx *fasthttp.RequestCtx) {
 func (a *API) methodNotAllowed(path, allow string) fasthttp.RequestHandler {
 	hasCode := strings.Contains(path, "{code}")
 	return func(ctx *fasthttp.RequestCtx) {
-		if hasCode && !isCode(strings.TrimSuffix(ctx.UserValue("code").(string), "+")) {
+		if hasCode && !link.CouldBeCode(strings.TrimSuffix(ctx.UserValue("code").(string), "+")) {
 			a.notFound(ctx)
 			return
 		}

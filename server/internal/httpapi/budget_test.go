@@ -47,7 +47,7 @@ func allocations(t *testing.T, srv *fasthttp.Server, request string) float64 {
 
 // What we add to the allocations of fasthttp itself, which a server shows that
 // answers the same from constants. A redirect from the near cache may have one: the code,
-// which the router makes a string of.
+// which codeOf makes a string of.
 func TestRequestBudget(t *testing.T) {
 	own, mint := link.Hosts{}, func() (snowflake.ID, error) { return 1 << 40, nil }
 	m, log := metrics.New(), slog.New(slog.DiscardHandler)

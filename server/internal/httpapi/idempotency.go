@@ -28,6 +28,8 @@ type Memory interface {
 	// which it returns then; "" means that this one was the first. In one step
 	// whoever else does.
 	Remember(ctx context.Context, key, value string, ttl time.Duration) (first string, err error)
+	// Recall returns what is remembered under the key, or "".
+	Recall(ctx context.Context, key string) (value string, err error)
 	// Forget ends it early.
 	Forget(ctx context.Context, key string) error
 }
@@ -52,6 +54,10 @@ func (a *API) createOnce(ctx context.Context, owner string, key, body []byte, r 
 		if own == "" {
 			id, err := a.Mint()
 			if err != nil {
+				// Nothing can be made, but what was made can be answered again.
+				if before, _ := a.Memory.Recall(ctx, name); before != "" {
+					return a.createAgain(ctx, owner, before, p.body, r)
+				}
 				return made{}, err
 			}
 			p.code, p.at = snowflake.Encode(id), id.Time()
@@ -95,8 +101,8 @@ func (a *API) createAgain(ctx context.Context, owner, before, body string, r *cr
 		return made{}, errOtherBody
 	}
 	m, err := a.fulfil(ctx, owner, first, r)
-	if errors.Is(err, link.ErrExists) && a.became(ctx, m) {
-		err = nil
+	if errors.Is(err, link.ErrExists) {
+		err = a.became(ctx, m)
 	}
 	return m, err
 }
@@ -114,14 +120,27 @@ func (a *API) fulfil(ctx context.Context, owner string, p promise, r *createRequ
 	return m, a.Store.Create(ctx, owner, m.Code, m.Link)
 }
 
-// became reports whether the other link that stands under the code of m is what
-// changes made of m. Nobody else gets a minted code.
-func (a *API) became(ctx context.Context, m made) bool {
-	if m.Options == nil || m.Nonce == 0 {
-		return true
-	}
+// became returns nil if the other link that stands under the code of m is what
+// changes made of m, and link.ErrExists if it is somebody else's: one who chose the
+// code, or imported it.
+func (a *API) became(ctx context.Context, m made) error {
 	s, err := a.Store.Read(ctx, m.Code)
-	return err == nil && s.Options != nil && s.Created.Equal(m.at) && s.Nonce == m.Nonce
+	if err != nil {
+		return err
+	}
+	var created time.Time // of a minted code there is none in the record
+	var nonce uint32
+	if s.Options != nil {
+		created, nonce = s.Created, s.Nonce
+	}
+	if m.Options == nil || m.Nonce == 0 {
+		if created.IsZero() {
+			return nil
+		}
+	} else if created.Equal(m.at) && nonce == m.Nonce {
+		return nil
+	}
+	return link.ErrExists
 }
 
 // promise is what is remembered of the first create with an Idempotency-Key: all

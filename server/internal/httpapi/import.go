@@ -204,10 +204,10 @@ func (r *importRequest) coded(own link.Hosts, now time.Time) (link.Coded, error)
 	if c.Code == "" {
 		c.Code = lastSegment(r.ShortURL)
 	}
-	isMinted, err := checkImported(c.Code, now)
-	if err != nil {
+	if _, err := link.ParseImported(c.Code); err != nil {
 		return c, err
 	}
+	var err error
 	if c.Link, err = r.changed(link.Link{}, own, now); err != nil {
 		return c, err
 	}
@@ -215,37 +215,20 @@ func (r *importRequest) coded(own link.Hosts, now time.Time) (link.Coded, error)
 		_, err := r.target(own)
 		return c, err
 	}
-	if isMinted {
-		return c, nil
-	}
-	created := now
-	if r.CreatedAt.given() {
+	created, given := now, r.CreatedAt.given()
+	if given {
 		if err := created.UnmarshalText([]byte(r.CreatedAt.value)); err != nil || created.After(now) {
 			return c, fieldErrorf(`The field "created_at" must be a time in the past such as 2025-12-31T23:59:59Z (RFC 3339).`)
 		}
 	}
+	// A minted code says when its link was made, and so the record need not. A word of
+	// ten letters says a time, too, if seldom the one that the row has.
+	if id, err := snowflake.Decode(c.Code); err == nil && link.MintedShape(c.Code) && !id.Time().After(now) && (!given || id.Time().Equal(created)) {
+		return c, nil
+	}
 	c.Link = ownMade(c.Code, c.Link, created, 0).Link // the same row is the same link
 	return c, nil
 }
-
-// checkImported reports whether the code is one that was minted, here or by the
-// service that the link comes from, or an error if it cannot be a code. One whose
-// time is to come may yet be minted.
-func checkImported(code string, now time.Time) (isMinted bool, err error) {
-	if code == "" {
-		return false, &link.CodeError{Detail: "The row has no code."}
-	}
-	if id, err := snowflake.Decode(code); err == nil && isMintedLength(code) {
-		if id.Time().After(now) {
-			return false, &link.CodeError{Detail: "The code is one that the service may come to make."}
-		}
-		return true, nil
-	}
-	_, err = link.ParseCode(code)
-	return false, err
-}
-
-func isMintedLength(code string) bool { return len(code) == 10 || len(code) == 11 }
 
 // lastSegment is what follows the last slash of a short URL, which need not have
 // a scheme.

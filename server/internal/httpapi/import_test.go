@@ -253,10 +253,17 @@ func TestImportOfOthers(t *testing.T) {
 			"Bitlink\tDestination URL\nbit.ly/3abcdef\t" + long + "\n",
 			[]want{led("3abcdef")},
 		},
+		// As YOURLS counts them; of the shape of minted ones, to be minted in years, never,
+		// and before the link was made.
+		"codes that nobody may choose": {
+			"keyword,url,timestamp\n1," + long + ",2020-01-02 03:04:05\nzz," + long + ",2020-01-02 03:04:05\nspringsale," + long + ",2020-01-02 03:04:05\n" +
+				"springsales," + long + ",2020-01-02 03:04:05\n1234567890," + long + ",2020-01-02 03:04:05\n",
+			[]want{led("1"), led("zz"), led("springsale"), led("springsales"), led("1234567890")},
+		},
 		"codes that cannot be": {
-			"keyword,url\nab," + long + "\nüüü," + long + "\nlinks," + long + "\nhelloworld," + long + "\n," + long + "\nok-1,\nok-2,ftp://a/\nok-3\nok-\"4," + long + "\nok-5," + long + "\n",
+			"keyword,url\n" + strings.Repeat("x", 65) + "," + long + "\nüüü," + long + "\nlinks," + long + "\n," + long + "\nok-1,\nok-2,ftp://a/\nok-3\nok-\"4," + long + "\nok-5," + long + "\n",
 			[]want{
-				{code: "ab", result: "invalid"}, {code: "üüü", result: "invalid"}, {code: "links", result: "invalid"}, {code: "helloworld", result: "invalid"},
+				{code: strings.Repeat("x", 40) + "…", result: "invalid"}, {code: "üüü", result: "invalid"}, {code: "links", result: "invalid"},
 				{result: "invalid"}, {code: "ok-1", result: "invalid"}, {code: "ok-2", result: "invalid"}, {result: "invalid"}, {result: "invalid"}, led("ok-5"),
 			},
 		},

@@ -15,7 +15,8 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// DefaultOwner is the name of the keys of API_KEY.
+// DefaultOwner is the name of the keys of API_KEY. A named key may have it too, and
+// then has one list with them: so it can take their place.
 const DefaultOwner = "default"
 
 // Key is an API key: who it is, what it may do and how often. Only the SHA-256
@@ -70,7 +71,11 @@ func (k *Keys) Owners() []string {
 // find returns the key that the request carries. It takes the same time whichever
 // key matches, or none. The key is not to be changed.
 func (k *Keys) find(ctx *fasthttp.RequestCtx) (key *Key, ok bool) {
-	digest := sha256.Sum256(presentedKey(ctx))
+	secret := presentedKey(ctx)
+	if len(secret) == 0 { // which has a digest, too
+		return nil, false
+	}
+	digest := sha256.Sum256(secret)
 	keys, found := *k.current.Load(), -1
 	for i := range keys {
 		found = subtle.ConstantTimeSelect(same(&digest, &keys[i].Digest), i, found)
@@ -168,7 +173,9 @@ func (s Scope) String() string {
 }
 
 // Rate is how many requests a key may make: N in every Per, and as many at once
-// after a rest. Per is a second, a minute or an hour.
+// after a rest. Per is a second, a minute or an hour. A bulk and an import are one
+// request each, however long: were each link of them counted, a key could send none
+// of more links than its rate has.
 type Rate struct {
 	N   int
 	Per time.Duration

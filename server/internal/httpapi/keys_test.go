@@ -184,6 +184,15 @@ func TestRateWhileRedisIsFull(t *testing.T) {
 	wantProblem(t, b.createAs("shop"), 507, "storage_full")
 }
 
+// A key that no file should have, and that would let everybody in.
+func TestNoSecretIsNoKey(t *testing.T) {
+	b := newBackend(t)
+	b.keys.SetNamed([]httpapi.Key{{Name: "all", Digest: sha256.Sum256(nil), Scopes: httpapi.ScopeCreate}})
+	for _, headers := range [][]string{nil, {"API-Key: "}, {"X-API-Key: "}, {"Authorization: Bearer "}, {"Authorization: Basic YTpi"}} {
+		wantProblem(t, b.do("POST", "/generate_url", anyBody, headers...), 401, "unauthorized")
+	}
+}
+
 func TestParseKeys(t *testing.T) {
 	digest := strings.Repeat("0f", 32)
 	good := "shop sha256:" + digest + " scopes=create"
@@ -212,6 +221,7 @@ func TestParseKeys(t *testing.T) {
 		{"a secret for a digest", strings.Replace(good, "sha256:"+digest, "hidden", 1), nil, "line 1: after the name"},
 		{"a short digest", strings.Replace(good, digest, digest[2:], 1), nil, "64 hexadecimal"},
 		{"a long digest", strings.Replace(good, digest, digest+"00", 1), nil, "64 hexadecimal"},
+		{"the digest of nothing", fmt.Sprintf("shop sha256:%x scopes=create", sha256.Sum256(nil)), nil, "line 1: this is the digest of an empty secret"},
 		{"no hexadecimal", strings.Replace(good, "0f", "0g", 1), nil, "64 hexadecimal"},
 		{"another hash", strings.Replace(good, "sha256", "sha512", 1), nil, "64 hexadecimal"},
 		{"an unknown scope", good + ",all", nil, "scopes= takes"},

@@ -17,6 +17,7 @@ var (
 	errKeyFields = errors.New("a key is: NAME sha256:DIGEST scopes=create,manage,read rate=100/s, where rate= may be left out")
 	errKeyName   = errors.New("a name has 1 to 64 letters, digits, dots, hyphens and underscores")
 	errKeyDigest = errors.New("after the name comes sha256: and the SHA-256 of the secret as 64 hexadecimal digits")
+	errKeyEmpty  = errors.New("this is the digest of an empty secret, which is none")
 	errKeyScopes = errors.New("scopes= takes one or more of create, manage and read, comma-separated")
 	errKeyRate   = fmt.Errorf("rate= takes a number from 1 to %d and a unit, as 100/s, 1000/m or 5000/h", maxRate)
 )
@@ -105,6 +106,9 @@ func ParseKey(line string) (Key, error) {
 	digest, ok := strings.CutPrefix(fields[1], digestPrefix)
 	if n, err := hex.Decode(key.Digest[:], []byte(digest[:min(len(digest), 2*len(key.Digest))])); !ok || err != nil || n != len(key.Digest) || len(digest) != 2*n {
 		return Key{}, errKeyDigest
+	}
+	if key.Digest == sha256.Sum256(nil) {
+		return Key{}, errKeyEmpty
 	}
 	for _, field := range fields[2:] {
 		name, value, _ := strings.Cut(field, "=")

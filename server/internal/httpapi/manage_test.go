@@ -7,6 +7,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"snowlink/server/internal/httpapi"
+	"snowlink/snowflake"
 )
 
 func etagOf(a answer) string { return string(a.header.Peek("ETag")) }
@@ -236,6 +239,11 @@ func TestIdempotencyKey(t *testing.T) {
 			}
 		}
 		same("at once")
+		mint := b.mint
+		b.mint = func() (snowflake.ID, error) { return 0, httpapi.ErrNoNode }
+		same("without a node ID")
+		wantProblem(t, again("new "+k, plain), 503, "unavailable")
+		b.mint = mint
 		wantProblem(t, again(k, with(`"title":"other"`)), 422, "idempotency_mismatch")
 		wantProblem(t, b.do("POST", "/generate_url", with(`"title":"other"`), "API-Key: "+key, "Idempotency-Key: "+k), 422, "idempotency_mismatch")
 		wantShown(t, b.manage("PATCH", "/links/"+code, `{"title":"changed"}`), 200)

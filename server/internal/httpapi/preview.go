@@ -70,7 +70,7 @@ func href(target string) template.HTMLAttr {
 
 // look finds the link as a visitor would, and takes no visit.
 func (a *API) look(ctx *fasthttp.RequestCtx, code string) (link.Link, error) {
-	if !isCode(code) {
+	if !link.CouldBeCode(code) {
 		return link.Link{}, link.ErrNotFound
 	}
 	l, err := a.Store.Get(a.ctx, code)

@@ -33,7 +33,7 @@ func managedCode(ctx *fasthttp.RequestCtx) string {
 
 // readManaged reads the link past every cache. One that was deleted is gone.
 func (a *API) readManaged(code string) (link.State, error) {
-	if !isCode(code) {
+	if !link.CouldBeCode(code) {
 		return link.State{}, link.ErrNotFound
 	}
 	s, err := a.Store.Read(a.ctx, code)

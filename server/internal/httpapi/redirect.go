@@ -8,7 +8,6 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"snowlink/server/internal/link"
-	"snowlink/snowflake"
 )
 
 const (
@@ -23,14 +22,12 @@ const (
 	// maxForwarded is the length of the longest Location with a forwarded query,
 	// in bytes. Nginx takes 8 KiB for all of an answer's header.
 	maxForwarded = 4096
-
-	maxCode = 64 // characters, of an own code
 )
 
 // redirect answers GET and HEAD /{code} with the stored target.
 func (a *API) redirect(ctx *fasthttp.RequestCtx) {
 	code := codeOf(ctx)
-	if !isCode(code) {
+	if !link.CouldBeCode(code) { // the store does not hear of it
 		a.notFound(ctx)
 		return
 	}
@@ -167,28 +164,4 @@ func withQuery(target string, query []byte) string {
 // codeOf is the code that the path names: all of it but the slash.
 func codeOf(ctx *fasthttp.RequestCtx) string {
 	return string(ctx.Request.URI().PathOriginal()[len("/"):])
-}
-
-// isCode reports whether code could be one: minted, or somebody's own. What could
-// not is answered before the store hears of it.
-func isCode(code string) bool {
-	if _, err := snowflake.Decode(code); err == nil {
-		return true
-	}
-	if code == "" || len(code) > maxCode {
-		return false
-	}
-	alphanumeric := true
-	for i := range len(code) {
-		switch b := code[i]; {
-		case '0' <= b && b <= '9', 'a' <= b|0x20 && b|0x20 <= 'z':
-		case b == '-', b == '_':
-			alphanumeric = false
-		default:
-			return false
-		}
-	}
-	// Of these lengths only minted ones are all letters and digits: see
-	// link.ParseCode.
-	return !alphanumeric || len(code) != 10 && len(code) != 11
 }

@@ -4,7 +4,8 @@ import "strings"
 
 const (
 	minCode = 3
-	maxCode = 64
+	// MaxCode is the length of the longest code, in characters.
+	MaxCode = 64
 )
 
 // A CodeError says why a text cannot be the code of a link.
@@ -29,25 +30,57 @@ var reserved = map[string]bool{
 // underscore, not a name that the service keeps for itself, in whatever case, and not of the shape of minted codes, so
 // that no choice can ever stand where a code is minted. The error is a [*CodeError].
 func ParseCode(raw string) (string, error) {
-	if len(raw) < minCode || len(raw) > maxCode {
+	if len(raw) < minCode || len(raw) > MaxCode {
 		return "", &CodeError{"The code must have 3 to 64 characters."}
 	}
-	alphanumeric := true
-	for i := range len(raw) {
-		switch b := raw[i]; {
-		case '0' <= b && b <= '9', 'a' <= b|0x20 && b|0x20 <= 'z':
-		case b == '-', b == '_':
-			alphanumeric = false
-		default:
-			return "", &CodeError{"The code may have letters A to Z and a to z, digits, hyphens and underscores only."}
-		}
-	}
-	// What package snowflake mints until 2032, and then.
-	if alphanumeric && (len(raw) == 10 || len(raw) == 11) {
+	if MintedShape(raw) {
 		return "", &CodeError{"A code of 10 or 11 letters and digits is kept for those that the service makes; add a hyphen, or a character."}
 	}
-	if reserved[strings.ToLower(raw)] {
+	return ParseImported(raw)
+}
+
+// ParseImported returns raw if a link that comes from elsewhere may keep it as its code: as [ParseCode], but from one
+// character on, as others number their links, and of the shape of minted codes too, as any word of ten letters is. One
+// of them may be minted one day; the store takes no code twice, and then another is minted.
+func ParseImported(raw string) (string, error) {
+	switch {
+	case raw == "":
+		return "", &CodeError{"The row has no code."}
+	case len(raw) > MaxCode:
+		return "", &CodeError{"The code must have 64 characters at most."}
+	case !CouldBeCode(raw):
+		return "", &CodeError{"The code may have letters A to Z and a to z, digits, hyphens and underscores only."}
+	case reserved[strings.ToLower(raw)]:
 		return "", &CodeError{"The code is a name that the service keeps for itself."}
 	}
 	return raw, nil
 }
+
+// CouldBeCode reports whether a link may have the code, minted, chosen or imported.
+func CouldBeCode(code string) bool {
+	if code == "" || len(code) > MaxCode {
+		return false
+	}
+	for i := range len(code) {
+		if b := code[i]; !isAlphanumeric(b) && b != '-' && b != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+// MintedShape reports whether the code has the length and the alphabet of minted ones: of what package snowflake mints
+// until 2032, and then.
+func MintedShape(code string) bool {
+	if len(code) != 10 && len(code) != 11 {
+		return false
+	}
+	for i := range len(code) {
+		if !isAlphanumeric(code[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func isAlphanumeric(b byte) bool { return '0' <= b && b <= '9' || 'a' <= b|0x20 && b|0x20 <= 'z' }

@@ -30,6 +30,20 @@ func TestParseCode(t *testing.T) {
 	}
 }
 
+func TestParseImported(t *testing.T) {
+	for _, raw := range []string{"1", "-", "ab", "springsale", "12345678901", snowflake.Encode(1 << 59), strings.Repeat("x", link.MaxCode)} {
+		if code, err := link.ParseImported(raw); code != raw || err != nil {
+			t.Errorf("ParseImported(%q) = %q, %v", raw, code, err)
+		}
+	}
+	for _, raw := range []string{"", strings.Repeat("x", link.MaxCode+1), "a b", "grün", "Links"} {
+		code, err := link.ParseImported(raw)
+		if _, ok := errors.AsType[*link.CodeError](err); !ok || code != "" {
+			t.Errorf("ParseImported(%q) = %q, %v, want a CodeError", raw, code, err)
+		}
+	}
+}
+
 // FuzzParseCode: no code that may be chosen is one that the generator mints, in this century.
 func FuzzParseCode(f *testing.F) {
 	for _, seed := range []string{"abc", "8h4LRT53E8", "AzL8n0Y58m7", "a-b"} {

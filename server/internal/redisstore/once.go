@@ -31,6 +31,16 @@ func (s *Store) Remember(ctx context.Context, key, value string, ttl time.Durati
 	return cmd.Val(), nil
 }
 
+// Recall returns what is remembered under key, or "". It fails with
+// link.ErrUnavailable.
+func (s *Store) Recall(ctx context.Context, key string) (value string, err error) {
+	cmd := redis.NewStringCmd(ctx, "get", onceKey(key))
+	if err := s.do(ctx, cmd); err != nil && !errors.Is(err, redis.Nil) {
+		return "", s.unavailable(metrics.OpRemember, &s.outage, err)
+	}
+	return cmd.Val(), nil
+}
+
 // Forget makes the key free again. It fails with link.ErrUnavailable.
 func (s *Store) Forget(ctx context.Context, key string) error {
 	if err := s.do(ctx, redis.NewIntCmd(ctx, "del", onceKey(key))); err != nil {

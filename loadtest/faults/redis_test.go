@@ -40,7 +40,7 @@ func TestKilledRedis(t *testing.T) {
 			var late []entry // acknowledged since Redis last had nothing to write
 			for range kills {
 				var written int // of the ledger
-				for kill := time.Now().Add(pick(2*time.Second, 5*time.Second)); time.Now().Before(kill); {
+				for kill := time.Now().Add(pick(time.Second, 5*time.Second)); time.Now().Before(kill); {
 					acknowledged := len(x.ledger.last(everything))
 					if info(t, db, "persistence", "aof_buffer_length") == 0 {
 						written = acknowledged

@@ -63,6 +63,7 @@ type config struct {
 	MetricsListen string `env:"METRICS_LISTEN" envDefault:":9100" takes:"an address such as :9100, or off"`
 
 	// ShutdownGrace is how long requests in flight have to finish after SIGTERM.
+	// A bulk, an import or an export that takes longer is cut off.
 	ShutdownGrace time.Duration `env:"SHUTDOWN_GRACE" envDefault:"10s" takes:"a duration above zero such as 10s"`
 
 	// own are the hosts of BaseURL, which no target may point to.

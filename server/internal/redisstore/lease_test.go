@@ -30,6 +30,14 @@ func hold(t *testing.T, lease *redisstore.Lease) (stop func() error) {
 	return stop
 }
 
+// refused is why a lease cannot be had, or nil if it can.
+func refused(t *testing.T, lease *redisstore.Lease) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	return lease.Hold(ctx)
+}
+
 // holds waits until IDs are minted under node.
 func holds(t *testing.T, lease *redisstore.Lease, node int) {
 	t.Helper()
@@ -104,7 +112,7 @@ func testNodeLease(t *testing.T, url string) {
 	stopFirst := hold(t, first)
 	holds(t, first, 1)
 
-	err := newLease(1).Hold(t.Context())
+	err := refused(t, newLease(1))
 	if !errors.Is(err, redisstore.ErrNodeTaken) || !strings.Contains(err.Error(), "pid ") {
 		t.Errorf("a second holder of node 1 = %v, want ErrNodeTaken naming the first", err)
 	}
@@ -114,7 +122,7 @@ func testNodeLease(t *testing.T, url string) {
 		hold(t, automatic)
 		holds(t, automatic, want)
 	}
-	if err := newLease(-1).Hold(t.Context()); !errors.Is(err, redisstore.ErrNodeTaken) {
+	if err := refused(t, newLease(-1)); !errors.Is(err, redisstore.ErrNodeTaken) {
 		t.Errorf("with all IDs taken: %v, want ErrNodeTaken", err)
 	}
 
@@ -218,7 +226,7 @@ func TestClockBehindIsWaitedForOrRefused(t *testing.T) {
 	}
 
 	setMark(t, client, 1, time.Minute)
-	err := store.NewLease(1, 1, slog.New(slog.DiscardHandler)).Hold(t.Context())
+	err := refused(t, store.NewLease(1, 1, slog.New(slog.DiscardHandler)))
 	if !errors.Is(err, redisstore.ErrClockBehind) || !strings.Contains(err.Error(), "1m0s") {
 		t.Errorf("a clock a minute behind: %v, want ErrClockBehind that says so", err)
 	}
@@ -248,7 +256,7 @@ func TestMarkIsTheClockOfTheIDs(t *testing.T) {
 	if high := mark(t, client, 1); !high.After(id.Time()) {
 		t.Errorf("an ID of %s, and the mark after a clean end is %s", id.Time(), high)
 	}
-	if err := store.NewLease(1, 1, slog.New(slog.DiscardHandler)).Hold(t.Context()); !errors.Is(err, redisstore.ErrClockBehind) {
+	if err := refused(t, store.NewLease(1, 1, slog.New(slog.DiscardHandler))); !errors.Is(err, redisstore.ErrClockBehind) {
 		t.Errorf("the next process: %v, want ErrClockBehind", err)
 	}
 }

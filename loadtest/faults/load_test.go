@@ -132,7 +132,10 @@ func quietLoad(t *testing.T, url, key string, ledger *ledger) *load {
 
 // newClient makes a client that follows no redirect and keeps its connections.
 func newClient(t *testing.T) *http.Client {
-	transport := &http.Transport{MaxIdleConnsPerHost: 256, DisableCompression: true}
+	transport := &http.Transport{
+		MaxIdleConnsPerHost: 256, DisableCompression: true,
+		IdleConnTimeout: time.Minute, // below Nginx's 75 s: one kept for longer may end under a request
+	}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{
 		Transport:     transport,

@@ -50,6 +50,7 @@ func plainURL(body []byte) (url string, ok bool) {
 	return string(body[:end]), true
 }
 
+// jsonSpace is what JSON calls space.
 const jsonSpace = " \t\r\n"
 
 // decodeBody reads one JSON object. What it returns is "" or, for the client,

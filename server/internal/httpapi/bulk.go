@@ -2,9 +2,11 @@ package httpapi
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -245,19 +247,7 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 	if err == io.EOF && len(line) > 0 {
 		err = nil
 	}
-	return trimSpace(line), err
-}
-
-// trimSpace removes what JSON calls space.
-func trimSpace(b []byte) []byte {
-	isSpace := func(c byte) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\r' }
-	for len(b) > 0 && isSpace(b[0]) {
-		b = b[1:]
-	}
-	for len(b) > 0 && isSpace(b[len(b)-1]) {
-		b = b[:len(b)-1]
-	}
-	return b
+	return bytes.Trim(line, jsonSpace), err
 }
 
 // firstByte is the first one that is no space, which is left to be read. A byte
@@ -274,7 +264,7 @@ func firstByte(r *bufio.Reader) (byte, error) {
 		if err != nil {
 			return 0, err
 		}
-		if len(trimSpace([]byte{b})) > 0 {
+		if strings.IndexByte(jsonSpace, b) < 0 {
 			return b, r.UnreadByte()
 		}
 	}

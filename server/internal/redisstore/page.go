@@ -62,20 +62,23 @@ func (j *journal) add(ctx context.Context, entry string) *page {
 		p.links += " " + entry
 	}
 	p.count++
-	full := p.count == pageMost || j.underWay == 0
-	if full {
+	j.sendIfDue(ctx)
+	return p
+}
+
+// sendIfDue sends the open page, if there is one and it need not wait. It unlocks mu,
+// which the caller has locked.
+func (j *journal) sendIfDue(ctx context.Context) {
+	p := j.open
+	due := p != nil && (p.count == pageMost || j.underWay == 0)
+	if due {
 		j.open = nil
 		j.underWay++
 	}
 	j.mu.Unlock()
-	if full {
-		j.send(ctx, p)
+	if !due {
+		return
 	}
-	return p
-}
-
-// send sends a page that takes no more links.
-func (j *journal) send(ctx context.Context, p *page) {
 	p.written = j.store.pipe.Submit(ctx, j.store.journalCmd(ctx, j.key, p.links, true))
 	close(p.sent)
 }
@@ -93,17 +96,6 @@ func (j *journal) wait(ctx context.Context, p *page) error {
 	}
 	j.mu.Lock()
 	j.underWay--
-	next := j.open
-	if j.underWay > 0 {
-		next = nil
-	}
-	if next != nil {
-		j.open = nil
-		j.underWay++
-	}
-	j.mu.Unlock()
-	if next != nil {
-		j.send(ctx, next)
-	}
+	j.sendIfDue(ctx)
 	return err
 }

@@ -162,7 +162,7 @@ func (l *load) work(ctx context.Context, k kind, period, offset time.Duration) {
 	}
 	due := time.NewTicker(period)
 	defer due.Stop()
-	for {
+	for ctx.Err() == nil { // select has no preference, and a request that took long finds both ready
 		s := l.send(k)
 		l.mu.Lock()
 		l.samples = append(l.samples, s)
@@ -293,17 +293,17 @@ type measured struct {
 // between is what happened to the requests that began in a span. A time.Time of
 // zero stands for the beginning or the end of the load. Stop the load before.
 func (l *load) between(from, to time.Time) measured {
+	m := measured{from: from, to: to}
 	if from.IsZero() {
-		from = l.began
+		m.from = l.began
 	}
 	if to.IsZero() {
-		to = l.ended
+		m.to = l.ended
 	}
-	m := measured{from: from, to: to}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.samples {
-		if !s.began.Before(from) && s.began.Before(to) {
+		if !s.began.Before(from) && (to.IsZero() || s.began.Before(to)) { // the last may begin as the load ends
 			m.samples = append(m.samples, s)
 		}
 	}

@@ -255,12 +255,15 @@ func (s *Store) Create(ctx context.Context, owner, code string, l link.Link) err
 	if isChosen(l) {
 		s.pipe.Submit(limited, redis.NewIntCmd(limited, "publish", changesChannel, code)) // see announceChosen
 	}
-	var journalErr error
-	if s.journalMax != nil { // on the way while the link is
+	var err, journalErr error
+	if s.journalMax == nil {
+		err = sent.WaitContext(limited)
+	} else { // on the way while the link is
 		j := s.journal(owner)
-		journalErr = j.wait(limited, j.add(limited, journalEntry(code, l)))
+		p := j.add(limited, journalEntry(code, l))
+		err = sent.WaitContext(limited)
+		journalErr = j.wait(limited, p) // mostly written by now
 	}
-	err := sent.WaitContext(limited)
 	var old string
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
 		old, err = s.run(ctx, createLimited, code, createdArgs(record, l)...)

@@ -71,12 +71,17 @@ func appendString(b []byte, s string) []byte {
 	return b
 }
 
-// appendTime appends t as JSON, to the millisecond: what an ID carries.
+// appendTime appends t as JSON, to the millisecond: what an ID carries. A layout with
+// a fraction takes four times as long as that of RFC 3339, which package time knows.
 func appendTime(b []byte, t time.Time) []byte {
 	b = append(b, '"')
-	b = t.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
-	return append(b, '"')
+	b = t.UTC().AppendFormat(b, time.RFC3339)
+	ms := t.Nanosecond() / int(time.Millisecond)
+	return append(b[:len(b)-len("Z")], '.', digit(ms/100), digit(ms/10), digit(ms), 'Z', '"')
 }
+
+// digit is the last one of n.
+func digit(n int) byte { return byte('0' + n%10) }
 
 // createdAt is when the link was made: a minted code says it, the record of
 // another does. Zero is unknown.

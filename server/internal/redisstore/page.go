@@ -86,9 +86,13 @@ func (j *journal) sendIfDue(ctx context.Context) {
 // wait waits until the page is written, or ctx ends.
 func (j *journal) wait(ctx context.Context, p *page) error {
 	select {
-	case <-p.sent:
-	case <-ctx.Done(): // those who wait for the pages under way will send it
-		return ctx.Err()
+	case <-p.sent: // mostly: a select of two costs a tenth of a microsecond more
+	default:
+		select {
+		case <-p.sent:
+		case <-ctx.Done(): // those who wait for the pages under way will send it
+			return ctx.Err()
+		}
 	}
 	err := p.written.WaitContext(ctx)
 	if !p.over.CompareAndSwap(false, true) {

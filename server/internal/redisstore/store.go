@@ -265,10 +265,10 @@ func (s *Store) Create(ctx context.Context, owner, code string, l link.Link) err
 		journalErr = j.wait(limited, p) // mostly written by now
 	}
 	var old string
-	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		old, err = s.run(ctx, createLimited, code, createdArgs(record, l)...)
-	} else if err == nil {
+	if err == nil {
 		old = created.Val()
+	} else if maxVisits(l) > 0 && redis.HasErrorPrefix(err, "NOSCRIPT") {
+		old, err = s.run(ctx, createLimited, code, createdArgs(record, l)...)
 	}
 	return s.created(old, record, err, journalErr)
 }

@@ -10,6 +10,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"snowlink/loadtest/fleet/fleettest"
 )
 
 func writeFile(t *testing.T, text string) (path string) {
@@ -49,7 +52,7 @@ func TestMintedKeyWorks(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- run(ctx, nil, environ, io.Discard, io.Discard) }()
-	eventually(t, "server ping succeeds", func() bool { return run(ctx, []string{"ping"}, environ, io.Discard, io.Discard) == nil })
+	fleettest.Eventually(t, 20*time.Second, "server ping succeeds", func() bool { return run(ctx, []string{"ping"}, environ, io.Discard, io.Discard) == nil })
 	for _, tt := range []struct {
 		key  string
 		want int

@@ -10,28 +10,11 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"snowlink/loadtest/fleet/fleettest"
 )
-
-// output is what a running server says; it may be read meanwhile.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
@@ -43,24 +26,15 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
-		}
-	}
-}
-
 func TestEmbeddedDefaultPrintsACurlThatWorks(t *testing.T) {
 	addr, metricsAddr := freeAddr(t), freeAddr(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	var stdout, stderr output
+	var stdout, stderr fleettest.Output
 	environ := []string{"LISTEN=" + addr, "METRICS_LISTEN=" + metricsAddr, "API_KEY=it's", "BASE_URL=https://elsewhere.example"}
 	done := make(chan error, 1)
 	go func() { done <- run(ctx, nil, environ, &stdout, &stderr) }()
-	eventually(t, "the welcome", func() bool { return strings.Contains(stdout.String(), "curl") })
-	eventually(t, "server ping succeeds", func() bool { return run(ctx, []string{"ping"}, environ, io.Discard, io.Discard) == nil })
+	fleettest.Eventually(t, 20*time.Second, "the welcome", func() bool { return strings.Contains(stdout.String(), "curl") })
+	fleettest.Eventually(t, 20*time.Second, "server ping succeeds", func() bool { return run(ctx, []string{"ping"}, environ, io.Discard, io.Discard) == nil })
 
 	command := regexp.MustCompile(`(?m)^ +(curl .*)$`).FindStringSubmatch(stdout.String())[1]
 	answer, err := exec.Command("sh", "-c", command).Output()

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"snowlink/loadtest/fleet"
+	"snowlink/loadtest/fleet/fleettest"
 )
 
 // composition is the fleet of docker-compose.yml, under a name of its own.
@@ -122,7 +123,7 @@ func TestCompose(t *testing.T) {
 			t.Fatalf("backend2 has the address %s again: this tests nothing", after)
 		}
 		x.awaitReady()
-		eventually(t, 10*time.Second, "backend2 has its share of the redirects again", func() bool {
+		fleettest.Eventually(t, 10*time.Second, "backend2 has its share of the redirects again", func() bool {
 			_, text, err := do(t.Context(), newClient(t), http.MethodGet, x.fleet.Backends[1].MetricsURL, "", "")
 			return err == nil && !strings.Contains(string(text), `snowlink_http_requests_total{class="3xx",route="redirect"} 0`)
 		})

@@ -154,7 +154,7 @@ func (x *experiment) awaitReady() {
 	x.t.Helper()
 	c := newClient(x.t)
 	for _, b := range x.fleet.Backends {
-		eventually(x.t, recovery, b.URL+"/healthz is 200", func() bool {
+		fleettest.Eventually(x.t, recovery, b.URL+"/healthz is 200", func() bool {
 			resp, _, err := do(x.t.Context(), c, http.MethodGet, b.URL+"/healthz", "", "")
 			return err == nil && resp.StatusCode == http.StatusOK
 		})
@@ -283,13 +283,3 @@ func readBack(t *testing.T, backends []*fleet.Backend, entries []entry) (gone ma
 }
 
 func isGone(s sample) bool { return s.failure == "404" || s.failure == "410" }
-
-// eventually waits for a condition.
-func eventually(t *testing.T, within time.Duration, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(within); !is(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("never within %s: %s", within, what)
-		}
-	}
-}

@@ -143,7 +143,7 @@ func TestPausedBackendWhoseNodeIsTaken(t *testing.T) {
 	var rounds, twice int
 	for try := 0; try < most && rounds < pick(1, 5); try++ {
 		// It renews every 4 s: from just after one until the next is the time to do it.
-		eventually(t, 10*time.Second, "the lease is renewed", func() bool {
+		fleettest.Eventually(t, 10*time.Second, "the lease is renewed", func() bool {
 			left, err := db.PTTL(t.Context(), "node:2").Result()
 			return err == nil && left > 14500*time.Millisecond
 		})

@@ -20,6 +20,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"snowlink/loadtest/fleet"
+	"snowlink/loadtest/fleet/fleettest"
 )
 
 // Experiment 4. With everysec Redis syncs its file once a second, and writes nothing
@@ -181,7 +182,7 @@ func TestRedisConnection(t *testing.T) {
 			before := ended()
 			p.poison(tt.toxics...)
 			if tt.cuts > 0 {
-				eventually(t, 5*time.Minute, "so many resets", func() bool { return ended()-before >= tt.cuts })
+				fleettest.Eventually(t, 5*time.Minute, "so many resets", func() bool { return ended()-before >= tt.cuts })
 			} else {
 				x.wait(pick(4*time.Second, 60*time.Second))
 			}
@@ -233,7 +234,7 @@ func TestFullDisk(t *testing.T) {
 
 			filler := filepath.Join(disk, "filler")
 			fillDisk(t, filler)
-			eventually(t, recovery, "creates are refused", func() bool { return x.tryCreate() != http.StatusCreated })
+			fleettest.Eventually(t, recovery, "creates are refused", func() bool { return x.tryCreate() != http.StatusCreated })
 			for range pick(6, 60) {
 				x.wait(500 * time.Millisecond)
 				if !x.fleet.Redis.Running() {
@@ -255,7 +256,7 @@ func TestFullDisk(t *testing.T) {
 			// What was acknowledged is not in memory alone, once Redis says so.
 			x.load.stop()
 			db := x.redis()
-			eventually(t, recovery, "Redis has written what it has", func() bool { return info(t, db, "persistence", "aof_buffer_length") == 0 })
+			fleettest.Eventually(t, recovery, "Redis has written what it has", func() bool { return info(t, db, "persistence", "aof_buffer_length") == 0 })
 			x.fleet.Redis.Kill()
 			x.startRedis()
 			x.awaitCreate()
@@ -358,10 +359,10 @@ func TestFillPastMaxmemory(t *testing.T) {
 	db := x.redis()
 	x.fill(pick(2000, 1000), func() bool { return info(t, db, "stats", "evicted_keys") >= pick(1000, 50_000) })
 	for _, b := range x.fleet.Backends {
-		eventually(t, recovery, "the metric of evictions moves", func() bool { return metric(t, b, "snowlink_redis_evicted_keys") > 0 })
+		fleettest.Eventually(t, recovery, "the metric of evictions moves", func() bool { return metric(t, b, "snowlink_redis_evicted_keys") > 0 })
 	}
 	for i := range x.fleet.Backends {
-		eventually(t, recovery, "the log says that links are evicted", func() bool {
+		fleettest.Eventually(t, recovery, "the log says that links are evicted", func() bool {
 			return strings.Contains(x.log(fmt.Sprintf("backend%d", i+1)), "redis evicts links")
 		})
 	}
@@ -386,7 +387,7 @@ func TestFillUnderNoeviction(t *testing.T) {
 	x.fill(5000, func() bool { return x.tryCreate() == http.StatusInsufficientStorage })
 	x.wait(pick(2*time.Second, 30*time.Second)) // twice the lease
 	// Redis counts its buffers too: now and then one link fits in what they gave back.
-	eventually(t, recovery, "a create in a full Redis is answered 507", func() bool {
+	fleettest.Eventually(t, recovery, "a create in a full Redis is answered 507", func() bool {
 		return x.tryCreate() == http.StatusInsufficientStorage
 	})
 	x.wantHealth("degraded")
@@ -443,7 +444,7 @@ func (x *experiment) tryCreate() int {
 // its own failed before.
 func (x *experiment) awaitCreate() (failed int) {
 	x.t.Helper()
-	eventually(x.t, recovery, "links can be made", func() bool {
+	fleettest.Eventually(x.t, recovery, "links can be made", func() bool {
 		if x.tryCreate() == http.StatusCreated {
 			return true
 		}
@@ -537,7 +538,7 @@ func (x *experiment) log(name string) string {
 func (x *experiment) wantHealth(status string) {
 	x.t.Helper()
 	for _, b := range x.fleet.Backends {
-		eventually(x.t, recovery, b.URL+"/healthz is "+status, func() bool {
+		fleettest.Eventually(x.t, recovery, b.URL+"/healthz is "+status, func() bool {
 			resp, body, err := do(x.t.Context(), x.load.client, http.MethodGet, b.URL+"/healthz", "", "")
 			return err == nil && resp.StatusCode == http.StatusOK && strings.Contains(string(body), `"`+status+`"`)
 		})

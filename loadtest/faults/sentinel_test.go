@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"snowlink/loadtest/fleet"
+	"snowlink/loadtest/fleet/fleettest"
 )
 
 // Experiment 10. Redis replicates what it has acknowledged already: a link that no
@@ -126,7 +127,7 @@ func TestMasterAlone(t *testing.T) {
 			defer r.Resume()
 		}
 	}
-	eventually(t, recovery, "creates are refused", func() bool { return x.tryCreate() == http.StatusServiceUnavailable })
+	fleettest.Eventually(t, recovery, "creates are refused", func() bool { return x.tryCreate() == http.StatusServiceUnavailable })
 	took := time.Since(began)
 	t.Logf("the master acknowledged creates for another %s", took.Round(10*time.Millisecond))
 	x.fault += fmt.Sprintf(": creates are refused after %.1f s", took.Seconds())
@@ -148,7 +149,7 @@ func TestMasterAlone(t *testing.T) {
 // master waits until the Sentinels agree on a master that is not another.
 func (x *experiment) master(another *fleet.Redis) (m *fleet.Redis) {
 	x.t.Helper()
-	eventually(x.t, recovery, "the Sentinels agree on a master", func() bool {
+	fleettest.Eventually(x.t, recovery, "the Sentinels agree on a master", func() bool {
 		var err error
 		m, err = x.fleet.Sentinel.Master(x.t.Context())
 		return err == nil && m != another

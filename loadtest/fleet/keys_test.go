@@ -78,7 +78,7 @@ func TestNamedKeys(t *testing.T) {
 		t.Helper()
 		for i, b := range f.Backends {
 			b.Hangup()
-			eventually(t, fmt.Sprintf("backend %d says %q", i+1, says), func() bool {
+			fleettest.Eventually(t, 20*time.Second, fmt.Sprintf("backend %d says %q", i+1, says), func() bool {
 				log, err := os.ReadFile(filepath.Join(f.Dir, fmt.Sprintf("backend%d.log", i+1)))
 				return err == nil && strings.Count(string(log), says) == n
 			})
@@ -111,14 +111,4 @@ func TestNamedKeys(t *testing.T) {
 	write("# nobody")
 	hangup("keys read again", 2)
 	wantEach("added", http.StatusUnauthorized)
-}
-
-// eventually waits for a condition.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
-		}
-	}
 }

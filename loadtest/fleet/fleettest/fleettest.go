@@ -1,13 +1,16 @@
 // Package fleettest starts fleets for tests: they end with the test, show their
-// logs when it fails, and share what has to be built.
+// logs when it fails, and share what has to be built. It has what else the tests of
+// running programs share, too.
 package fleettest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"snowlink/loadtest/fleet"
 )
@@ -49,6 +52,38 @@ func SkipMissing(t testing.TB, err error) {
 func Redis(t testing.TB, config ...string) *fleet.Redis {
 	t.Helper()
 	return Start(t, fleet.Options{NoBackends: true, NoNginx: true, RedisConfig: config}).Redis
+}
+
+// Eventually waits until ok is true. The test fails, with what that would have been,
+// if it is not within a time.
+func Eventually(t testing.TB, within time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(within); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s", within, what)
+		}
+	}
+}
+
+// Output is what a program says. It may be read meanwhile; all methods may be called
+// concurrently.
+type Output struct {
+	mu   sync.Mutex
+	said bytes.Buffer
+}
+
+// Write takes note of what the program says. It never fails.
+func (o *Output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.said.Write(p)
+}
+
+// String is all of it so far.
+func (o *Output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.said.String()
 }
 
 var (

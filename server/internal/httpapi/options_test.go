@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"snowlink/loadtest/fleet/fleettest"
 	"snowlink/server/internal/httpapi"
 	"snowlink/snowflake"
 )
@@ -48,16 +49,6 @@ func (b *backend) manage(method, path, body string, headers ...string) answer {
 func (b *backend) follow(code string) (status int, target string) {
 	a := b.do("GET", "/"+code, "")
 	return a.status, string(a.header.Peek("Location"))
-}
-
-// wantCondition waits for what Redis or a clock brings about.
-func wantCondition(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 10 s: %s", what)
-		}
-	}
 }
 
 func TestCreateShowsOptions(t *testing.T) {
@@ -277,7 +268,7 @@ func TestExpiry(t *testing.T) {
 	if status, _ := b.follow(code); status != 302 {
 		t.Fatalf("before it expires = %d", status)
 	}
-	wantCondition(t, "the link expires", func() bool { status, _ := b.follow(code); return status == 410 })
+	fleettest.Eventually(t, 20*time.Second, "the link expires", func() bool { status, _ := b.follow(code); return status == 410 })
 	wantProblem(t, b.do("GET", "/"+code, ""), 410, "gone")
 	if a := b.do("HEAD", "/"+code, ""); a.status != 410 {
 		t.Errorf("HEAD = %d", a.status)
@@ -296,7 +287,7 @@ func TestExpiry(t *testing.T) {
 	}
 
 	own := wantCreated(t, b.create(with(`"code":"short-lived","ttl":1`))).Code
-	wantCondition(t, "the own code expires", func() bool { status, _ := b.follow(own); return status == 410 })
+	fleettest.Eventually(t, 20*time.Second, "the own code expires", func() bool { status, _ := b.follow(own); return status == 410 })
 	wantProblem(t, b.create(with(`"code":"short-lived"`)), 409, "code_taken") // within the grace
 	if ttl := client.TTL(t.Context(), "link:"+own).Val(); ttl < 29*24*time.Hour || ttl > 30*24*time.Hour {
 		t.Errorf("the grace ends in %s", ttl)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"snowlink/loadtest/fleet/fleettest"
 	"snowlink/server/internal/link"
@@ -39,7 +40,7 @@ func TestChangesAreHeardAndCutsNoticed(t *testing.T) {
 	}
 	wait := func(want int64) {
 		t.Helper()
-		eventually(t, "told that announcements may have been missed", func() bool { return missed.Load() == want })
+		fleettest.Eventually(t, 20*time.Second, "told that announcements may have been missed", func() bool { return missed.Load() == want })
 	}
 
 	wait(1) // it begins

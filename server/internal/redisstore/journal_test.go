@@ -109,7 +109,7 @@ func TestIdleJournalsAreKept(t *testing.T) {
 	watched := make(chan error, 1)
 	watcher := store.NewWatcher(func() []string { return owners }, slog.New(slog.DiscardHandler))
 	go func() { watched <- watcher.Watch(ctx) }()
-	eventually(t, "all journals look used", func() bool { return !slices.ContainsFunc(owners, idle) })
+	fleettest.Eventually(t, 20*time.Second, "all journals look used", func() bool { return !slices.ContainsFunc(owners, idle) })
 	if !idle("idle") {
 		t.Error("so does one without an owner")
 	}

@@ -41,7 +41,7 @@ func refused(t *testing.T, lease *redisstore.Lease) error {
 // holds waits until IDs are minted under node.
 func holds(t *testing.T, lease *redisstore.Lease, node int) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("node %d is held", node), func() bool {
+	fleettest.Eventually(t, 20*time.Second, fmt.Sprintf("node %d is held", node), func() bool {
 		id, ok := lease.Next()
 		return ok && id.Node() == node
 	})
@@ -142,14 +142,14 @@ func TestNodeLeaseThatIsLostSaysSoAndComesBack(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t)
 	client := admin(t, r.Addr)
-	var log syncBuffer
+	var log fleettest.Output
 	lease := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler)).NewLease(7, 7, slog.New(slog.NewTextHandler(&log, nil)))
 	hold(t, lease)
 	holds(t, lease, 7)
 
 	set(t, client, "node:7", "somebody else")
-	eventually(t, "the lease is lost", func() bool { return !lease.Held() })
-	eventually(t, "the log names who has it", func() bool { return strings.Contains(log.String(), "held by somebody else") })
+	fleettest.Eventually(t, 20*time.Second, "the lease is lost", func() bool { return !lease.Held() })
+	fleettest.Eventually(t, 20*time.Second, "the log names who has it", func() bool { return strings.Contains(log.String(), "held by somebody else") })
 
 	// Its clock was ahead of ours: its times do not come again.
 	until := setMark(t, client, 7, 3*time.Second)
@@ -169,7 +169,7 @@ func TestForgottenNodeLeaseGoesOn(t *testing.T) {
 	hold(t, lease)
 	holds(t, lease, 1)
 	client.Del(t.Context(), "node:1") // the mark is there, 14 s ahead
-	eventually(t, "it is renewed", func() bool {
+	fleettest.Eventually(t, 20*time.Second, "it is renewed", func() bool {
 		if !lease.Held() {
 			t.Fatal("it was lost on the way")
 		}
@@ -190,9 +190,9 @@ func TestAutomaticNodeLeaseBecomesAnother(t *testing.T) {
 	for node := 1; node <= 3; node++ {
 		set(t, client, fmt.Sprintf("node:%d", node), "somebody else")
 	}
-	eventually(t, "the lease is lost", func() bool { return !lease.Held() })
+	fleettest.Eventually(t, 20*time.Second, "the lease is lost", func() bool { return !lease.Held() })
 	until := setMark(t, client, 0, 2*time.Second)
-	eventually(t, "another is held", lease.Held)
+	fleettest.Eventually(t, 20*time.Second, "another is held", lease.Held)
 	if id, _ := lease.Next(); id.Node() != 0 || id.Time().Before(until.Truncate(time.Millisecond)) {
 		t.Errorf("minted under node %d at %s; 1 is taken, and 0 was used until %s", id.Node(), id.Time(), until)
 	}
@@ -294,5 +294,5 @@ func TestLeaseWaitsForRedis(t *testing.T) {
 	if err := r.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the lease is held", lease.Held)
+	fleettest.Eventually(t, 20*time.Second, "the lease is held", lease.Held)
 }

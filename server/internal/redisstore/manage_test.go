@@ -304,7 +304,7 @@ func TestUnreadableRecord(t *testing.T) {
 	r := fleettest.Redis(t)
 	client := redis.NewClient(&redis.Options{Addr: r.Addr})
 	defer client.Close()
-	var log syncBuffer
+	var log fleettest.Output
 	store := open(t, "redis://"+r.Addr, slog.New(slog.NewTextHandler(&log, nil)))
 	ctx := t.Context()
 	mustCreate(t, store, "good", nil)

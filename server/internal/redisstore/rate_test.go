@@ -43,7 +43,7 @@ func TestTakeIsExactOverAllBackends(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "the Cluster is up", func() bool { return client.Set(t.Context(), "a", "", 0).Err() == nil })
+			fleettest.Eventually(t, 20*time.Second, "the Cluster is up", func() bool { return client.Set(t.Context(), "a", "", 0).Err() == nil })
 			return "redis://" + r.Addr + "," + r.Addr, client
 		},
 	} {

@@ -77,7 +77,7 @@ func TestRecordIsTheTargetAndReadsWell(t *testing.T) {
 
 func TestOutageIsNeverNotFoundAndEndsByItself(t *testing.T) {
 	r := fleettest.Redis(t)
-	var log syncBuffer
+	var log fleettest.Output
 	store := open(t, "redis://"+r.Addr, slog.New(slog.NewTextHandler(&log, nil)))
 	ctx := t.Context()
 	l := link.Link{Target: "https://example.com/"}
@@ -104,10 +104,10 @@ func TestOutageIsNeverNotFoundAndEndsByItself(t *testing.T) {
 	if err := r.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the store works again", func() bool { return store.Create(ctx, "o", "c", l) == nil && store.Ping(ctx) == nil })
+	fleettest.Eventually(t, 20*time.Second, "the store works again", func() bool { return store.Create(ctx, "o", "c", l) == nil && store.Ping(ctx) == nil })
 	for _, of := range []string{"redis", "\"redis writes\""} {
 		down, up := "msg=unavailable of="+of, "msg=back of="+of
-		eventually(t, up, func() bool { return strings.Contains(log.String(), up) })
+		fleettest.Eventually(t, 20*time.Second, up, func() bool { return strings.Contains(log.String(), up) })
 		if got := log.String(); strings.Count(got, down) != 1 || strings.Index(got, down) > strings.Index(got, up) {
 			t.Errorf("want %q once, then %q, got:\n%s", down, up, got)
 		}
@@ -119,7 +119,7 @@ func TestOutageThatComesAndGoesIsOne(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t, "maxmemory-policy noeviction")
 	client := admin(t, r.Addr)
-	var log syncBuffer
+	var log fleettest.Output
 	store := open(t, "redis://"+r.Addr, slog.New(slog.NewTextHandler(&log, nil)))
 	l := link.Link{Target: "https://example.com/"}
 	for i := range 20 {
@@ -141,7 +141,7 @@ func TestOutageThatComesAndGoesIsOne(t *testing.T) {
 	if err := store.Create(t.Context(), "o", "last", l); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the log says that it is over", func() bool { return strings.Contains(log.String(), "msg=back") })
+	fleettest.Eventually(t, 20*time.Second, "the log says that it is over", func() bool { return strings.Contains(log.String(), "msg=back") })
 }
 
 // nginxWaits is how long Nginx waits for a backend. Until then users must have heard
@@ -185,7 +185,7 @@ func TestSilentRedisDoesNotHoldRequestsLong(t *testing.T) {
 func TestRefusedWritesAreOneOutage(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t, "maxmemory 1", "maxmemory-policy noeviction")
-	var log syncBuffer
+	var log fleettest.Output
 	store := open(t, "redis://"+r.Addr, slog.New(slog.NewTextHandler(&log, nil)))
 	for range 5 {
 		if err := store.Create(t.Context(), "o", "a", link.Link{Target: "https://example.com/"}); !errors.Is(err, link.ErrFull) {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -23,7 +24,7 @@ func TestNodeLeaseNeedsNoRoom(t *testing.T) {
 	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
 	lease := store.NewLease(1, 1, slog.New(slog.DiscardHandler))
 	stop := hold(t, lease)
-	eventually(t, "the lease is held", lease.Held)
+	fleettest.Eventually(t, 20*time.Second, "the lease is held", lease.Held)
 	if err := store.Create(t.Context(), "o", "a", link.Link{Target: "https://example.com/"}); !errors.Is(err, link.ErrFull) {
 		t.Errorf("Create = %v, want ErrFull", err)
 	}
@@ -67,12 +68,12 @@ func TestLeaseSaysWhatRedisRefuses(t *testing.T) {
 			admin := redis.NewClient(&redis.Options{Addr: r.Addr})
 			defer admin.Close()
 			tt.spoil(t, admin)
-			var log syncBuffer
+			var log fleettest.Output
 			store := open(t, "redis://:"+tt.password+"@"+r.Addr, slog.New(slog.NewTextHandler(&log, nil)))
 			lease := store.NewLease(1, 1, slog.New(slog.DiscardHandler))
 			hold(t, lease)
 			errorsSeen := func() int { return strings.Count(log.String(), tt.want) }
-			eventually(t, "the log says why", func() bool {
+			fleettest.Eventually(t, 20*time.Second, "the log says why", func() bool {
 				_ = store.Ping(t.Context()) // which a replica answers: that is no end of this
 				return errorsSeen() > 0 && strings.Contains(log.String(), "still unavailable")
 			})
@@ -87,7 +88,7 @@ func TestLeaseSaysWhatRedisRefuses(t *testing.T) {
 			if err := admin.Do(t.Context(), tt.remedy...).Err(); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "the lease is held", lease.Held)
+			fleettest.Eventually(t, 20*time.Second, "the lease is held", lease.Held)
 		})
 	}
 }
@@ -114,7 +115,7 @@ func TestLoadingIsAnOutage(t *testing.T) {
 	started := make(chan error, 1)
 	go func() { started <- r.Start(t.Context()) }()
 	loading := false
-	eventually(t, "the last link is there", func() bool {
+	fleettest.Eventually(t, 20*time.Second, "the last link is there", func() bool {
 		_, err := store.Get(t.Context(), "19999")
 		if errors.Is(err, link.ErrNotFound) {
 			t.Fatalf("a link that is being read = %v", err)
@@ -125,7 +126,7 @@ func TestLoadingIsAnOutage(t *testing.T) {
 	if err := <-started; err != nil || !loading {
 		t.Errorf("it was loading: %t; %v", loading, err)
 	}
-	eventually(t, "the lease is held", lease.Held)
+	fleettest.Eventually(t, 20*time.Second, "the lease is held", lease.Held)
 }
 
 // A Sentinel that knows of no such master, since it was set up anew or the name is
@@ -134,7 +135,7 @@ func TestSentinelWithoutTheMasterIsAnOutage(t *testing.T) {
 	t.Parallel()
 	f := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Sentinel: true})
 	url := strings.Replace(f.Sentinel.URL(), "master_name=", "master_name=not-", 1)
-	var log syncBuffer
+	var log fleettest.Output
 	store := open(t, url, slog.New(slog.NewTextHandler(&log, nil)))
 	for range 30 { // go-redis answers from the last error when there were many
 		if _, err := store.Get(t.Context(), "a"); !errors.Is(err, link.ErrUnavailable) {

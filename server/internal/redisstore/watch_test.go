@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -20,13 +21,13 @@ func noOwners() []string { return nil }
 func TestEvictionIsNeverSilent(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t, "maxmemory 4mb")
-	var log syncBuffer
+	var log fleettest.Output
 	store := open(t, "redis://"+r.Addr, slog.New(slog.NewTextHandler(&log, nil)))
 	watcher := store.NewWatcher(noOwners, slog.New(slog.NewTextHandler(&log, nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- watcher.Watch(ctx) }()
-	eventually(t, "it says what the policy means", func() bool {
+	fleettest.Eventually(t, 20*time.Second, "it says what the policy means", func() bool {
 		return strings.Contains(log.String(), "allkeys-lru") && strings.Contains(log.String(), "evicted link is gone")
 	})
 	if watcher.Full() {
@@ -42,8 +43,8 @@ func TestEvictionIsNeverSilent(t *testing.T) {
 	if _, err := pipe.Exec(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it says that links are evicted", func() bool { return strings.Contains(log.String(), "evicts links") })
-	eventually(t, "it is full", watcher.Full)
+	fleettest.Eventually(t, 20*time.Second, "it says that links are evicted", func() bool { return strings.Contains(log.String(), "evicts links") })
+	fleettest.Eventually(t, 20*time.Second, "it is full", watcher.Full)
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("Watch = %v", err)
@@ -60,14 +61,14 @@ func TestRedisWithoutAppendOnlyFileIsPointedOut(t *testing.T) {
 		t.Run(tt.appendonly, func(t *testing.T) {
 			t.Parallel()
 			r := fleettest.Redis(t, "appendonly "+tt.appendonly)
-			var log syncBuffer
+			var log fleettest.Output
 			logger := slog.New(slog.NewTextHandler(&log, nil))
 			watcher := open(t, "redis://"+r.Addr, logger).NewWatcher(noOwners, logger)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			done := make(chan error, 1)
 			go func() { done <- watcher.Watch(ctx) }()
-			eventually(t, "it says what Redis runs", func() bool { return strings.Contains(log.String(), "maxmemory_policy") })
+			fleettest.Eventually(t, 20*time.Second, "it says what Redis runs", func() bool { return strings.Contains(log.String(), "maxmemory_policy") })
 			cancel()
 			if err := <-done; err != nil {
 				t.Fatal(err)

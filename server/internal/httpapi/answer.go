@@ -86,7 +86,7 @@ func digit(n int) byte { return byte('0' + n%10) }
 // createdAt is when the link was made: a minted code says it, the record of
 // another does. Zero is unknown.
 func createdAt(code string, l link.Link) time.Time {
-	if l.Options != nil && !l.Created.IsZero() {
+	if l.Chosen() {
 		return l.Created
 	}
 	if id, err := snowflake.Decode(code); err == nil {

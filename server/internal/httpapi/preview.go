@@ -74,7 +74,7 @@ func (a *API) look(ctx *fasthttp.RequestCtx, code string) (link.Link, error) {
 		return link.Link{}, link.ErrNotFound
 	}
 	l, err := a.Store.Get(a.ctx, code)
-	if err == nil && l.Options != nil && l.MaxVisits > 0 {
+	if err == nil && l.Limit() > 0 {
 		l, err = a.uncounted(code) // how many are left is in the store alone
 	}
 	if err == nil && l.Gone(ctx.Time()) {

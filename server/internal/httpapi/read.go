@@ -46,7 +46,7 @@ func (a *API) readManaged(code string) (link.State, error) {
 // writeState answers with a link as it stands in the store.
 func (a *API) writeState(ctx *fasthttp.RequestCtx, code string, s link.State) {
 	b := appendLink(nil, a.BaseURL+"/"+code, code, s.Link, createdAt(code, s.Link))
-	if s.Options != nil && s.MaxVisits > 0 {
+	if s.Limit() > 0 {
 		b = append(b, `,"visits_left":`...)
 		b = strconv.AppendInt(b, s.VisitsLeft, 10)
 	}

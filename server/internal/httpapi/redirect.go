@@ -50,7 +50,7 @@ func (a *API) redirectOptions(ctx *fasthttp.RequestCtx, code string, l link.Link
 		return
 	}
 	target, ok := forwarded(ctx, l)
-	if ok && l.MaxVisits > 0 { // a visit that would be refused is not taken
+	if ok && l.Limit() > 0 { // a visit that would be refused is not taken
 		// No cache may answer for a link whose visits are counted: not ours, which
 		// is only asked whether they are, and not Nginx's.
 		ctx.Response.Header.Set("X-Accel-Expires", "0")
@@ -92,7 +92,7 @@ func (a *API) visit(ctx *fasthttp.RequestCtx, code string) (l link.Link, err err
 // uncounted reads a link whose visits are counted and takes none.
 func (a *API) uncounted(code string) (link.Link, error) {
 	s, err := a.Store.Read(a.ctx, code)
-	if err == nil && s.Options != nil && s.MaxVisits > 0 && s.VisitsLeft < 1 {
+	if err == nil && s.Limit() > 0 && s.VisitsLeft < 1 {
 		err = link.ErrGone
 	}
 	return s.Link, err
@@ -101,7 +101,7 @@ func (a *API) uncounted(code string) (link.Link, error) {
 // cacheControl says how long a browser may follow the link without asking.
 func cacheControl(l link.Link, now time.Time) string {
 	permanent := l.Status == fasthttp.StatusMovedPermanently || l.Status == fasthttp.StatusPermanentRedirect
-	if !permanent || l.MaxVisits > 0 {
+	if !permanent || l.Limit() > 0 {
 		return notCached
 	}
 	most := maxCached

@@ -26,8 +26,24 @@ type Link struct {
 // Gone reports whether the link leads nowhere at the time: it expired, is disabled or was deleted. Of its visits it says
 // nothing: see [Store.Visit].
 func (l Link) Gone(now time.Time) bool {
-	return l.Options != nil && (l.Disabled || l.Deleted || !l.Expires.IsZero() && !now.Before(l.Expires))
+	return l.Options != nil && (l.Disabled || l.Over(now))
 }
+
+// Over reports whether the link is gone for good at the time: it expired or was deleted.
+func (l Link) Over(now time.Time) bool {
+	return l.Options != nil && (l.Deleted || !l.Expires.IsZero() && !now.Before(l.Expires))
+}
+
+// Limit is how many redirects the link gives in its life, or 0 for any number.
+func (l Link) Limit() int64 {
+	if l.Options == nil {
+		return 0
+	}
+	return l.MaxVisits
+}
+
+// Chosen reports whether somebody chose the code of the link. One that was minted says itself when it was made.
+func (l Link) Chosen() bool { return l.Options != nil && !l.Created.IsZero() }
 
 // Equal reports whether the two lead to the same target in the same way.
 func (l Link) Equal(other Link) bool {

@@ -180,7 +180,7 @@ func (c *Cache) Create(ctx context.Context, owner, code string, l link.Link) err
 	err := c.Store.Create(ctx, owner, code, l)
 	// Somebody may be asking for a code that was chosen. For one that was minted
 	// nobody does, and a change would make every miss under way be asked again.
-	if l.Options != nil && !l.Created.IsZero() {
+	if l.Chosen() {
 		c.changes.Add(1)
 	}
 	c.missing.Invalidate(code)

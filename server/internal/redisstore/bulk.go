@@ -46,7 +46,7 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 	}
 	creates := make([]create, len(links))
 	pipe := s.client.Pipeline()
-	if slices.ContainsFunc(links, func(l link.Coded) bool { return maxVisits(l.Link) > 0 }) {
+	if slices.ContainsFunc(links, func(l link.Coded) bool { return l.Limit() > 0 }) {
 		// Redis may not know it yet, which a pipeline finds out too late.
 		_ = s.client.ScriptLoad(ctx, createLimited.source) // failing, it shows below
 	}
@@ -88,7 +88,7 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 			journalErr = c.journal.Err()
 		}
 		errs[i] = s.created(c.old, c.record, c.err, journalErr)
-		if errs[i] == nil && isChosen(links[i].Link) {
+		if errs[i] == nil && links[i].Chosen() {
 			chosen = append(chosen, links[i].Code)
 		}
 	}

@@ -32,7 +32,7 @@ func journalKey(owner string) string { return "journal:" + owner }
 
 // journalEntry is what the journal has of a link: no space is in it.
 func journalEntry(code string, l link.Link) string {
-	if !isChosen(l) {
+	if !l.Chosen() {
 		return code
 	}
 	return code + "@" + strconv.FormatInt(millis(l.Created), 10)
@@ -98,6 +98,7 @@ func (s *Store) List(ctx context.Context, owner, cursor string, n int, keep func
 // journaled is a name in a journal with the link it stands for, if that is there.
 type journaled struct {
 	at    string // its position
+	name  string // see journalEntry
 	there bool
 	link.Coded
 }
@@ -121,7 +122,6 @@ func (s *Store) journaled(ctx context.Context, owner, last string, n int) (page 
 	if err := s.do(ctx, cmd); err != nil {
 		return nil, false, s.unavailable(metrics.OpList, &s.outage, err)
 	}
-	var entries, codes []string
 	for _, message := range cmd.Val() {
 		value, _ := message.Values["c"].(string)
 		names := strings.Split(value, " ")
@@ -130,13 +130,14 @@ func (s *Store) journaled(ctx context.Context, owner, last string, n int) (page 
 		}
 		for i, name := range slices.Backward(names) {
 			code, _, _ := strings.Cut(name, "@")
-			entries, codes = append(entries, name), append(codes, code)
-			page = append(page, journaled{at: fmt.Sprintf("%s.%d", message.ID, i)})
+			page = append(page, journaled{at: fmt.Sprintf("%s.%d", message.ID, i), name: name, Coded: link.Coded{Code: code}})
 		}
 	}
 	more = len(cmd.Val()) == n || len(page) > n
-	if len(page) > n {
-		page, entries, codes = page[:n], entries[:n], codes[:n]
+	page = page[:min(n, len(page))]
+	codes := make([]string, len(page))
+	for i, j := range page {
+		codes[i] = j.Code
 	}
 	links, errs := s.GetAll(ctx, codes)
 
@@ -146,9 +147,8 @@ func (s *Store) journaled(ctx context.Context, owner, last string, n int) (page 
 		if err != nil && !errors.Is(err, link.ErrNotFound) && !errors.Is(err, errUnreadable) { // the others are listed
 			return nil, false, err
 		}
-		over := l.Options != nil && (l.Deleted || !l.Expires.IsZero() && !now.Before(l.Expires))
-		page[i].Coded = link.Coded{Code: codes[i], Link: l}
-		page[i].there = err == nil && !over && journalEntry(codes[i], l) == entries[i]
+		page[i].Link = l
+		page[i].there = err == nil && !l.Over(now) && journalEntry(codes[i], l) == page[i].name
 	}
 	return page, more, nil
 }

@@ -80,7 +80,7 @@ func (s *Store) Read(ctx context.Context, code string) (link.State, error) {
 		return link.State{}, err
 	}
 	state := link.State{Link: l, Version: version(record)}
-	if left, ok := values[1].(string); ok && maxVisits(l) > 0 {
+	if left, ok := values[1].(string); ok && l.Limit() > 0 {
 		n, _ := strconv.ParseInt(left, 10, 64) // nobody writes anything but numbers
 		state.VisitsLeft = max(0, n)
 	}
@@ -105,7 +105,7 @@ func (s *Store) Visit(ctx context.Context, code string) (link.Link, error) {
 	s.refused.ended()
 	took, record := answer[0] == '1', answer[1:]
 	l, err := s.decode(code, record)
-	if err == nil && !took && maxVisits(l) > 0 {
+	if err == nil && !took && l.Limit() > 0 {
 		err = link.ErrGone
 	}
 	return l, err
@@ -128,7 +128,7 @@ func (s *Store) Update(ctx context.Context, code, was string, l link.Link) error
 		return err
 	}
 	done, err := s.run(ctx, change, code,
-		cmd.Val(), encodeRecord(l), maxVisits(old), maxVisits(l), forgetAt(l), code, changesChannel)
+		cmd.Val(), encodeRecord(l), old.Limit(), l.Limit(), forgetAt(l), code, changesChannel)
 	if err != nil {
 		return s.notWritten(metrics.OpUpdate, err)
 	}

@@ -94,14 +94,6 @@ func forgetAt(l link.Link) int64 {
 	return 0
 }
 
-// maxVisits is the limit of a link, or 0.
-func maxVisits(l link.Link) int64 {
-	if l.Options == nil {
-		return 0
-	}
-	return l.MaxVisits
-}
-
 // version is link.State.Version.
 func version(record string) string {
 	sum := sha256.Sum256([]byte(record))

@@ -252,7 +252,7 @@ func (s *Store) Create(ctx context.Context, owner, code string, l link.Link) err
 	defer cancel()
 	created := createCmd(limited, code, record, l)
 	sent := s.pipe.Submit(limited, created)
-	if isChosen(l) {
+	if l.Chosen() {
 		s.pipe.Submit(limited, redis.NewIntCmd(limited, "publish", changesChannel, code)) // see announceChosen
 	}
 	var err, journalErr error
@@ -267,7 +267,7 @@ func (s *Store) Create(ctx context.Context, owner, code string, l link.Link) err
 	var old string
 	if err == nil {
 		old = created.Val()
-	} else if maxVisits(l) > 0 && redis.HasErrorPrefix(err, "NOSCRIPT") {
+	} else if l.Limit() > 0 && redis.HasErrorPrefix(err, "NOSCRIPT") {
 		old, err = s.run(ctx, createLimited, code, createdArgs(record, l)...)
 	}
 	return s.created(old, record, err, journalErr)
@@ -285,13 +285,10 @@ func (s *Store) announceChosen(ctx context.Context, codes ...string) {
 	_, _ = pipe.Exec(ctx)
 }
 
-// isChosen reports whether the code of a new link was chosen, not minted.
-func isChosen(l link.Link) bool { return l.Options != nil && !l.Created.IsZero() }
-
 // createCmd stores a link under a code that is free and answers with the record
 // that is there otherwise.
 func createCmd(ctx context.Context, code, record string, l link.Link) *redis.StringCmd {
-	if maxVisits(l) > 0 {
+	if l.Limit() > 0 {
 		return createLimited.call(ctx, "evalsha", createLimited.sha, code, createdArgs(record, l))
 	}
 	if at := forgetAt(l); at > 0 {

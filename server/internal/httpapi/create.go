@@ -61,7 +61,7 @@ func (a *API) create(ctx *fasthttp.RequestCtx) {
 	}
 
 	shortURL := a.BaseURL + "/" + m.Code
-	ctx.Response.Header.Set(fasthttp.HeaderLocation, shortURL)
+	ctx.Response.Header.SetCanonical(headerLocation, []byte(shortURL))
 	ctx.SetStatusCode(fasthttp.StatusCreated)
 	ctx.SetContentType(contentJSON)
 	b := appendLink(make([]byte, 0, 2*len(shortURL)+len(m.Target)+64), shortURL, m.Code, m.Link, m.at)

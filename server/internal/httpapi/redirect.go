@@ -10,6 +10,13 @@ import (
 	"snowlink/server/internal/link"
 )
 
+// Names as they are sent: to spell these anew for every answer took a quarter of a
+// redirect's time in the handler.
+var (
+	headerLocation     = []byte(fasthttp.HeaderLocation)
+	headerCacheControl = []byte(fasthttp.HeaderCacheControl)
+)
+
 const (
 	// notCached: the link may change or go, so a browser must ask again, and no
 	// shared cache may answer for us.
@@ -114,8 +121,8 @@ func cacheControl(l link.Link, now time.Time) string {
 // redirectTo answers with the target as it stands. Not ctx.Redirect, which
 // rewrites it: it would drop user info, collapse "//" and resolve "..".
 func redirectTo(ctx *fasthttp.RequestCtx, target string, status int, cacheControl string) {
-	ctx.Response.Header.Set(fasthttp.HeaderLocation, target)
-	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, cacheControl)
+	ctx.Response.Header.SetCanonical(headerLocation, []byte(target))
+	ctx.Response.Header.SetCanonical(headerCacheControl, []byte(cacheControl))
 	ctx.SetStatusCode(status)
 }
 

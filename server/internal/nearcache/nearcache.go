@@ -43,7 +43,7 @@ const (
 	// Links that are due are read together: those that a link finds due within
 	// gatherFor of it, up to gatherMost. A read of one alone costs ten times
 	// as much.
-	gatherFor  = 10 * time.Millisecond
+	gatherFor  = 50 * time.Millisecond
 	gatherMost = 1024
 
 	// A link whose read failed, or was spared, is due again after retryAfter,
@@ -308,7 +308,9 @@ func (c *Cache) refresh(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		time.Sleep(gatherFor)
+		if len(c.due) < gatherMost {
+			time.Sleep(gatherFor)
+		}
 		for len(batch) < gatherMost && len(c.due) > 0 {
 			batch = append(batch, <-c.due)
 		}

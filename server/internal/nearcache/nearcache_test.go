@@ -79,7 +79,7 @@ const (
 	staleIfError = time.Hour
 
 	// gathering is more than the cache waits for others before it refreshes a link.
-	gathering = 20 * time.Millisecond
+	gathering = nearcache.GatherFor + 10*time.Millisecond
 )
 
 // inBubble runs f on virtual time over a store that holds code "a" -> "one".
@@ -254,7 +254,7 @@ func TestReadUnderWayDoesNotOutliveAChange(t *testing.T) {
 			c.Distrust()
 			time.Sleep(time.Millisecond)
 			wantTarget(t, c, "a", "one") // is due
-			time.Sleep(8 * time.Millisecond)
+			time.Sleep(nearcache.GatherFor - 2*time.Millisecond)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -93,6 +93,12 @@ func Open(redisURL string, o Options, log *slog.Logger, m *metrics.Metrics) (*St
 	}
 	options := redis.DefaultAutoPipelineOptions()
 	options.MaxQueuedCommands = maxQueued
+	// While Redis works on one batch, the next is on its way, and none grows so large
+	// that its clients all wait together: a tenth more creates over 64 connections,
+	// some hundredths over 256. So a command may overtake another that nobody has
+	// waited for: whoever needs an order waits.
+	options.MaxConcurrentBatches, options.Unordered = 2, true
+	options.MaxBatchSize = 64
 	// The deferred kind: it is the one whose wait can end before the command does.
 	pipe, err := client.AsyncAutoPipelineWithOptions(options)
 	if err != nil {
@@ -252,9 +258,6 @@ func (s *Store) Create(ctx context.Context, owner, code string, l link.Link) err
 	defer cancel()
 	created := createCmd(limited, code, record, l)
 	sent := s.pipe.Submit(limited, created)
-	if l.Chosen() {
-		s.pipe.Submit(limited, redis.NewIntCmd(limited, "publish", changesChannel, code)) // see announceChosen
-	}
 	var err, journalErr error
 	if s.journalMax == nil {
 		err = sent.WaitContext(limited)
@@ -269,6 +272,9 @@ func (s *Store) Create(ctx context.Context, owner, code string, l link.Link) err
 		old = created.Val()
 	} else if l.Limit() > 0 && redis.HasErrorPrefix(err, "NOSCRIPT") {
 		old, err = s.run(ctx, createLimited, code, createdArgs(record, l)...)
+	}
+	if l.Chosen() {
+		s.pipe.Submit(limited, redis.NewIntCmd(limited, "publish", changesChannel, code)) // see announceChosen
 	}
 	return s.created(old, record, err, journalErr)
 }

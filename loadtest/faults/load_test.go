@@ -391,9 +391,10 @@ func TestMeasured(t *testing.T) {
 		{kind: hotGET, began: at(100), took: 20 * time.Millisecond},
 		{kind: hotGET, began: at(200), took: 700 * time.Millisecond},
 		{kind: recentGET, began: at(300), took: 10 * time.Millisecond, wrong: true},
+		{kind: hotGET, began: at(1000), took: 10 * time.Millisecond}, // as the load ended
 	}}
 	m := l.between(time.Time{}, time.Time{})
-	if m.count() != 4 || m.failed() != 1 || m.wrong() != 1 || m.failures()["create: 503"] != 1 {
+	if m.count() != 5 || m.failed() != 1 || m.wrong() != 1 || m.failures()["create: 503"] != 1 {
 		t.Errorf("%d requests, %d failed, %d wrong, %v", m.count(), m.failed(), m.wrong(), m.failures())
 	}
 	// Answers came after 120, 310 and 900 ms of 1,000.

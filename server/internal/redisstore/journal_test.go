@@ -157,3 +157,35 @@ func TestLinksOfAMomentShareAnEntry(t *testing.T) {
 		}
 	}
 }
+
+// Creates that gave up while Redis hung leave a journal that goes on as before, also
+// with links on an entry for which nobody waits any more.
+func TestJournalOutlivesCreatesThatGaveUp(t *testing.T) {
+	r := fleettest.Redis(t)
+	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
+	l := link.Link{Target: "https://example.com/"}
+	for round := range 3 {
+		r.Pause()
+		var creates sync.WaitGroup
+		for i := range 3 { // an entry under way, and the next one
+			creates.Go(func() {
+				if err := store.Create(context.Background(), "o", fmt.Sprintf("hung%d%d", round, i), l); err == nil {
+					t.Error("a create succeeded while Redis hung")
+				}
+			})
+			time.Sleep(20 * time.Millisecond)
+		}
+		creates.Wait()
+		r.Resume()
+		fleettest.Eventually(t, 20*time.Second, "Redis is back", func() bool { return store.Ping(t.Context()) == nil })
+		for i := range 3 {
+			if err := store.Create(context.Background(), "o", fmt.Sprintf("after%d%d", round, i), l); err != nil {
+				t.Fatalf("create %d after hang %d: %v", i, round, err)
+			}
+		}
+	}
+	links, _, err := store.List(t.Context(), "o", "", 100, func(l link.Coded) bool { return strings.HasPrefix(l.Code, "after") })
+	if err != nil || len(links) != 9 {
+		t.Errorf("%d of 9 links are listed, %v", len(links), err)
+	}
+}

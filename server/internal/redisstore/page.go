@@ -3,7 +3,6 @@ package redisstore
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -32,7 +31,6 @@ type page struct {
 
 	sent    chan struct{} // closed once written is set
 	written redis.AutoFuture
-	over    atomic.Bool
 }
 
 // journal returns the journal of owner. There are as many as names of keys.
@@ -51,8 +49,8 @@ func (s *Store) journal(owner string) *journal {
 	return s.journals[owner]
 }
 
-// add puts a link on a page. Whoever added one must wait for the page.
-func (j *journal) add(ctx context.Context, entry string) *page {
+// add puts a link on a page, which will be sent whether anybody waits for it or not.
+func (j *journal) add(entry string) *page {
 	j.mu.Lock()
 	p := j.open
 	if p == nil {
@@ -62,13 +60,13 @@ func (j *journal) add(ctx context.Context, entry string) *page {
 		p.links += " " + entry
 	}
 	p.count++
-	j.sendIfDue(ctx)
+	j.sendIfDue()
 	return p
 }
 
 // sendIfDue sends the open page, if there is one and it need not wait. It unlocks mu,
 // which the caller has locked.
-func (j *journal) sendIfDue(ctx context.Context) {
+func (j *journal) sendIfDue() {
 	p := j.open
 	due := p != nil && (p.count == pageMost || j.underWay == 0)
 	if due {
@@ -79,27 +77,27 @@ func (j *journal) sendIfDue(ctx context.Context) {
 	if !due {
 		return
 	}
+	ctx := context.Background() // it is everyone's whose links are on it
 	p.written = j.store.pipe.Submit(ctx, j.store.journalCmd(ctx, j.key, p.links, true))
 	close(p.sent)
+	go func() { // not one of those who wait: each may be held up, or have left
+		_ = p.written.Wait()
+		j.mu.Lock()
+		j.underWay--
+		j.sendIfDue()
+	}()
 }
 
 // wait waits until the page is written, or ctx ends.
-func (j *journal) wait(ctx context.Context, p *page) error {
+func (p *page) wait(ctx context.Context) error {
 	select {
 	case <-p.sent: // mostly: a select of two costs a tenth of a microsecond more
 	default:
 		select {
 		case <-p.sent:
-		case <-ctx.Done(): // those who wait for the pages under way will send it
+		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	err := p.written.WaitContext(ctx)
-	if !p.over.CompareAndSwap(false, true) {
-		return err
-	}
-	j.mu.Lock()
-	j.underWay--
-	j.sendIfDue(ctx)
-	return err
+	return p.written.WaitContext(ctx)
 }

@@ -44,12 +44,12 @@ const (
 	// opTimeout is the most that Get and Create take, below the 2 s that Nginx
 	// waits for a backend: whoever asks while Redis is silent must hear of it
 	// from us. It leaves room for a try and its retry; but a command may first
-	// wait for the batch in flight, which has the same limits.
+	// wait for the batches in flight, which have the same limits.
 	opTimeout = 1200 * time.Millisecond
 
 	// maxQueued bounds the commands waiting for Redis, and with them the memory
-	// of an outage. A connection waits for one command at a time, so it takes
-	// more than as many connections to a backend to reach it.
+	// of an outage. A request waits for a few at a time, so it takes thousands of
+	// connections to a backend to reach it.
 	maxQueued = 16 << 10
 )
 
@@ -93,10 +93,9 @@ func Open(redisURL string, o Options, log *slog.Logger, m *metrics.Metrics) (*St
 	}
 	options := redis.DefaultAutoPipelineOptions()
 	options.MaxQueuedCommands = maxQueued
-	// While Redis works on one batch, the next is on its way, and none grows so large
-	// that its clients all wait together: a tenth more creates over 64 connections,
-	// some hundredths over 256. So a command may overtake another that nobody has
-	// waited for: whoever needs an order waits.
+	// The next batch need not wait until Redis has answered one, nor for more than 64
+	// commands to come: a tenth more creates over 64 connections. So a command may
+	// overtake another that nobody has waited for: whoever needs an order waits.
 	options.MaxConcurrentBatches, options.Unordered = 2, true
 	options.MaxBatchSize = 64
 	// The deferred kind: it is the one whose wait can end before the command does.
@@ -262,10 +261,9 @@ func (s *Store) Create(ctx context.Context, owner, code string, l link.Link) err
 	if s.journalMax == nil {
 		err = sent.WaitContext(limited)
 	} else { // on the way while the link is
-		j := s.journal(owner)
-		p := j.add(limited, journalEntry(code, l))
+		p := s.journal(owner).add(journalEntry(code, l))
 		err = sent.WaitContext(limited)
-		journalErr = j.wait(limited, p) // mostly written by now
+		journalErr = p.wait(limited) // mostly written by now
 	}
 	var old string
 	if err == nil {
@@ -273,10 +271,10 @@ func (s *Store) Create(ctx context.Context, owner, code string, l link.Link) err
 	} else if l.Limit() > 0 && redis.HasErrorPrefix(err, "NOSCRIPT") {
 		old, err = s.run(ctx, createLimited, code, createdArgs(record, l)...)
 	}
-	if l.Chosen() {
+	if err = s.created(old, record, err, journalErr); l.Chosen() && !errors.Is(err, link.ErrExists) {
 		s.pipe.Submit(limited, redis.NewIntCmd(limited, "publish", changesChannel, code)) // see announceChosen
 	}
-	return s.created(old, record, err, journalErr)
+	return err
 }
 
 // announceChosen tells the near caches that there are links now: somebody may have

@@ -449,15 +449,10 @@ func TestProgramsComeBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A pooled connection to the Redis that was may still fail a request.
-	deadline := time.Now().Add(10 * time.Second)
-	for {
-		if resp, _ := do(t, c, "GET", f.Backends[0].URL+"/healthz", "", ""); resp.StatusCode == http.StatusOK {
-			break
-		} else if time.Now().After(deadline) {
-			t.Fatalf("backend1 is not ready after Redis came back: %s", resp.Status)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	fleettest.Eventually(t, 10*time.Second, "backend1 is ready after Redis came back", func() bool {
+		resp, _ := do(t, c, "GET", f.Backends[0].URL+"/healthz", "", "")
+		return resp.StatusCode == http.StatusOK
+	})
 	follow(f.Backends[0].URL)
 
 	if err := f.Backends[0].Stop(t.Context()); err != nil {

@@ -50,11 +50,7 @@ func TestChangeReachesEveryBackend(t *testing.T) {
 				if err := client.Do(t.Context(), "ACL", "SETUSER", "default", "resetchannels").Err(); err != nil {
 					t.Fatal(err)
 				}
-				for deadline := time.Now().Add(10 * time.Second); !distrusted(); time.Sleep(20 * time.Millisecond) {
-					if time.Now().After(deadline) {
-						t.Fatal("the backends did not notice that announcements are cut")
-					}
-				}
+				fleettest.Eventually(t, 10*time.Second, "the backends notice that announcements are cut", distrusted)
 			}
 			for code, target := range create(t, f, 1) {
 				for _, b := range f.Backends {

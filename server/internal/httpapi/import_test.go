@@ -396,6 +396,7 @@ func TestImportRefuses(t *testing.T) {
 		"empty":           {"", "", 400, "invalid_json"},
 		"no header":       {"", "abc,https://example.com/\n", 400, "invalid_request"},
 		"no code":         {"", "url,title\nhttps://example.com/,a\n", 400, "invalid_request"},
+		"65 columns":      {"", "keyword,url" + strings.Repeat(",x", 63) + "\n", 400, "invalid_request"},
 		"unclosed":        {"", "keyword,url\nabc,\"https://example.com/" + strings.Repeat("\nabc,https://example.com/", 5000), 400, "invalid_request"},
 		"dry run":         {"?dry_run=1", "keyword,url\n", 400, "invalid_field"},
 		"other parameter": {"?dry=true", "keyword,url\n", 400, "invalid_field"},
@@ -412,6 +413,20 @@ func TestImportRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantProblem(t, b.manage("POST", "/links/import", "keyword,url\nabc,https://example.com/\n"), 503, "unavailable")
+}
+
+// A row costs time for each of its columns, but no more than that.
+func TestImportOfManyColumns(t *testing.T) {
+	b := newBackend(t)
+	header := "shorturl,longurl" + strings.Repeat(",shorturl", 62)
+	row := "\nhttps://bit.ly/many-columns,https://example.com/" + strings.Repeat(",https://bit.ly/many-columns", 62)
+	if got := results(b.imported("", header+row)); !slices.Equal(got, []string{"created"}) {
+		t.Errorf("a row of 64 columns: %v", got)
+	}
+	detail := wantProblem(t, b.manage("POST", "/links/import", header+",x"+row+",x"), 400, "invalid_request")
+	if !strings.Contains(detail, "64 columns") {
+		t.Errorf("a row of 65 columns: %s", detail)
+	}
 }
 
 // FuzzImport: whatever a body is, it is refused, or every row of it is accounted for.

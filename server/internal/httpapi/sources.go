@@ -63,12 +63,16 @@ const (
 var errHeader error = &bodyError{problemInvalidRequest,
 	"The header row is not one that an import knows. It knows those of an export, Bitly, YOURLS, Kutt and Shlink, which have a column for the code and one for the URL."}
 
+// maxColumns bounds what a row costs. No CSV that an import knows has a third as many.
+const maxColumns = 64
+
 // csvRows are the rows of a CSV.
 type csvRows struct {
-	csv     *csv.Reader
-	budget  *budget
-	columns []column
-	ours    bool // an export of ours wrote it, and it is held to our rules
+	csv       *csv.Reader
+	budget    *budget
+	columns   []column
+	ours      bool // an export of ours wrote it, and it is held to our rules
+	hasCustom bool // there is a colCustomLink
 }
 
 // newCSVRows reads the header row. Columns may be separated by commas, semicolons
@@ -91,13 +95,17 @@ func newCSVRows(r *bufio.Reader) (*csvRows, error) {
 	if err != nil {
 		return nil, errHeader
 	}
+	if len(names) > maxColumns {
+		return nil, &bodyError{problemInvalidRequest, "The header row may have " + thousands(maxColumns) + " columns at most."}
+	}
 	for _, name := range names {
 		name = strings.NewReplacer(" ", "", "_", "", "-", "").Replace(strings.ToLower(name))
 		c.columns = append(c.columns, columns[name])
 		c.ours = c.ours || name == "code"
 	}
 	has := func(c2 column) bool { return slices.Contains(c.columns, c2) }
-	if !has(colURL) || !has(colCode) && !has(colShortURL) && !has(colCustomLink) {
+	c.hasCustom = has(colCustomLink)
+	if !has(colURL) || !has(colCode) && !has(colShortURL) && !c.hasCustom {
 		return nil, errHeader
 	}
 	return c, nil
@@ -144,7 +152,7 @@ func (c *csvRows) set(r *importRequest, col column, cell string) (err error) {
 	case colCustomLink:
 		r.ShortURL = cell
 	case colShortURL:
-		if r.ShortURL == "" || !slices.Contains(c.columns, colCustomLink) {
+		if r.ShortURL == "" || !c.hasCustom {
 			r.ShortURL = cell
 		}
 	case colURL:

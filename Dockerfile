@@ -24,7 +24,8 @@ COPY --from=build /server /server
 # A number, since there is no /etc/passwd to look a name up in.
 USER 65532:65532
 
-# HTTP, and the metrics' own listener.
+# HTTP, and the metrics if METRICS_LISTEN is :9100. Its default is the loopback, which
+# nobody outside the container reaches.
 EXPOSE 8000 9100
 
 # Ready: Redis answers and the node ID is held.

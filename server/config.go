@@ -58,9 +58,10 @@ type config struct {
 	// Redis. Older links live on unlisted. 0 keeps no journals, and lists are empty.
 	JournalMax int `env:"JOURNAL_MAX" envDefault:"1000000" takes:"how many links of a key can be listed at least, the newest ones, such as 1000000; 0 for no lists"`
 
-	// MetricsListen is the address of /metrics and /debug/pprof/, which must not
-	// be reachable from outside.
-	MetricsListen string `env:"METRICS_LISTEN" envDefault:":9100" takes:"an address such as :9100, or off"`
+	// MetricsListen is the address of /metrics and /debug/pprof/, which ask for no
+	// key and must not be reachable from outside. On another address than the
+	// loopback, whoever reaches it can read the process's memory.
+	MetricsListen string `env:"METRICS_LISTEN" envDefault:"127.0.0.1:9100" takes:"an address such as 127.0.0.1:9100 or, if nobody else can reach it, :9100; or off"`
 
 	// ShutdownGrace is how long requests in flight have to finish after SIGTERM.
 	// A bulk, an import or an export that takes longer is cut off.

@@ -133,7 +133,7 @@ func TestConfigDefaults(t *testing.T) {
 	}{
 		{"nothing set", nil, func(c config) bool {
 			return c.Listen == ":8000" && c.BaseURL == "http://localhost:8000" && c.NodeID == -1 &&
-				c.MetricsListen == ":9100" && c.ShutdownGrace == 10*time.Second && len(c.APIKeys) == 0
+				c.MetricsListen == "127.0.0.1:9100" && c.ShutdownGrace == 10*time.Second && len(c.APIKeys) == 0
 		}},
 		{"set but empty is unset", []string{"LISTEN=", "NODE_ID=", "API_KEY=", "BASE_URL=", "REDIS_URL="}, func(c config) bool {
 			return c.Listen == ":8000" && c.NodeID == -1 && len(c.APIKeys) == 0

@@ -45,6 +45,9 @@ const (
 	// they are served without one. It takes milliseconds where Redis answers, and
 	// Nginx waits for 2 s.
 	doorWait = 500 * time.Millisecond
+	// bulkShare says which part of the process's memory bulks and imports may take
+	// together: one in so many. The rest is for the near cache, requests and garbage.
+	bulkShare = 4
 )
 
 func main() {
@@ -191,7 +194,7 @@ func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) 
 	api := httpapi.New(context.WithoutCancel(ctx), httpapi.Config{
 		Store: links, Memory: store, Mint: mint, Ready: ready, Degraded: degraded,
 		BaseURL: cfg.BaseURL, Own: cfg.own, Keys: keys, Take: store.Take,
-		Metrics: m, Log: log,
+		BulkMemory: debug.SetMemoryLimit(-1) / bulkShare, Metrics: m, Log: log,
 	})
 	srv := api.Server()
 

@@ -48,9 +48,12 @@ type Config struct {
 	// Take takes one of the n requests that the keys named name may make in every
 	// per, over the whole fleet. It returns how long to wait where none is left, and
 	// 0 otherwise. Keys without a rate never come here.
-	Take    func(ctx context.Context, name string, n int, per time.Duration) (wait time.Duration, err error)
-	Metrics *metrics.Metrics
-	Log     *slog.Logger
+	Take func(ctx context.Context, name string, n int, per time.Duration) (wait time.Duration, err error)
+	// BulkMemory is what all bulks and imports together may take of memory, in bytes. There
+	// is room for one of them whatever it says.
+	BulkMemory int64
+	Metrics    *metrics.Metrics
+	Log        *slog.Logger
 }
 
 // API answers the requests of one backend. All methods may be called
@@ -60,13 +63,14 @@ type API struct {
 	ctx      context.Context // the process's: see the package comment
 	handler  fasthttp.RequestHandler
 	drawing  drawingRoom
+	slots    *slots
 	draining atomic.Bool
 }
 
 // New builds the API. Store operations run under ctx, which must outlive the
 // last request.
 func New(ctx context.Context, c Config) *API {
-	a := &API{Config: c, ctx: ctx, drawing: newDrawingRoom()}
+	a := &API{Config: c, ctx: ctx, drawing: newDrawingRoom(), slots: newSlots(c.BulkMemory, c.Metrics)}
 	router, named := a.routes()
 	routed := router.Handler
 	redirect, preview := a.observe(metrics.Redirect, a.redirect), a.observe(metrics.Preview, a.preview)
@@ -111,9 +115,9 @@ func (a *API) routes() (r *router.Router, named map[string]bool) {
 		{"POST", "/generate_url", metrics.Create, a.create},
 		{"POST", "/links", metrics.Create, a.create},
 		{"GET", "/links", metrics.List, a.list},
-		{"POST", "/links/bulk", metrics.Bulk, a.streamed(bulkTime, a.bulk)},
+		{"POST", "/links/bulk", metrics.Bulk, a.streamed(metrics.Bulk, ScopeCreate, bulkTime, a.bulk)},
 		{"GET", "/links/export", metrics.Export, a.export},
-		{"POST", "/links/import", metrics.Import, a.streamed(importTime, a.importLinks)},
+		{"POST", "/links/import", metrics.Import, a.streamed(metrics.Import, ScopeManage, importTime, a.importLinks)},
 		{"GET", "/links/{code}", metrics.Read, a.read},
 		{"PATCH", "/links/{code}", metrics.Change, a.change},
 		{"DELETE", "/links/{code}", metrics.Delete, a.delete},

@@ -22,6 +22,8 @@ const (
 
 	maxItems  = 10_000 // of a bulk
 	bulkBatch = 1000   // links that are created between two parts of the answer
+
+	maxArrayItem = 2 * MaxBody // bytes that are read for an item of an array
 )
 
 // item is one link of a bulk.
@@ -35,11 +37,7 @@ type item struct {
 // bulk answers POST /links/bulk: creates, as a JSON array or one a line, and to
 // each of them, in order and in the same form, what a create would answer: the
 // link or a problem. Nothing is stored before all of the body has been read.
-func (a *API) bulk(ctx *fasthttp.RequestCtx, body io.Reader) {
-	owner, ok := a.authorize(ctx, ScopeCreate)
-	if !ok {
-		return
-	}
+func (a *API) bulk(ctx *fasthttp.RequestCtx, owner string, body io.Reader) {
 	if len(ctx.Request.Header.Peek(headerIdempotencyKey)) > 0 {
 		a.fail(ctx, fieldErrorf("A bulk takes no Idempotency-Key. Links with codes of their own are not made twice."))
 		return
@@ -97,16 +95,21 @@ func (a *API) readItems(body io.Reader, now time.Time) (items []item, isArray bo
 
 // readArray reads until the end or one item too many.
 func (a *API) readArray(r io.Reader, now time.Time) (items []item, err error) {
+	// The decoder holds all of a value, and a body may be one.
+	b := &budget{r: r, err: &bodyError{problemBodyTooLarge, "An item of an array may have, with the space before it, " + thousands(maxArrayItem) + " bytes at most; nothing was stored."}}
+	b.left = maxArrayItem
 	// What is wrong within an item is for decodeObject to say.
-	d := jsontext.NewDecoder(r, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	d := jsontext.NewDecoder(b, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	if _, err = d.ReadToken(); err != nil {
 		return nil, notJSON(err, d)
 	}
 	for d.PeekKind() != ']' {
+		b.left = maxArrayItem
 		raw, err := d.ReadValue()
 		if err != nil {
 			return nil, notJSON(err, d)
 		}
+		b.left = maxArrayItem
 		if items = append(items, a.parseItem(raw, now)); len(items) > maxItems {
 			return items, nil
 		}

@@ -68,6 +68,7 @@ func newBackend(t testing.TB) *backend {
 		Ready:    func(context.Context) []string { return b.missing },
 		Degraded: func() string { return b.degraded },
 		BaseURL:  baseURL, Own: own, Keys: b.keys, Take: store.Take, Metrics: m, Log: log,
+		BulkMemory: 3 * httpapi.SlotMemory,
 	})
 	listener := fasthttputil.NewInmemoryListener()
 	srv := b.api.Server()
@@ -102,6 +103,9 @@ func (f *fragile) List(ctx context.Context, owner, cursor string, n int, keep fu
 }
 
 func (f *fragile) CreateAll(ctx context.Context, owner string, links []link.Coded) []error {
+	if f.panics {
+		panic("secret state")
+	}
 	if f.batches == 0 {
 		return slices.Repeat([]error{link.ErrUnavailable}, len(links))
 	}

@@ -83,7 +83,7 @@ func newCSVRows(r *bufio.Reader) (*csvRows, error) {
 		return nil, err
 	}
 	first, _, _ := strings.Cut(string(header), "\n")
-	c := &csvRows{budget: &budget{r: r}}
+	c := &csvRows{budget: &budget{r: r, err: errLongRow}}
 	c.csv = csv.NewReader(c.budget)
 	c.csv.ReuseRecord = true
 	for _, comma := range ";\t" {
@@ -250,16 +250,20 @@ func (c *csvRows) time(cell string) (at string, ok bool) {
 	return cell, false
 }
 
-// budget bounds what may be read of a body until it is refilled. A quotation mark
-// that nothing closes would have the rest of it in one cell.
+// errLongRow is the error of a row that is longer than a body elsewhere. A quotation mark
+// that nothing closes would have the rest of the body in one cell.
+var errLongRow error = &bodyError{problemInvalidRequest, "A row has more than " + thousands(MaxBody) + " bytes: does it lack a quotation mark?"}
+
+// budget bounds what may be read of a body until it is refilled. Then it fails with err.
 type budget struct {
 	r    io.Reader
 	left int
+	err  error
 }
 
 func (b *budget) Read(p []byte) (int, error) {
 	if b.left == 0 {
-		return 0, &bodyError{problemInvalidRequest, "A row has more than " + thousands(MaxBody) + " bytes: does it lack a quotation mark?"}
+		return 0, b.err
 	}
 	n, err := b.r.Read(p[:min(len(p), b.left)])
 	b.left -= n

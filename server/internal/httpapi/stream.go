@@ -98,8 +98,10 @@ func thousands(n int) string {
 	return s
 }
 
-// streamed is a handler that reads its body as it arrives, within a time.
-func (a *API) streamed(within time.Duration, handler func(*fasthttp.RequestCtx, io.Reader)) fasthttp.RequestHandler {
+// streamed is a handler that reads its body as it arrives, within a time, and holds much
+// of it. So it needs a key with the scope, and a slot, which it keeps until its answer has
+// been sent.
+func (a *API) streamed(route metrics.Route, scope Scope, within time.Duration, handler func(ctx *fasthttp.RequestCtx, owner string, body io.Reader)) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		body := &arriving{
 			ctx: ctx, stream: ctx.RequestBodyStream(), length: ctx.Request.Header.ContentLength(),
@@ -110,10 +112,28 @@ func (a *API) streamed(within time.Duration, handler func(*fasthttp.RequestCtx, 
 		} else if body.length > body.limit {
 			body.err = &bodyError{problemBodyTooLarge, tooLarge(body.limit)}
 		}
-		handler(ctx, body)
-		if body.err != io.EOF {
-			hangUp(ctx)
+		defer func() {
+			if body.err != io.EOF {
+				hangUp(ctx)
+			}
+		}()
+		owner, ok := a.authorize(ctx, scope)
+		if !ok {
+			return
 		}
+		release, err := a.slots.take(route, owner)
+		if err != nil {
+			a.fail(ctx, err)
+			return
+		}
+		defer func() { // after a panic, too
+			if answer, ok := ctx.Response.BodyStream().(*streamedAnswer); ok {
+				answer.release = release
+			} else {
+				release()
+			}
+		}()
+		handler(ctx, owner, body)
 	}
 }
 
@@ -190,6 +210,7 @@ type streamedAnswer struct {
 	began, until time.Time
 	write        func(io.Writer) error
 	status       int
+	release      func() // of what was taken to make the answer; or nil
 }
 
 // WriteTo sends the answer, in chunks as large as write makes them.
@@ -213,8 +234,12 @@ func (s *streamedAnswer) SupportsBodyWriteTo() bool { return true }
 
 func (s *streamedAnswer) Read([]byte) (int, error) { return 0, errors.ErrUnsupported }
 
-// Close counts the request, whose answer has ended. To HEAD there was none.
+// Close counts the request, whose answer has ended. To HEAD there was none. fasthttp calls
+// it once, whether the answer was sent or not.
 func (s *streamedAnswer) Close() error {
+	if s.release != nil {
+		s.release()
+	}
 	s.api.Metrics.Request(s.route, s.status, time.Since(s.began))
 	return nil
 }

@@ -88,6 +88,18 @@ const (
 
 var cacheEventNames = [cacheEvents]string{"hit", "miss", "negative", "stale", "refresh", "invalidate", "distrust"}
 
+// SlotRefusal is why a bulk or an import was refused although nothing was wrong with it.
+type SlotRefusal uint8
+
+// The reasons.
+const (
+	SlotKey    SlotRefusal = iota // its key has as many under way as it may have
+	SlotMemory                    // those under way take all the memory that they may
+	slotRefusals
+)
+
+var slotRefusalNames = [slotRefusals]string{"key", "memory"}
+
 var classNames = [6]string{"", "1xx", "2xx", "3xx", "4xx", "5xx"}
 
 // latencyBuckets are upper bounds in seconds. They are dense where a redirect
@@ -107,6 +119,8 @@ type Metrics struct {
 	collisions  prometheus.Counter
 	redisErrors [ops]prometheus.Counter
 	cache       [cacheEvents]prometheus.Counter
+	slots       prometheus.Gauge
+	slotRefused [slotRefusals]prometheus.Counter
 	memoryUsed  prometheus.Gauge
 	memoryMax   prometheus.Gauge
 	evicted     prometheus.Gauge // not a counter: a failover may set it back
@@ -127,6 +141,7 @@ func New() *Metrics {
 		m.registry.MustRegister(g)
 		return g
 	}
+	m.slots = gauge("snowlink_slots_held", "Bulks and imports under way.")
 	m.memoryUsed = gauge("snowlink_redis_memory_used_bytes", "Memory that Redis uses.")
 	m.memoryMax = gauge("snowlink_redis_memory_max_bytes", "maxmemory of Redis; 0 for no bound.")
 	m.evicted = gauge("snowlink_redis_evicted_keys", "Keys that Redis has evicted since it started.")
@@ -143,6 +158,9 @@ func New() *Metrics {
 	cache := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "snowlink_cache_events_total", Help: "What the near cache did, by event.",
 	}, []string{"event"})
+	slotRefused := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "snowlink_slot_refusals_total", Help: "Bulks and imports answered 503 unread: their key has as many under way as it may have, or all together take the memory that there is for them.",
+	}, []string{"reason"})
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "snowlink_build_info", Help: "Always 1; what runs is in the labels.",
 	}, []string{"version", "goversion"})
@@ -159,9 +177,12 @@ func New() *Metrics {
 	for e := range cacheEvents {
 		m.cache[e] = cache.WithLabelValues(cacheEventNames[e])
 	}
+	for r := range slotRefusals {
+		m.slotRefused[r] = slotRefused.WithLabelValues(slotRefusalNames[r])
+	}
 	build.WithLabelValues(Version(), runtime.Version()).Set(1)
 
-	m.registry.MustRegister(requests, latency, m.creates, m.collisions, redisErrors, cache, build,
+	m.registry.MustRegister(requests, latency, m.creates, m.collisions, redisErrors, cache, slotRefused, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -206,6 +227,12 @@ func (m *Metrics) RedisError(o Op) { m.redisErrors[o].Inc() }
 
 // Cache counts an event of the near cache.
 func (m *Metrics) Cache(e CacheEvent) { m.cache[e].Inc() }
+
+// Slots counts bulks and imports that begin, or below zero end.
+func (m *Metrics) Slots(n int) { m.slots.Add(float64(n)) }
+
+// SlotRefused counts a bulk or an import that was refused unread.
+func (m *Metrics) SlotRefused(why SlotRefusal) { m.slotRefused[why].Inc() }
 
 // WatchCache registers gauges that ask the near cache at every scrape for its
 // size. It must be called once at most.

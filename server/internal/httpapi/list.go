@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"io"
 	"slices"
 	"strconv"
 
@@ -12,6 +13,8 @@ import (
 const (
 	defaultLimit = 100
 	maxLimit     = 1000
+
+	listPart = 64 << 10 // bytes of a page that are written at once
 )
 
 // list answers GET /links with the links that the key made, newest first.
@@ -46,9 +49,17 @@ func (a *API) list(ctx *fasthttp.RequestCtx) {
 		b = append(b, `,"next":`...)
 		b = appendString(b, next)
 	}
-	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
-	ctx.SetContentType(contentJSON)
-	ctx.SetBody(append(b, '}'))
+	b = append(b, '}')
+	// A page may be some megabytes. Each part of it has a time of its own to be taken in.
+	a.stream(ctx, contentJSON, listTime, func(w io.Writer) error {
+		for part := range slices.Chunk(b, listPart) {
+			if _, err := w.Write(part); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	ctx.Response.Header.SetContentLength(len(b))
 }
 
 type listQuery struct {

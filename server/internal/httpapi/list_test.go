@@ -3,10 +3,16 @@ package httpapi_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"snowlink/server/internal/httpapi"
 )
 
 // listed reads one page.
@@ -121,4 +127,58 @@ func TestListRefuses(t *testing.T) {
 		wantProblem(t, b.manage("GET", "/links?"+query, ""), 400, "invalid_field")
 	}
 	wantProblem(t, b.do("GET", "/links", ""), 401, "unauthorized")
+}
+
+// smallBuffers accepts connections whose kernel holds little of an answer.
+type smallBuffers struct{ net.Listener }
+
+func (l smallBuffers) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil {
+		err = conn.(*net.TCPConn).SetWriteBuffer(64 << 10)
+	}
+	return conn, err
+}
+
+// A client that takes a large page slowly gets all of it.
+func TestListToASlowReader(t *testing.T) {
+	const perSecond = 640 << 10 // bytes; the page takes longer than the 5 s that other answers may
+	b := newBackend(t)
+	var tags []string
+	for i := range 10 {
+		tags = append(tags, fmt.Sprintf("%02d%s", i, strings.Repeat("\U0001F600", 40)))
+	}
+	encoded, err := json.Marshal(tags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	item := fmt.Sprintf(`{"url":"https://example.com/%s","title":"%s","tags":%s}`+"\n", strings.Repeat("a", 2000), strings.Repeat("\U0001F600", 255), encoded)
+	b.bulk(strings.Repeat(item, 1000))
+
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := b.api.Server()
+	go srv.Serve(httpapi.RefusalListener(smallBuffers{listener}))
+	defer srv.Shutdown()
+	transport := &http.Transport{DialContext: (&net.Dialer{}).DialContext, ReadBufferSize: 4 << 10}
+	defer transport.CloseIdleConnections()
+	request, _ := http.NewRequest("GET", "http://"+listener.Addr().String()+"/links?limit=1000", nil)
+	request.Header.Set("API-Key", key)
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	began, n := time.Now(), int64(0)
+	for err == nil {
+		var read int64
+		read, err = io.CopyN(io.Discard, response.Body, perSecond/20)
+		n += read
+		time.Sleep(time.Until(began.Add(time.Duration(n) * time.Second / perSecond)))
+	}
+	if err != io.EOF || n < 4_000_000 || n != response.ContentLength {
+		t.Errorf("%d bytes of %d in %s: %v", n, response.ContentLength, time.Since(began), err)
+	}
 }

@@ -25,6 +25,7 @@ const (
 	// an answer to be taken: what a slow client is allowed. The others bound all of
 	// it.
 	partTime   = 10 * time.Second
+	listTime   = time.Minute
 	bulkTime   = time.Minute
 	importTime = 15 * time.Minute
 	exportTime = time.Hour

@@ -50,9 +50,12 @@ func run(ctx context.Context, listen, baseURL string) error {
 		WriteTimeout:          5 * time.Second,
 		IdleTimeout:           75 * time.Second,
 		MaxRequestBodySize:    64 << 10,
+		StreamRequestBody:     true,
 		ReadBufferSize:        8 << 10,
 		NoDefaultServerHeader: true,
 		NoDefaultContentType:  true,
+		CloseOnShutdown:       true,
+		SecureErrorLogMessage: true,
 
 		DisablePreParseMultipartForm: true,
 	}

@@ -55,6 +55,7 @@ func TestParseTarget(t *testing.T) {
 		{"IPv4 in IPv6", "http://[::ffff:192.0.2.1]/", "http://[::ffff:c000:201]/"},
 		{"longest", longURL(2048), longURL(2048)},
 		{"short enough once parsed", "https://example.com/" + strings.Repeat("a/../", 1000), "https://example.com/"},
+		{"many segments", "HTTPS://example.com/" + strings.Repeat("é /", 200) + ".", "https://example.com/" + strings.Repeat("%C3%A9%20/", 200)},
 		{"longest host name", "https://" + strings.Repeat("a.", 126) + "a/", "https://" + strings.Repeat("a.", 126) + "a/"},
 		{"the loopback of others", "http://127.0.0.1/", "http://127.0.0.1/"},
 		{"own host as a part", "https://sn.example.com/", "https://sn.example.com/"},
@@ -397,6 +398,9 @@ func BenchmarkParseTarget(b *testing.B) {
 		{"Unicode", "https://bücher.example/straße/größe?q=schön"},
 		{"longest", longURL(2048)},
 		{"longest host", "https://" + distinctRunes(1024) + "/"},
+		{"most slashes", "https://example.com:81/" + strings.Repeat("/", 8160)},
+		{"slashes that fit", "https://example.com:81/" + strings.Repeat("/", 2000)},
+		{"percent signs", "https://example.com:81/?" + strings.Repeat("%", 2000)},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
 			b.ReportAllocs()

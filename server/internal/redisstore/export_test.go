@@ -3,8 +3,13 @@ package redisstore
 import (
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"snowlink/snowflake"
 )
+
+// NewClient makes a client for REDIS_URL.
+func NewClient(redisURL string) (redis.UniversalClient, error) { return newClient(redisURL) }
 
 // SetAhead lets the generators that are made from now on be ahead of the wall clock
 // by d, as they are once that was set back under a running process.

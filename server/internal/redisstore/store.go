@@ -121,16 +121,12 @@ func Open(redisURL string, o Options, log *slog.Logger, m *metrics.Metrics) (*St
 // newClient reads the three forms of REDIS_URL: one address; several, comma
 // separated, for Cluster; ?master_name= for Sentinel, whose addresses and
 // credentials it then has, while ?username= and ?password= are for Redis. Query
-// parameters are go-redis's own (read_timeout, pool_size, …).
+// parameters, behind the last address, are go-redis's own (read_timeout, pool_size, …).
 func newClient(redisURL string) (redis.UniversalClient, error) {
-	first, rest, _ := strings.Cut(redisURL, ",")
-	// The parameters stand behind the last address: move them to the first.
-	if rest != "" {
-		var query string
-		rest, query, _ = strings.Cut(rest, "?")
-		if query != "" {
-			first += "?" + query
-		}
+	addrs, query, _ := strings.Cut(redisURL, "?")
+	first, rest := cutAddress(addrs)
+	if query != "" {
+		first += "?" + query
 	}
 	u, err := url.Parse(first)
 	if err != nil {
@@ -147,7 +143,9 @@ func newClient(redisURL string) (redis.UniversalClient, error) {
 	if !q.Has("max_retries") {
 		q.Set("max_retries", fmt.Sprint(maxRetries))
 	}
-	for addr := range strings.SplitSeq(rest, ",") {
+	for rest != "" {
+		var addr string
+		addr, rest = cutAddress(rest)
 		if addr = strings.TrimSpace(addr); addr == "" {
 			continue
 		}
@@ -183,6 +181,18 @@ func newClient(redisURL string) (redis.UniversalClient, error) {
 		options.DialerRetries = 1
 		return redis.NewClient(options), nil
 	}
+}
+
+// cutAddress cuts the first of several addresses off. A comma in its user name or
+// password, and so before its @, separates nothing.
+func cutAddress(addrs string) (first, rest string) {
+	from := 0
+	if scheme, tail, ok := strings.Cut(addrs, "://"); ok && !strings.Contains(scheme, ",") {
+		tail, _, _ = strings.Cut(tail, "://") // the @ of the next address is not that of the first
+		from = len(scheme) + len("://") + max(0, strings.IndexByte(tail, '@'))
+	}
+	before, rest, _ := strings.Cut(addrs[from:], ",")
+	return addrs[:from] + before, rest
 }
 
 // redacted drops the URL that net/url quotes in its errors.

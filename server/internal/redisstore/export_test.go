@@ -11,6 +11,9 @@ import (
 // NewClient makes a client for REDIS_URL.
 func NewClient(redisURL string) (redis.UniversalClient, error) { return newClient(redisURL) }
 
+// Meaning is what the log says of a Redis with a policy and a bound.
+func Meaning(policy string, max uint64) string { return meaning(redisState{policy: policy, max: max}) }
+
 // SetAhead lets the generators that are made from now on be ahead of the wall clock
 // by d, as they are once that was set back under a running process.
 func (l *Lease) SetAhead(d time.Duration) {

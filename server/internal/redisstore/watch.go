@@ -86,12 +86,16 @@ func (w *Watcher) saw(state redisState) {
 	switch now := time.Now(); {
 	case state.evicted > w.evicted:
 		if w.evictedAt.IsZero() {
-			w.log.Warn("redis evicts links: those least recently read are gone for good", "evicted_keys", state.evicted, "used", state.used, "maxmemory", state.max)
+			what := "redis evicts links: those least recently read are gone for good"
+			if strings.HasPrefix(state.policy, "volatile-") {
+				what = "redis evicts what has a time to live, and soon refuses new links"
+			}
+			w.log.Warn(what, "evicted_keys", state.evicted, "used", state.used, "maxmemory", state.max)
 		}
 		w.evictedAt = now
 	case !w.evictedAt.IsZero() && now.Sub(w.evictedAt) > evictionQuiet:
 		w.evictedAt = time.Time{}
-		w.log.Info("redis evicts no more links", "evicted_keys", state.evicted)
+		w.log.Info("redis evicts no more", "evicted_keys", state.evicted)
 	}
 	w.evicted = state.evicted // less than before means another Redis, after a failover
 }
@@ -173,7 +177,12 @@ func meaning(state redisState) string {
 		return "memory has no bound: links stay until the machine is full"
 	case strings.HasPrefix(state.policy, "allkeys-"):
 		return "when full, Redis evicts links, and an evicted link is gone"
-	default:
+	case strings.HasPrefix(state.policy, "volatile-"):
+		return "when full, Redis evicts what has a time to live: links that expire, deleted codes, which can be taken again then, " +
+			"promises of Idempotency-Key, rates of API keys, and leases of node IDs; with none of those left it refuses new links and keeps the old ones"
+	case state.policy == "noeviction":
 		return "when full, Redis refuses new links and keeps the old ones"
+	default:
+		return "when full, Redis refuses new links or evicts old ones: it does not say which"
 	}
 }

@@ -119,3 +119,34 @@ func TestOldRedisIsRefused(t *testing.T) {
 		t.Errorf("Watch = %v, want ErrVersion that says 6.2.14", err)
 	}
 }
+
+func TestMeaningOfThePolicy(t *testing.T) {
+	for _, tt := range []struct {
+		policy string
+		max    uint64
+		want   []string // in the log line
+		not    string
+	}{
+		{"noeviction", 0, []string{"no bound"}, "evict"},
+		{"allkeys-lru", 0, []string{"no bound"}, "evict"},
+		{"noeviction", 1, []string{"refuses new links", "keeps the old"}, "evict"},
+		{"allkeys-lru", 1, []string{"evicts links", "is gone"}, "refuses"},
+		{"allkeys-lfu", 1, []string{"evicts links", "is gone"}, "refuses"},
+		{"allkeys-random", 1, []string{"evicts links", "is gone"}, "refuses"},
+		{"volatile-lru", 1, []string{"time to live", "links that expire", "deleted codes", "Idempotency-Key", "leases", "refuses new links"}, "evicts links"},
+		{"volatile-ttl", 1, []string{"time to live", "leases", "refuses new links"}, "evicts links"},
+		{"", 1, []string{"does not say which"}, "is gone"}, // as behind some proxies
+	} {
+		t.Run(fmt.Sprintf("%s, maxmemory %d", tt.policy, tt.max), func(t *testing.T) {
+			got := redisstore.Meaning(tt.policy, tt.max)
+			for _, want := range tt.want {
+				if !strings.Contains(got, want) {
+					t.Errorf("%q does not say %q", got, want)
+				}
+			}
+			if strings.Contains(got, tt.not) {
+				t.Errorf("%q says %q", got, tt.not)
+			}
+		})
+	}
+}

@@ -41,6 +41,8 @@ type Options struct {
 	Env []string
 	// Cluster makes Redis a Cluster of six: three masters with a replica each.
 	Cluster bool
+	// RedisProgram is run instead of the redis-server that is installed.
+	RedisProgram string
 	// RedisConfig is added to the project's redis.conf, as "maxmemory 64mb".
 	RedisConfig []string
 	// RedisVia is told where Redis will listen and returns where the backends
@@ -293,6 +295,9 @@ func (f *Fleet) newStore(root string, o Options) (err error) {
 	}
 	if f.Redis, err = f.newRedis(root, "redis", o.RedisConfig...); err != nil {
 		return err
+	}
+	if o.RedisProgram != "" {
+		f.Redis.args[0] = o.RedisProgram
 	}
 	addr := f.Redis.Addr
 	if o.RedisVia != nil {

@@ -298,11 +298,16 @@ func (a *API) finishImport(owner string) error {
 	if len(codes) == 0 {
 		return a.forget(owner)
 	}
+	states, errs := make([]link.State, len(codes)), make([]error, len(codes))
+	var wg sync.WaitGroup
+	for i, code := range codes { // not GetAll, by which the links would look used
+		wg.Go(func() { states[i], errs[i] = a.Store.Read(a.ctx, code) })
+	}
+	wg.Wait()
 	var stored []link.Coded
-	links, errs := a.Store.GetAll(a.ctx, codes)
 	for i, err := range errs {
 		if err == nil {
-			stored = append(stored, link.Coded{Code: codes[i], Link: links[i]})
+			stored = append(stored, link.Coded{Code: codes[i], Link: states[i].Link})
 		} else if !errors.Is(err, link.ErrNotFound) {
 			return err
 		}

@@ -132,7 +132,8 @@ var (
 // When ctx ends first, the error may be ctx's own.
 type Store interface {
 	// Get returns the link that the code stands for, as it is now or was a bounded time ago. The link is the
-	// caller's to keep.
+	// caller's to keep. It is for visits: a link that is read by Get or GetAll counts as used, and a store that
+	// forgets links forgets those first that were not used for longest.
 	//
 	// The error is [ErrNotFound] when there is none and [ErrUnavailable] when the store cannot tell: never one for
 	// the other.
@@ -142,7 +143,8 @@ type Store interface {
 	// order.
 	GetAll(ctx context.Context, codes []string) ([]Link, []error)
 
-	// Read returns the link as it is now. Its errors are those of Get.
+	// Read returns the link as it is now. Its errors are those of Get. It is for people who manage links: it does not
+	// count as use, if the store can tell the two apart.
 	Read(ctx context.Context, code string) (State, error)
 
 	// Visit takes one of the visits that a link with MaxVisits has left, in one step whoever else does, and returns

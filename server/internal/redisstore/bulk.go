@@ -45,10 +45,10 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 		err              error
 	}
 	creates := make([]create, len(links))
-	pipe := s.client.Pipeline()
+	pipe := s.aside.Pipeline()
 	if slices.ContainsFunc(links, func(l link.Coded) bool { return l.Limit() > 0 }) {
 		// Redis may not know it yet, which a pipeline finds out too late.
-		_ = s.client.ScriptLoad(ctx, createLimited.source) // failing, it shows below
+		_ = s.aside.ScriptLoad(ctx, createLimited.source) // failing, it shows below
 	}
 	var names []string // of the next entry of the journal
 	for i, l := range links {

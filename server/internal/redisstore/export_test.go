@@ -9,7 +9,7 @@ import (
 )
 
 // NewClient makes a client for REDIS_URL.
-func NewClient(redisURL string) (redis.UniversalClient, error) { return newClient(redisURL) }
+func NewClient(redisURL string) (redis.UniversalClient, error) { return newClient(redisURL, nil) }
 
 // Meaning is what the log says of a Redis with a policy and a bound.
 func Meaning(policy string, max uint64) string { return meaning(redisState{policy: policy, max: max}) }

@@ -63,10 +63,11 @@ end
 redis.pcall("PUBLISH", ARGV[7], ARGV[6])
 return 1`, true)
 
-// Read returns the link under code as it is now. It fails as Get does.
+// Read returns the link under code as it is now. It fails as Get does. Where Redis
+// is new enough, the link does not look used for it: see Store.aside.
 func (s *Store) Read(ctx context.Context, code string) (link.State, error) {
 	cmd := redis.NewSliceCmd(ctx, "mget", linkKey(code), visitsKey(code))
-	if err := s.do(ctx, cmd); err != nil {
+	if err := s.doOn(ctx, s.asidePipe, cmd); err != nil {
 		return link.State{}, s.unavailable(metrics.OpGet, &s.outage, err)
 	}
 	s.outage.ended()

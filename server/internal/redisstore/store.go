@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-redis/redis_rate/v10"
@@ -60,8 +61,15 @@ var quiet = sync.OnceFunc(logging.Disable)
 // Store keeps links in one Redis, a Sentinel-guarded one or a Cluster. All
 // methods may be called concurrently.
 type Store struct {
-	client     redis.UniversalClient // the lease and health checks: one command, one round trip
-	pipe       *redis.AutoPipeliner  // links: concurrent commands share round trips
+	client redis.UniversalClient // leases, health checks, the subscription: one command, one round trip
+	pipe   *redis.AutoPipeliner  // links: concurrent commands share round trips
+	// aside has connections of its own, on which no key that is read counts as used:
+	// for lists and for people who manage links. Bulks are there, too, so that many of
+	// them leave the connections of client free; the age of a key that they make
+	// begins with it all the same. asidePipe is to it what pipe is to client.
+	aside      redis.UniversalClient
+	asidePipe  *redis.AutoPipeliner
+	touches    atomic.Bool // Redis refused NO-TOUCH: reads on aside count as use
 	limits     limits
 	journalMax any // a string, or nil for no journals; as an argument is passed
 	journalsMu sync.RWMutex
@@ -87,24 +95,8 @@ type Options struct {
 // which never repeats the password in it.
 func Open(redisURL string, o Options, log *slog.Logger, m *metrics.Metrics) (*Store, error) {
 	quiet()
-	client, err := newClient(redisURL)
-	if err != nil {
-		return nil, err
-	}
-	options := redis.DefaultAutoPipelineOptions()
-	options.MaxQueuedCommands = maxQueued
-	// The next batch need not wait until Redis has answered one, nor for more than 64
-	// commands to come: a tenth more creates over 64 connections. So a command may
-	// overtake another that nobody has waited for: whoever needs an order waits.
-	options.MaxConcurrentBatches, options.Unordered = 2, true
-	options.MaxBatchSize = 64
-	// The deferred kind: it is the one whose wait can end before the command does.
-	pipe, err := client.AsyncAutoPipelineWithOptions(options)
-	if err != nil {
-		return nil, fmt.Errorf("start auto-pipelining: %w", err)
-	}
 	s := &Store{
-		client: client, pipe: pipe, metrics: m, journals: make(map[string]*journal),
+		metrics: m, journals: make(map[string]*journal),
 		outage:     outage{log: log.With("of", "redis")},
 		refused:    outage{log: log.With("of", "redis writes")},
 		unheard:    outage{log: log.With("of", "announcements of changes")},
@@ -114,15 +106,57 @@ func Open(redisURL string, o Options, log *slog.Logger, m *metrics.Metrics) (*St
 	if o.JournalMax > 0 {
 		s.journalMax = strconv.Itoa(o.JournalMax)
 	}
-	s.limiter = redis_rate.NewLimiter(pipedScripts{client, s})
+	var err error
+	if s.client, s.pipe, err = connect(redisURL, nil); err != nil {
+		return nil, err
+	}
+	if s.aside, s.asidePipe, err = connect(redisURL, s.noTouch); err != nil {
+		return nil, err
+	}
+	s.limiter = redis_rate.NewLimiter(pipedScripts{s.client, s})
 	return s, nil
+}
+
+// connect makes a client for REDIS_URL, and a pipeline on it. Each new connection is
+// first given to prepare, unless that is nil.
+func connect(redisURL string, prepare func(context.Context, *redis.Conn) error) (redis.UniversalClient, *redis.AutoPipeliner, error) {
+	client, err := newClient(redisURL, prepare)
+	if err != nil {
+		return nil, nil, err
+	}
+	options := redis.DefaultAutoPipelineOptions()
+	options.MaxQueuedCommands = maxQueued
+	options.MaxBatchSize = 64
+	// The next batch need not wait until Redis has answered one, nor for more than 64
+	// commands to come: a tenth more creates over 64 connections. So a command may
+	// overtake another that nobody has waited for: whoever needs an order waits.
+	options.MaxConcurrentBatches, options.Unordered = 2, true
+	// The deferred kind: it is the one whose wait can end before the command does.
+	pipe, err := client.AsyncAutoPipelineWithOptions(options)
+	if err != nil {
+		return nil, nil, fmt.Errorf("start auto-pipelining: %w", err)
+	}
+	return client, pipe, nil
+}
+
+// noTouch keeps what is read on a connection from looking used. Redis knows of that
+// since 7.2, and Valkey does. An older one refuses, as one does whose ACL forbids it:
+// then reads count, of which Watch tells.
+func (s *Store) noTouch(ctx context.Context, conn *redis.Conn) error {
+	err := conn.Process(ctx, redis.NewStatusCmd(ctx, "client", "no-touch", "on"))
+	_, refused := errors.AsType[redis.Error](err)
+	s.touches.Store(refused)
+	if refused {
+		return nil
+	}
+	return err
 }
 
 // newClient reads the three forms of REDIS_URL: one address; several, comma
 // separated, for Cluster; ?master_name= for Sentinel, whose addresses and
 // credentials it then has, while ?username= and ?password= are for Redis. Query
 // parameters, behind the last address, are go-redis's own (read_timeout, pool_size, …).
-func newClient(redisURL string) (redis.UniversalClient, error) {
+func newClient(redisURL string, prepare func(context.Context, *redis.Conn) error) (redis.UniversalClient, error) {
 	addrs, query, _ := strings.Cut(redisURL, "?")
 	first, rest := cutAddress(addrs)
 	if query != "" {
@@ -162,7 +196,7 @@ func newClient(redisURL string) (redis.UniversalClient, error) {
 		if err != nil {
 			return nil, redacted(err)
 		}
-		options.DialerRetries = 1
+		options.DialerRetries, options.OnConnect = 1, prepare
 		client := redis.NewFailoverClient(options)
 		client.AddHook(unknownMaster{})
 		return client, nil
@@ -171,14 +205,14 @@ func newClient(redisURL string) (redis.UniversalClient, error) {
 		if err != nil {
 			return nil, redacted(err)
 		}
-		options.DialerRetries = 1
+		options.DialerRetries, options.OnConnect = 1, prepare
 		return redis.NewClusterClient(options), nil
 	default:
 		options, err := redis.ParseURL(u.String())
 		if err != nil {
 			return nil, redacted(err)
 		}
-		options.DialerRetries = 1
+		options.DialerRetries, options.OnConnect = 1, prepare
 		return redis.NewClient(options), nil
 	}
 }
@@ -226,9 +260,13 @@ func (s *Store) found(code string, record func() string, err error) (link.Link, 
 // GetAll returns the links under codes, by one pipeline, within twice opTimeout.
 // Its errors are those of Get.
 func (s *Store) GetAll(ctx context.Context, codes []string) ([]link.Link, []error) {
+	return s.getAll(ctx, s.client, codes)
+}
+
+func (s *Store) getAll(ctx context.Context, client redis.UniversalClient, codes []string) ([]link.Link, []error) {
 	cmds := make([]*redis.StringCmd, len(codes))
 	// The error is that of the first command that has one: each is looked at.
-	_, _ = s.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+	_, _ = client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i, code := range codes {
 			cmds[i] = pipe.Get(ctx, linkKey(code))
 		}
@@ -292,7 +330,7 @@ func (s *Store) Create(ctx context.Context, owner, code string, l link.Link) err
 // new to everyone. A message that is lost costs no more than that moment: Create
 // does not wait for it.
 func (s *Store) announceChosen(ctx context.Context, codes ...string) {
-	pipe := s.client.Pipeline()
+	pipe := s.aside.Pipeline()
 	for _, code := range codes {
 		pipe.Publish(ctx, changesChannel, code)
 	}
@@ -332,10 +370,12 @@ func (s *Store) created(old, record string, err, journalErr error) error {
 
 // do sends cmd with whatever else is waiting. After an error of the context cmd
 // may still be under way: it must not be read.
-func (s *Store) do(ctx context.Context, cmd redis.Cmder) error {
+func (s *Store) do(ctx context.Context, cmd redis.Cmder) error { return s.doOn(ctx, s.pipe, cmd) }
+
+func (s *Store) doOn(ctx context.Context, pipe *redis.AutoPipeliner, cmd redis.Cmder) error {
 	ctx, cancel := s.limits.limit(ctx)
 	defer cancel()
-	return s.pipe.Submit(ctx, cmd).WaitContext(ctx)
+	return pipe.Submit(ctx, cmd).WaitContext(ctx)
 }
 
 // Ping asks Redis for a sign of life: two tries at most, of ioTimeout each.
@@ -347,26 +387,28 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Pool reports the connections, those of the pipeline included.
-func (s *Store) Pool() metrics.Pool {
-	stats := s.client.PoolStats()
-	p := metrics.Pool{
-		Total: int(stats.TotalConns), Idle: int(stats.IdleConns), Waiting: int(stats.PendingRequests),
-		Hits: uint64(stats.Hits), Timeouts: uint64(stats.Timeouts),
+// Pool reports the connections, all pools together.
+func (s *Store) Pool() (p metrics.Pool) {
+	add := func(stats *redis.PoolStats) {
+		p.Total += int(stats.TotalConns)
+		p.Idle += int(stats.IdleConns)
+		p.Waiting += int(stats.PendingRequests)
+		p.Hits += uint64(stats.Hits)
+		p.Timeouts += uint64(stats.Timeouts)
 	}
-	if pipe := stats.PipelineStats; pipe != nil {
-		p.Total += int(pipe.TotalConns)
-		p.Idle += int(pipe.IdleConns)
-		p.Waiting += int(pipe.PendingRequests)
-		p.Hits += uint64(pipe.Hits)
-		p.Timeouts += uint64(pipe.Timeouts)
+	for _, client := range []redis.UniversalClient{s.client, s.aside} {
+		stats := client.PoolStats()
+		add(stats)
+		if stats.PipelineStats != nil {
+			add((*redis.PoolStats)(stats.PipelineStats))
+		}
 	}
 	return p
 }
 
 // Close finishes what is queued and closes every connection.
 func (s *Store) Close() error {
-	return errors.Join(s.pipe.Close(), s.client.Close())
+	return errors.Join(s.pipe.Close(), s.asidePipe.Close(), s.client.Close(), s.aside.Close())
 }
 
 // notWritten is the error of a write that failed by err.

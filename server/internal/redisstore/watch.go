@@ -69,6 +69,11 @@ func (w *Watcher) Watch(ctx context.Context) error {
 			if state.forgets {
 				w.log.Warn("redis writes no append-only file (appendonly yes): when it ends, links are lost back to its last snapshot")
 			}
+			// Whether it takes NO-TOUCH is known from the first connection on. Without LRU and LFU nothing depends on it.
+			lru := strings.HasSuffix(state.policy, "-lru") || strings.HasSuffix(state.policy, "-lfu")
+			if err := w.store.aside.Ping(ctx).Err(); err == nil && lru && w.store.touches.Load() {
+				w.log.Warn("lists, exports and look-ups of imports make links look used, so that redis may evict others that are: it has no CLIENT NO-TOUCH, as Redis 7.2 and newer and Valkey have, or does not allow it")
+			}
 			fallthrough
 		default:
 			w.saw(state)

@@ -67,6 +67,7 @@ const (
 // sample is one request of the load, as its client saw it.
 type sample struct {
 	kind    kind
+	code    string // of the link that was read
 	began   time.Time
 	took    time.Duration
 	failure string // what went wrong, in a word or two; "" is success
@@ -213,6 +214,7 @@ func (l *load) create() (entry, sample) {
 func (l *load) follow(k kind, from []entry) sample {
 	e := from[rand.IntN(len(from))]
 	s, resp, _ := l.request(k, http.MethodGet, "/"+e.code, "")
+	s.code = e.code
 	if s.failure != "" {
 		return s
 	}

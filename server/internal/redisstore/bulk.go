@@ -17,21 +17,63 @@ import (
 const bulkSize = 500
 
 // CreateAll creates links, each as Create does, bulkSize in a round trip and on a
-// connection of its own, so that others do not wait behind them. After a round
-// trip in which none could be told, Redis is away, or all that an owner's journal
-// is on: all that are left fail with link.ErrUnavailable, untried. Where only a
-// part of a Cluster is away, the links of the others are created.
+// connection of its own, so that others do not wait behind them. A master that told
+// of none of its links in a round trip is away, or all that the owner's journal is
+// on: what it has of the links that are left fails with link.ErrUnavailable, untried.
+// So one hung master of a Cluster is waited for once, and the others' links are created.
 func (s *Store) CreateAll(ctx context.Context, owner string, links []link.Coded) []error {
-	errs := make([]error, 0, len(links))
-	for len(links) > 0 {
-		n := min(bulkSize, len(links))
-		done := s.createSome(ctx, owner, links[:n])
-		errs, links = append(errs, done...), links[n:]
-		if !slices.ContainsFunc(done, isTold) {
-			return append(errs, slices.Repeat(done[n-1:], len(links))...)
+	if slices.ContainsFunc(links, func(l link.Coded) bool { return l.Limit() > 0 }) {
+		// Redis may not know it yet, which a pipeline finds out too late.
+		_ = s.aside.ScriptLoad(ctx, createLimited.source) // failing, it shows below
+	}
+	errs := make([]error, len(links))
+	away := make(map[*redis.Client]error) // by master
+	for next := 0; next < len(links); {
+		some, at := make([]link.Coded, 0, bulkSize), make([]int, 0, bulkSize)
+		for ; next < len(links) && len(some) < bulkSize; next++ {
+			if len(away) > 0 {
+				if errs[next] = away[s.master(ctx, links[next].Code)]; errs[next] != nil {
+					continue
+				}
+			}
+			some, at = append(some, links[next]), append(at, next)
 		}
+		done := s.createSome(ctx, owner, some)
+		for i, err := range done {
+			errs[at[i]] = err
+		}
+		s.noteAway(ctx, away, some, done)
 	}
 	return errs
+}
+
+// noteAway adds the masters that told of none of their links to those that are away.
+func (s *Store) noteAway(ctx context.Context, away map[*redis.Client]error, links []link.Coded, done []error) {
+	if !slices.ContainsFunc(done, func(err error) bool { return !isTold(err) }) {
+		return
+	}
+	told := make(map[*redis.Client]bool)
+	masters := make([]*redis.Client, len(links))
+	for i, l := range links {
+		masters[i] = s.master(ctx, l.Code)
+		told[masters[i]] = told[masters[i]] || isTold(done[i])
+	}
+	for i, m := range masters {
+		if !told[m] {
+			away[m] = done[i]
+		}
+	}
+}
+
+// master is who of a Cluster has the link under code, as far as is known; nil is the
+// only Redis there is, or whoever it is.
+func (s *Store) master(ctx context.Context, code string) *redis.Client {
+	cluster, ok := s.aside.(*redis.ClusterClient)
+	if !ok {
+		return nil
+	}
+	m, _ := cluster.MasterForKey(ctx, linkKey(code))
+	return m
 }
 
 // isTold reports whether Redis answered a write, if only that it refuses it.
@@ -46,10 +88,6 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 	}
 	creates := make([]create, len(links))
 	pipe := s.aside.Pipeline()
-	if slices.ContainsFunc(links, func(l link.Coded) bool { return l.Limit() > 0 }) {
-		// Redis may not know it yet, which a pipeline finds out too late.
-		_ = s.aside.ScriptLoad(ctx, createLimited.source) // failing, it shows below
-	}
 	var names []string // of the next entry of the journal
 	for i, l := range links {
 		record := encodeRecord(l.Link)
@@ -93,7 +131,7 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 		}
 	}
 	if chosen != nil {
-		s.announceChosen(ctx, chosen...)
+		go s.announceChosen(context.WithoutCancel(ctx), chosen...)
 	}
 	return errs
 }

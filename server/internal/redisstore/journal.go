@@ -139,7 +139,7 @@ func (s *Store) journaled(ctx context.Context, owner, last string, n int) (page 
 	for i, j := range page {
 		codes[i] = j.Code
 	}
-	links, errs := s.getAll(ctx, s.aside, codes) // without making them look used
+	links, errs := s.getAll(ctx, s.asidePipe, codes) // without making them look used
 
 	now := time.Now()
 	for i, l := range links {

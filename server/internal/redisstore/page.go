@@ -77,7 +77,9 @@ func (j *journal) sendIfDue() {
 	if !due {
 		return
 	}
-	ctx := context.Background() // it is everyone's whose links are on it
+	// It is everyone's whose links are on it. Until its end it waits for a full queue.
+	ctx, cancel := j.store.limits.limit(context.Background())
+	defer cancel()
 	p.written = j.store.pipe.Submit(ctx, j.store.journalCmd(ctx, j.key, p.links, true))
 	close(p.sent)
 	go func() { // not one of those who wait: each may be held up, or have left

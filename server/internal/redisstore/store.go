@@ -48,9 +48,9 @@ const (
 	// wait for the batches in flight, which have the same limits.
 	opTimeout = 1200 * time.Millisecond
 
-	// maxQueued bounds the commands waiting for Redis, and with them the memory
-	// of an outage. A request waits for a few at a time, so it takes thousands of
-	// connections to a backend to reach it.
+	// maxQueued bounds the commands waiting for Redis, for each master of a Cluster
+	// apart, and with them the memory of an outage. A request waits for a few at a
+	// time, so it takes thousands of connections to a backend to reach it.
 	maxQueued = 16 << 10
 )
 
@@ -127,10 +127,16 @@ func connect(redisURL string, prepare func(context.Context, *redis.Conn) error) 
 	options := redis.DefaultAutoPipelineOptions()
 	options.MaxQueuedCommands = maxQueued
 	options.MaxBatchSize = 64
-	// The next batch need not wait until Redis has answered one, nor for more than 64
-	// commands to come: a tenth more creates over 64 connections. So a command may
-	// overtake another that nobody has waited for: whoever needs an order waits.
-	options.MaxConcurrentBatches, options.Unordered = 2, true
+	if _, ok := client.(*redis.ClusterClient); ok {
+		// A connection and a queue for each master. Batches would have commands for all
+		// masters, and wait for the slowest: one that hangs would stop them all.
+		options.FullDuplex, options.FullDuplexWindow = true, maxQueued
+	} else {
+		// The next batch need not wait until Redis has answered one, nor for more than 64
+		// commands to come: a tenth more creates over 64 connections. So a command may
+		// overtake another that nobody has waited for: whoever needs an order waits.
+		options.MaxConcurrentBatches, options.Unordered = 2, true
+	}
 	// The deferred kind: it is the one whose wait can end before the command does.
 	pipe, err := client.AsyncAutoPipelineWithOptions(options)
 	if err != nil {
@@ -257,25 +263,35 @@ func (s *Store) found(code string, record func() string, err error) (link.Link, 
 	return s.decode(code, record())
 }
 
-// GetAll returns the links under codes, by one pipeline, within twice opTimeout.
-// Its errors are those of Get.
+// GetAll returns the links under codes, together, within opTimeout. Its errors are
+// those of Get. What a hung master of a Cluster has fails, and the others' links come.
 func (s *Store) GetAll(ctx context.Context, codes []string) ([]link.Link, []error) {
-	return s.getAll(ctx, s.client, codes)
+	return s.getAll(ctx, s.pipe, codes)
 }
 
-func (s *Store) getAll(ctx context.Context, client redis.UniversalClient, codes []string) ([]link.Link, []error) {
-	cmds := make([]*redis.StringCmd, len(codes))
-	// The error is that of the first command that has one: each is looked at.
-	_, _ = client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for i, code := range codes {
-			cmds[i] = pipe.Get(ctx, linkKey(code))
-		}
-		return nil
-	})
-	links, errs := make([]link.Link, len(codes)), make([]error, len(codes))
-	for i, cmd := range cmds {
-		links[i], errs[i] = s.found(codes[i], cmd.Val, cmd.Err())
+func (s *Store) getAll(ctx context.Context, pipe *redis.AutoPipeliner, codes []string) ([]link.Link, []error) {
+	ctx, cancel := s.limits.limit(ctx)
+	defer cancel()
+	byMaster := make(map[*redis.Client][]int) // for each of which a queue may be full
+	for i, code := range codes {
+		m := s.master(ctx, code)
+		byMaster[m] = append(byMaster[m], i)
 	}
+	links, errs := make([]link.Link, len(codes)), make([]error, len(codes))
+	var masters sync.WaitGroup
+	for _, some := range byMaster {
+		masters.Go(func() {
+			cmds, sent := make([]*redis.StringCmd, len(some)), make([]redis.AutoFuture, len(some))
+			for k, i := range some {
+				cmds[k] = redis.NewStringCmd(ctx, "get", linkKey(codes[i]))
+				sent[k] = pipe.Submit(ctx, cmds[k])
+			}
+			for k, i := range some {
+				links[i], errs[i] = s.found(codes[i], cmds[k].Val, sent[k].WaitContext(ctx))
+			}
+		})
+	}
+	masters.Wait()
 	return links, errs
 }
 
@@ -327,8 +343,8 @@ func (s *Store) Create(ctx context.Context, owner, code string, l link.Link) err
 
 // announceChosen tells the near caches that there are links now: somebody may have
 // asked for their codes before, which is remembered for a moment. Minted codes are
-// new to everyone. A message that is lost costs no more than that moment: Create
-// does not wait for it.
+// new to everyone. A message that is lost costs no more than that moment: nobody
+// waits for it. In a Cluster any node passes it on, and this one may hang.
 func (s *Store) announceChosen(ctx context.Context, codes ...string) {
 	pipe := s.aside.Pipeline()
 	for _, code := range codes {

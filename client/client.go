@@ -268,7 +268,8 @@ func put[T comparable](p map[string]any, name string, value *T) {
 }
 
 // Delete deletes the link, for good. Its code is gone for 30 days and cannot be
-// taken again before. To delete a link twice is no error.
+// taken again before, unless a full Redis evicts what it knows of it. To delete a
+// link twice is no error.
 func (c *Client) Delete(ctx context.Context, code string) error {
 	resp, err := c.do(ctx, http.MethodDelete, "/links/"+url.PathEscape(code), nil)
 	if err != nil {

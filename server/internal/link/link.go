@@ -77,7 +77,8 @@ type Options struct {
 	Tags  []string
 }
 
-// Grace is how long a code that expired or was deleted goes on being known as gone, and cannot be taken.
+// Grace is how long a code that expired or was deleted goes on being known as gone, and cannot be taken. A store that
+// forgets links to make room may forget it before: then the code is not known any more, and can be taken.
 const Grace = 30 * 24 * time.Hour
 
 // Coded is a link with its code.

@@ -35,14 +35,9 @@ func (a *API) change(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	code := managedCode(ctx)
-	err := a.update(ctx, code, func(l link.Link) (link.Link, error) {
+	s, err := a.update(ctx, code, func(l link.Link) (link.Link, error) {
 		return request.changed(l, a.Own, ctx.Time())
 	})
-	if err != nil {
-		a.fail(ctx, err)
-		return
-	}
-	s, err := a.readManaged(code)
 	if err != nil {
 		a.fail(ctx, err)
 		return
@@ -74,25 +69,25 @@ func (r *changeRequest) changed(l link.Link, own link.Hosts, now time.Time) (lin
 }
 
 // update puts what change makes of the link in its place, if the request's
-// If-Match holds. Without one it does so again, should the link have changed
+// If-Match holds, and returns the link as it stands then. Without one it does so again, should the link have changed
 // meanwhile.
-func (a *API) update(ctx *fasthttp.RequestCtx, code string, change func(link.Link) (link.Link, error)) error {
+func (a *API) update(ctx *fasthttp.RequestCtx, code string, change func(link.Link) (link.Link, error)) (link.State, error) {
 	ifMatch := ctx.Request.Header.PeekAll(fasthttp.HeaderIfMatch)
 	for try := 1; ; try++ {
 		s, err := a.readManaged(code)
 		if err != nil {
-			return err
+			return link.State{}, err
 		}
 		if len(ifMatch) > 0 && !matches(ifMatch, etag(s)) {
-			return errPrecondition
+			return link.State{}, errPrecondition
 		}
 		l, err := change(s.Link)
 		if err != nil {
-			return err
+			return link.State{}, err
 		}
-		err = a.Store.Update(a.ctx, code, s.Version, l)
+		s, err = a.Store.Update(a.ctx, code, s.Version, l)
 		if !errors.Is(err, link.ErrChanged) || len(ifMatch) > 0 || try == changeTries {
-			return err
+			return s, err
 		}
 	}
 }

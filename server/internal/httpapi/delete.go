@@ -16,7 +16,7 @@ func (a *API) delete(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	code := managedCode(ctx)
-	err := a.update(ctx, code, func(l link.Link) (link.Link, error) {
+	_, err := a.update(ctx, code, func(l link.Link) (link.Link, error) {
 		deleted := link.Options{Deleted: true}
 		if l.Options != nil {
 			deleted.Created, deleted.Nonce = l.Created, l.Nonce

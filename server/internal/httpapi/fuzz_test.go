@@ -160,7 +160,9 @@ func (echo) Create(context.Context, string, string, link.Link) error { return ni
 func (echo) CreateAll(_ context.Context, _ string, links []link.Coded) []error {
 	return make([]error, len(links))
 }
-func (echo) Update(context.Context, string, string, link.Link) error { return nil }
+func (echo) Update(_ context.Context, _, _ string, l link.Link) (link.State, error) {
+	return link.State{Link: l, Version: "0"}, nil
+}
 func (echo) List(context.Context, string, string, int, func(link.Coded) bool) ([]link.Coded, string, error) {
 	return []link.Coded{{Code: "abc", Link: link.Link{Target: targetOf("abc")}}}, "", nil
 }

@@ -166,10 +166,10 @@ type Store interface {
 	// CreateAll creates many links in few round trips. It returns an error, or nil, for each, in order.
 	CreateAll(ctx context.Context, owner string, links []Coded) []error
 
-	// Update puts l in the place of the link of that version, in one step, and tells whoever keeps copies. A link
-	// whose MaxVisits it changes keeps the visits it gave; one whose count was lost begins anew. Errors are
-	// [ErrNotFound], [ErrChanged], and those of Create but [ErrExists].
-	Update(ctx context.Context, code, version string, l Link) error
+	// Update puts l in the place of the link of that version, in one step, tells whoever keeps copies, and returns
+	// what Read would have right after. A link whose MaxVisits it changes keeps the visits it gave; one whose count was
+	// lost begins anew. Errors are [ErrNotFound], [ErrChanged], and those of Create but [ErrExists].
+	Update(ctx context.Context, code, version string, l Link) (State, error)
 
 	// List returns links that the owner created and that keep takes, or all where it is nil, newest first, at most n,
 	// from after the cursor, "" being the start, and the cursor to go on from, "" at the end. A page may be short, or

@@ -199,10 +199,10 @@ func (c *Cache) CreateAll(ctx context.Context, owner string, links []link.Coded)
 
 // Update changes the link in the store behind and drops it here: whoever changed
 // it sees the change at once.
-func (c *Cache) Update(ctx context.Context, code, version string, l link.Link) error {
-	err := c.Store.Update(ctx, code, version, l)
+func (c *Cache) Update(ctx context.Context, code, version string, l link.Link) (link.State, error) {
+	s, err := c.Store.Update(ctx, code, version, l)
 	c.Drop(code) // even after an error: it may have been changed
-	return err
+	return s, err
 }
 
 // Drop forgets code, since it was changed: the next Get asks the store. A read

@@ -29,7 +29,7 @@ func TestChangesAreHeardAndCutsNoticed(t *testing.T) {
 		}
 		state, err := store.Read(ctx, code)
 		if err == nil {
-			err = store.Update(ctx, code, state.Version, link.Link{Target: "https://example.org/"})
+			_, err = store.Update(ctx, code, state.Version, link.Link{Target: "https://example.org/"})
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -24,25 +24,25 @@ end
 redis.call("DECR", KEYS[2])
 return "1" .. record`, true)
 
-// change puts the record ARGV[2] in the place of ARGV[1] and answers 1, or 0 when
-// that is not what is there; when ARGV[2] is there already, its first try was not
-// heard of. ARGV[3] and [4] are the limits of visits before and after, [5] is when
+// change puts the record ARGV[2] in the place of ARGV[1] and answers with the visits
+// that are left, 0 without a limit, or with nil when ARGV[1] is not what is there; when
+// ARGV[2] is there already, its first try was not heard of. ARGV[3] and [4] are the limits of visits before and after, [5] is when
 // to forget the link, [6] and [7] are the code and where to announce it.
 //
 // The count may be lost, to eviction: then only another limit begins a new one.
 // Whoever may not publish may not subscribe either, which others complain about.
 var change = newScript(`
 local record = redis.call("GET", KEYS[1])
-if record == ARGV[2] and record ~= ARGV[1] then
-  return 1
-elseif record ~= ARGV[1] then
-  return 0
-end
-local before, after = tonumber(ARGV[3]), tonumber(ARGV[4])
 local left = tonumber(redis.call("GET", KEYS[2]) or nil)
 if left and left < 0 then -- of several at once, each for the last visit
   left = 0
 end
+if record == ARGV[2] and record ~= ARGV[1] then
+  return left or 0
+elseif record ~= ARGV[1] then
+  return nil
+end
+local before, after = tonumber(ARGV[3]), tonumber(ARGV[4])
 local function set(key, value)
   if ARGV[5] == "0" then
     redis.call("SET", key, value)
@@ -61,7 +61,7 @@ if left then
   set(KEYS[2], string.format("%.0f", left))
 end
 redis.pcall("PUBLISH", ARGV[7], ARGV[6])
-return 1`, true)
+return left or 0`, true)
 
 // Read returns the link under code as it is now. It fails as Get does. Where Redis
 // is new enough, the link does not look used for it: see Store.aside.
@@ -76,12 +76,19 @@ func (s *Store) Read(ctx context.Context, code string) (link.State, error) {
 	if !ok {
 		return link.State{}, link.ErrNotFound
 	}
+	left, _ := values[1].(string)
+	return s.state(code, record, left)
+}
+
+// state is what a record and its count of visits, "" if there is none, say of the link
+// under code.
+func (s *Store) state(code, record, left string) (link.State, error) {
 	l, err := s.decode(code, record)
 	if err != nil {
 		return link.State{}, err
 	}
 	state := link.State{Link: l, Version: version(record)}
-	if left, ok := values[1].(string); ok && l.Limit() > 0 {
+	if l.Limit() > 0 {
 		n, _ := strconv.ParseInt(left, 10, 64) // nobody writes anything but numbers
 		state.VisitsLeft = max(0, n)
 	}
@@ -114,30 +121,31 @@ func (s *Store) Visit(ctx context.Context, code string) (link.Link, error) {
 
 // Update puts l in the place of the link of that version and announces it, in one
 // step. It fails with link.ErrNotFound, link.ErrChanged and as Create does.
-func (s *Store) Update(ctx context.Context, code, was string, l link.Link) error {
+func (s *Store) Update(ctx context.Context, code, was string, l link.Link) (link.State, error) {
 	cmd := redis.NewStringCmd(ctx, "get", linkKey(code))
 	switch err := s.do(ctx, cmd); {
 	case errors.Is(err, redis.Nil):
-		return link.ErrNotFound
+		return link.State{}, link.ErrNotFound
 	case err != nil:
-		return s.unavailable(metrics.OpUpdate, &s.outage, err)
+		return link.State{}, s.unavailable(metrics.OpUpdate, &s.outage, err)
 	case version(cmd.Val()) != was:
-		return link.ErrChanged
+		return link.State{}, link.ErrChanged
 	}
 	old, err := s.decode(code, cmd.Val())
 	if err != nil {
-		return err
+		return link.State{}, err
 	}
-	done, err := s.run(ctx, change, code,
-		cmd.Val(), encodeRecord(l), old.Limit(), l.Limit(), forgetAt(l), code, changesChannel)
-	if err != nil {
-		return s.notWritten(metrics.OpUpdate, err)
+	record := encodeRecord(l)
+	left, err := s.run(ctx, change, code,
+		cmd.Val(), record, old.Limit(), l.Limit(), forgetAt(l), code, changesChannel)
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return link.State{}, s.notWritten(metrics.OpUpdate, err)
 	}
 	s.refused.ended()
-	if done != "1" {
-		return link.ErrChanged
+	if err != nil {
+		return link.State{}, link.ErrChanged
 	}
-	return nil
+	return s.state(code, record, left)
 }
 
 // errUnreadable is that of a record which stays unreadable until someone mends it.

@@ -40,7 +40,8 @@ func update(ctx context.Context, store *redisstore.Store, code string, o *link.O
 	if err != nil {
 		return err
 	}
-	return store.Update(ctx, code, state.Version, link.Link{Target: "https://example.com/", Options: o})
+	_, err = store.Update(ctx, code, state.Version, link.Link{Target: "https://example.com/", Options: o})
+	return err
 }
 
 // Redis itself forgets a link when its grace is over, its count with it, and a
@@ -339,7 +340,7 @@ func TestOutageOfWhatManagesLinks(t *testing.T) {
 	for name, op := range map[string]func() error{
 		"Read":     func() error { _, err := store.Read(ctx, "a"); return err },
 		"Visit":    func() error { _, err := store.Visit(ctx, "a"); return err },
-		"Update":   func() error { return store.Update(ctx, "a", "00", link.Link{}) },
+		"Update":   func() error { _, err := store.Update(ctx, "a", "00", link.Link{}); return err },
 		"List":     func() error { _, _, err := store.List(ctx, "o", "", 10, nil); return err },
 		"Remember": func() error { _, err := store.Remember(ctx, "k", "v", time.Minute); return err },
 		"Forget":   func() error { return store.Forget(ctx, "k") },

@@ -53,7 +53,7 @@ func (s suite) create(t *testing.T) {
 		_, get := s.Get(ctx, code)
 		_, read := s.Read(ctx, code)
 		_, visit := s.Visit(ctx, code)
-		update := s.Update(ctx, code, "00", one)
+		_, update := s.Update(ctx, code, "00", one)
 		for name, err := range map[string]error{"Get": get, "Read": read, "Visit": visit, "Update": update} {
 			if !errors.Is(err, link.ErrNotFound) || errors.Is(err, link.ErrUnavailable) {
 				t.Errorf("%s = %v, want ErrNotFound alone", name, err)
@@ -226,8 +226,12 @@ func (s suite) update(t *testing.T) {
 	// change updates the link under code from what it is.
 	change := func(t *testing.T, code string, l link.Link) {
 		t.Helper()
-		if err := s.Update(ctx, s.prefix+code, s.read(t, code).Version, l); err != nil {
+		got, err := s.Update(ctx, s.prefix+code, s.read(t, code).Version, l)
+		if err != nil {
 			t.Fatalf("Update = %v", err)
+		}
+		if now := s.read(t, code); got.Version != now.Version || got.VisitsLeft != now.VisitsLeft || !got.Link.Equal(now.Link) {
+			t.Errorf("Update = %+v, and Read after it %+v", got, now)
 		}
 		s.wantLink(t, code, l) // at once: whoever changed it sees it
 	}
@@ -247,7 +251,7 @@ func (s suite) update(t *testing.T) {
 		s.mustCreate(t, "lost", one)
 		was := s.read(t, "lost").Version
 		change(t, "lost", two)
-		if err := s.Update(ctx, s.prefix+"lost", was, one); !errors.Is(err, link.ErrChanged) {
+		if _, err := s.Update(ctx, s.prefix+"lost", was, one); !errors.Is(err, link.ErrChanged) {
 			t.Errorf("Update = %v, want ErrChanged", err)
 		}
 		s.wantLink(t, "lost", two)
@@ -259,7 +263,7 @@ func (s suite) update(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 20 {
 			wg.Go(func() {
-				err := s.Update(ctx, s.prefix+"race", was, link.Link{Target: fmt.Sprintf("https://example.com/%d", i)})
+				_, err := s.Update(ctx, s.prefix+"race", was, link.Link{Target: fmt.Sprintf("https://example.com/%d", i)})
 				if err == nil {
 					won.Add(1)
 				} else if !errors.Is(err, link.ErrChanged) {
@@ -398,7 +402,7 @@ func (s suite) list(t *testing.T) {
 		if err := s.Create(ctx, mine, s.prefix+"taken", created(3)); !errors.Is(err, link.ErrExists) {
 			t.Fatalf("Create = %v, want ErrExists", err)
 		}
-		if err := s.Update(ctx, s.prefix+"gone", s.read(t, "gone").Version, link.Link{Options: &link.Options{Deleted: true}}); err != nil {
+		if _, err := s.Update(ctx, s.prefix+"gone", s.read(t, "gone").Version, link.Link{Options: &link.Options{Deleted: true}}); err != nil {
 			t.Fatal(err)
 		}
 		s.wantListed(t, mine, "off", "repeated", "kept")

@@ -247,6 +247,8 @@ func (a *API) explain(err error) (p problem, detail string) {
 		return problemPrecondition, "The link was changed meanwhile. Read it again, and change what it is now."
 	case errors.Is(err, link.ErrFull):
 		return problemFull, "The link store is full and takes no new links. Those it has go on working."
+	case errors.Is(err, link.ErrUnreadable): // which the store has logged
+		return problemUnavailable, "This link cannot be read. Someone has to mend it: to try again soon does not help."
 	case errors.Is(err, link.ErrUnavailable):
 		return problemUnavailable, "The link store does not answer. Try again."
 	case errors.Is(err, errBusy):

@@ -308,7 +308,7 @@ func (a *API) finishImport(owner string) error {
 	for i, err := range errs {
 		if err == nil {
 			stored = append(stored, link.Coded{Code: codes[i], Link: states[i].Link})
-		} else if !errors.Is(err, link.ErrNotFound) {
+		} else if !errors.Is(err, link.ErrNotFound) && !errors.Is(err, link.ErrUnreadable) { // which the import did not write
 			return err
 		}
 	}
@@ -372,6 +372,8 @@ func (a *API) lookUp(r *row) error {
 	switch {
 	case errors.Is(err, link.ErrNotFound):
 		r.result = resultCreated
+	case errors.Is(err, link.ErrUnreadable): // it has the code, whatever it is
+		r.result = resultConflict
 	case err != nil:
 		return err
 	case equalButCreated(s.Link, r.Link):

@@ -479,3 +479,25 @@ func FuzzImport(f *testing.F) {
 		}
 	})
 }
+
+// A record that nobody can read is no outage of the store: it has its code, closes
+// this one link, and stops no import.
+func TestUnreadableLink(t *testing.T) {
+	b := newBackend(t)
+	wantCreated(t, b.create(with(`"code":"bad"`)))
+	client := redis.NewClient(&redis.Options{Addr: b.redis.Addr})
+	defer client.Close()
+	if err := client.Set(t.Context(), "link:bad", "https://example.com/\n{", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range []answer{b.do("GET", "/bad", ""), b.do("GET", "/bad+", ""), b.manage("GET", "/links/bad", ""), b.manage("PATCH", "/links/bad", `{}`)} {
+		wantProblem(t, a, 503, "unavailable")
+		if !strings.Contains(a.body, "cannot be read") {
+			t.Errorf("answer %s", a.body)
+		}
+	}
+	rows := `{"url":"https://example.com/","code":"bad"}` + "\n" + `{"url":"https://example.com/","code":"good"}`
+	if got := results(b.imported("", rows)); !slices.Equal(got, []string{"conflict", "created"}) {
+		t.Errorf("import: %v", got)
+	}
+}

@@ -117,6 +117,10 @@ var (
 	// are found as ever.
 	ErrFull = errors.New("no room for another link")
 
+	// ErrUnreadable says that there is a link which this version of us cannot read. To ask again does not help until
+	// someone mends it. It is an answer of the store, and no outage.
+	ErrUnreadable = errors.New("link is unreadable")
+
 	// ErrUnavailable says that the store cannot tell now, and may be able to later: an outage, a time-out. It says
 	// nothing about whether there is a link.
 	ErrUnavailable = errors.New("links are unavailable")
@@ -136,8 +140,8 @@ type Store interface {
 	// caller's to keep. It is for visits: a link that is read by Get or GetAll counts as used, and a store that
 	// forgets links forgets those first that were not used for longest.
 	//
-	// The error is [ErrNotFound] when there is none and [ErrUnavailable] when the store cannot tell: never one for
-	// the other.
+	// The error is [ErrNotFound] when there is none, [ErrUnavailable] when the store cannot tell, never one for the
+	// other, and [ErrUnreadable].
 	Get(ctx context.Context, code string) (Link, error)
 
 	// GetAll does what Get does for many codes, in few round trips. It returns a link and an error, or nil, for each, in
@@ -175,7 +179,7 @@ type Store interface {
 	// from after the cursor, "" being the start, and the cursor to go on from, "" at the end. A page may be short, or
 	// empty, before the end: List looks only so long for more.
 	//
-	// Links that are not there any more, deleted or expired ones included, are left out. So may be the oldest: a
+	// Links that are not there any more, deleted or expired ones included, or are unreadable are left out. So may be the oldest: a
 	// journal is bounded. A store that forgets links may also forget a journal that nobody used for long, and then none
 	// of the links made before are listed. A create that was repeated may be listed twice, on two pages. A cursor that
 	// no List gave is [ErrCursor].

@@ -353,7 +353,8 @@ func (c *Cache) wait(ctx context.Context, code string, e *entry) (link.Link, err
 }
 
 // settle makes of e what the store said at a time: the same link, another, none,
-// or nothing. If e has been dropped or replaced meanwhile, what is there is newer.
+// or nothing. A link that became unreadable goes, as one that went: the store
+// answered, and what it has is not e any more. If e has been dropped or replaced meanwhile, what is there is newer.
 func (c *Cache) settle(code string, e *entry, at time.Duration, l link.Link, err error) {
 	c.metrics.Cache(metrics.CacheRefresh)
 	c.heard(err)
@@ -362,7 +363,7 @@ func (c *Cache) settle(code string, e *entry, at time.Duration, l link.Link, err
 		e.read.Store(int64(at))
 	case err == nil:
 		c.replace(code, e, newEntry(l, at), otter.WriteOp)
-	case errors.Is(err, link.ErrNotFound):
+	case isAnswer(err):
 		c.replace(code, e, nil, otter.InvalidateOp)
 	}
 }
@@ -384,9 +385,15 @@ func (c *Cache) away() bool {
 
 // heard takes note of whether the store answered.
 func (c *Cache) heard(err error) {
-	if err != nil && !errors.Is(err, link.ErrNotFound) {
+	if !isAnswer(err) {
 		c.failed.Store(max(1, int64(c.now())))
 	} else if c.failed.Load() != 0 {
 		c.failed.Store(0)
 	}
+}
+
+// isAnswer reports whether the store answered a read, be it that there is no link, or
+// none that can be read.
+func isAnswer(err error) bool {
+	return err == nil || errors.Is(err, link.ErrNotFound) || errors.Is(err, link.ErrUnreadable)
 }

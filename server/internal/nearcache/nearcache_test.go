@@ -28,6 +28,7 @@ type memory struct {
 	links map[string]link.Link
 	reads atomic.Int64
 	away  atomic.Bool
+	bad   sync.Map     // codes that cannot be read
 	wait  atomic.Int64 // a time.Duration that a read takes
 }
 
@@ -42,10 +43,17 @@ func (m *memory) Get(_ context.Context, code string) (link.Link, error) {
 	switch {
 	case m.away.Load():
 		return link.Link{}, link.ErrUnavailable
+	case m.isBad(code):
+		return link.Link{}, link.ErrUnreadable
 	case !ok:
 		return link.Link{}, link.ErrNotFound
 	}
 	return l, nil
+}
+
+func (m *memory) isBad(code string) bool {
+	_, bad := m.bad.Load(code)
+	return bad
 }
 
 func (m *memory) GetAll(ctx context.Context, codes []string) ([]link.Link, []error) {
@@ -361,6 +369,45 @@ func TestStoreAway(t *testing.T) {
 		if took := time.Since(eventually); took > 5*time.Second {
 			t.Errorf("the store was back for %s before it was used", took)
 		}
+	})
+}
+
+// One link that cannot be read is no outage: the others go on being refreshed within
+// the bound, and it is not served for ever.
+func TestUnreadableLinkIsNoOutage(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		const hot = 500
+		code := func(i int) string { return fmt.Sprint("hot", i) }
+		for i := range hot {
+			m.set(code(i), "one")
+			wantTarget(t, c, code(i), "one")
+		}
+		m.bad.Store(code(7), true)
+		for i := range hot {
+			m.set(code(i), "two") // unannounced
+		}
+		for began := time.Now(); time.Since(began) < nearcache.FreshFor; time.Sleep(100 * time.Millisecond) {
+			for i := range hot {
+				c.Get(t.Context(), code(i))
+			}
+		}
+		for i := range hot {
+			if l, err := c.Get(t.Context(), code(i)); i == 7 && !errors.Is(err, link.ErrUnreadable) || i != 7 && l.Target != "two" {
+				t.Errorf("Get(%s) = %q, %v after %s", code(i), l.Target, err, nearcache.FreshFor)
+			}
+		}
+		m.bad.Clear()
+		wantTarget(t, c, code(7), "two")
+
+		// Nor is it served after a rest, which ends in a read for its visitor.
+		m.bad.Store(code(7), true)
+		time.Sleep(2 * nearcache.FreshFor)
+		for range 2 {
+			if _, err := c.Get(t.Context(), code(7)); !errors.Is(err, link.ErrUnreadable) {
+				t.Errorf("Get = %v, want ErrUnreadable", err)
+			}
+		}
+		wantTarget(t, c, code(8), "two")
 	})
 }
 

@@ -144,7 +144,7 @@ func (s *Store) journaled(ctx context.Context, owner, last string, n int) (page 
 	now := time.Now()
 	for i, l := range links {
 		err := errs[i]
-		if err != nil && !errors.Is(err, link.ErrNotFound) && !errors.Is(err, errUnreadable) { // the others are listed
+		if err != nil && !errors.Is(err, link.ErrNotFound) && !errors.Is(err, link.ErrUnreadable) { // the others are listed
 			return nil, false, err
 		}
 		page[i].Link = l

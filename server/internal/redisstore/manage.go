@@ -148,16 +148,14 @@ func (s *Store) Update(ctx context.Context, code, was string, l link.Link) (link
 	return s.state(code, record, left)
 }
 
-// errUnreadable is that of a record which stays unreadable until someone mends it.
-var errUnreadable = fmt.Errorf("unreadable record: %w", link.ErrUnavailable)
-
-// decode reads the record of a link that was found. It fails with errUnreadable: a
-// link whose options nobody can read is not followed.
+// decode reads the record of a link that was found. It fails with link.ErrUnreadable:
+// a link whose options nobody can read is not followed.
 func (s *Store) decode(code, record string) (link.Link, error) {
 	l, err := decodeRecord(record)
 	if err != nil {
-		s.unreadable.observed(fmt.Errorf("%s: %w", linkKey(code), err))
-		return link.Link{}, errUnreadable
+		err = fmt.Errorf("%s: %w: %w", linkKey(code), link.ErrUnreadable, err)
+		s.unreadable.observed(err)
+		return link.Link{}, err
 	}
 	return l, nil
 }

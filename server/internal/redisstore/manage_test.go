@@ -315,8 +315,8 @@ func TestUnreadableRecord(t *testing.T) {
 	_, read := store.Read(ctx, "bad")
 	_, visit := store.Visit(ctx, "bad")
 	for i, err := range []error{get, read, visit} {
-		if !errors.Is(err, link.ErrUnavailable) {
-			t.Errorf("read %d = %v, want ErrUnavailable", i, err)
+		if !errors.Is(err, link.ErrUnreadable) || errors.Is(err, link.ErrUnavailable) || errors.Is(err, link.ErrNotFound) {
+			t.Errorf("read %d = %v, want ErrUnreadable alone", i, err)
 		}
 	}
 	if links, _, err := store.List(ctx, "o", "", 10, nil); len(links) != 1 || links[0].Code != "good" || err != nil {

@@ -243,8 +243,8 @@ func redacted(err error) error {
 	return err
 }
 
-// Get returns the link under code. It fails with link.ErrNotFound or, within
-// opTimeout, link.ErrUnavailable.
+// Get returns the link under code. It fails with link.ErrNotFound, link.ErrUnreadable
+// or, within opTimeout, link.ErrUnavailable.
 func (s *Store) Get(ctx context.Context, code string) (link.Link, error) {
 	cmd := redis.NewStringCmd(ctx, "get", linkKey(code))
 	return s.found(code, cmd.Val, s.do(ctx, cmd))

@@ -7,10 +7,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
+	"net"
 	"os"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"snowlink/loadtest/fleet"
 )
@@ -52,6 +56,75 @@ func SkipMissing(t testing.TB, err error) {
 func Redis(t testing.TB, config ...string) *fleet.Redis {
 	t.Helper()
 	return Start(t, fleet.Options{NoBackends: true, NoNginx: true, RedisConfig: config}).Redis
+}
+
+// Proxy stands in front of addr, on the address that it returns, until the test ends.
+// What is sent to addr goes through pass, piece by piece as it comes, which hands it on
+// by send when and how it likes.
+func Proxy(t testing.TB, addr string, pass func(piece []byte, send func([]byte))) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			from, err := l.Accept()
+			if err != nil {
+				return
+			}
+			to, err := net.Dial("tcp", addr)
+			if err != nil {
+				from.Close()
+				continue
+			}
+			go func() {
+				defer to.Close()
+				buffer := make([]byte, 64<<10)
+				for {
+					n, err := from.Read(buffer)
+					if err != nil {
+						return
+					}
+					pass(buffer[:n], func(b []byte) { _, _ = to.Write(b) }) // a lost connection shows at the reader
+				}
+			}()
+			go func() {
+				defer from.Close()
+				_, _ = io.Copy(from, to)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// FullBefore is a pass of Proxy that makes the Redis at addr full, so that it takes
+// nothing new: once, before it gets the first command of the name and when ready is true.
+func FullBefore(t testing.TB, addr, command string, ready func() bool) func([]byte, func([]byte)) {
+	admin := redis.NewClient(&redis.Options{Addr: addr})
+	t.Cleanup(func() { admin.Close() })
+	var once sync.Once
+	return func(piece []byte, send func([]byte)) {
+		name := bytes.Index(piece, []byte("\r\n"+command+"\r\n"))
+		if name < 0 {
+			send(piece)
+			return
+		}
+		begin := bytes.LastIndexByte(piece[:name], '*')
+		send(piece[:begin])
+		once.Do(func() {
+			for deadline := time.Now().Add(time.Second); !ready() && time.Now().Before(deadline); {
+				time.Sleep(time.Millisecond)
+			}
+			err := errors.Join(admin.ConfigSet(context.Background(), "maxmemory-policy", "noeviction").Err(),
+				admin.ConfigSet(context.Background(), "maxmemory", "1").Err())
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		send(piece[begin:])
+	}
 }
 
 // Eventually waits until ok is true. The test fails, with what that would have been,

@@ -170,7 +170,7 @@ func (echo) List(context.Context, string, string, int, func(link.Coded) bool) ([
 // Remember remembers nothing: everyone is the first.
 func (echo) Remember(context.Context, string, string, time.Duration) (string, error) { return "", nil }
 func (echo) Recall(context.Context, string) (string, error)                          { return "", nil }
-func (echo) Forget(context.Context, string) error                                    { return nil }
+func (echo) Forget(context.Context, string, string) error                            { return nil }
 
 // script is the server's end of a connection whose client has sent all it will.
 type script struct {

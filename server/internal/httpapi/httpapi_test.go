@@ -48,9 +48,15 @@ type backend struct {
 
 func newBackend(t testing.TB) *backend {
 	t.Helper()
+	return newBackendVia(t, func(addr string) string { return addr })
+}
+
+// newBackendVia is newBackend whose Redis is behind the address that via returns.
+func newBackendVia(t testing.TB, via func(redisAddr string) string) *backend {
+	t.Helper()
 	redis := fleettest.Redis(t)
 	log, m := slog.New(slog.DiscardHandler), metrics.New()
-	store, err := redisstore.Open("redis://"+redis.Addr, redisstore.Options{JournalMax: 1_000_000}, log, m)
+	store, err := redisstore.Open("redis://"+via(redis.Addr), redisstore.Options{JournalMax: 1_000_000}, log, m)
 	if err != nil {
 		t.Fatal(err)
 	}

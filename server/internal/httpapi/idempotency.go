@@ -30,8 +30,8 @@ type Memory interface {
 	Remember(ctx context.Context, key, value string, ttl time.Duration) (first string, err error)
 	// Recall returns what is remembered under the key, or "".
 	Recall(ctx context.Context, key string) (value string, err error)
-	// Forget ends it early.
-	Forget(ctx context.Context, key string) error
+	// Forget ends it early, if it is still the value that is remembered.
+	Forget(ctx context.Context, key, value string) error
 }
 
 // errOtherBody is what a create fails with whose Idempotency-Key came with another
@@ -79,7 +79,7 @@ func (a *API) createOnce(ctx context.Context, owner string, key, body []byte, r 
 		}
 		// The key is free again. Should it not be forgotten, the next try comes to
 		// the same end as this one.
-		_ = a.Memory.Forget(ctx, name)
+		_ = a.Memory.Forget(ctx, name, p.String())
 		if own != "" || !errors.Is(err, link.ErrExists) {
 			return made{}, err
 		}

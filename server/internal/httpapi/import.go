@@ -284,7 +284,7 @@ func (a *API) importRows(owner string, rows []row, dryRun bool) error {
 			return err
 		}
 	}
-	return a.forget(owner)
+	return a.forget(owner, codes)
 }
 
 // finishImport lists what an import of the owner that broke off has stored. Some of
@@ -296,7 +296,7 @@ func (a *API) finishImport(owner string) error {
 		return err
 	}
 	if len(codes) == 0 {
-		return a.forget(owner)
+		return a.forget(owner, codes)
 	}
 	states, errs := make([]link.State, len(codes)), make([]error, len(codes))
 	var wg sync.WaitGroup
@@ -317,7 +317,7 @@ func (a *API) finishImport(owner string) error {
 			return err
 		}
 	}
-	return a.forget(owner)
+	return a.forget(owner, codes)
 }
 
 // importName is where an import of the owner remembers the codes that it is about
@@ -328,15 +328,19 @@ func importName(owner string) string { return "import:" + owner }
 func (a *API) remember(owner string, codes []string) (before []string, err error) {
 	var first string
 	err = patiently(func() (err error) {
-		first, err = a.Memory.Remember(a.ctx, importName(owner), strings.Join(codes, ",")+",", unfinishedTime)
+		first, err = a.Memory.Remember(a.ctx, importName(owner), rememberedCodes(codes), unfinishedTime)
 		return err
 	})
 	return strings.FieldsFunc(first, func(r rune) bool { return r == ',' }), err
 }
 
-func (a *API) forget(owner string) error {
-	return patiently(func() error { return a.Memory.Forget(a.ctx, importName(owner)) })
+// forget ends what remember keeps, unless another import keeps other codes by now.
+func (a *API) forget(owner string, codes []string) error {
+	return patiently(func() error { return a.Memory.Forget(a.ctx, importName(owner), rememberedCodes(codes)) })
 }
+
+// rememberedCodes is never empty, which would mean that nothing is remembered.
+func rememberedCodes(codes []string) string { return strings.Join(codes, ",") + "," }
 
 // patiently is f that outlasts a short outage.
 func patiently(f func() error) error {

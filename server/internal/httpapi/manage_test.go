@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"snowlink/loadtest/fleet/fleettest"
 	"snowlink/server/internal/httpapi"
 	"snowlink/snowflake"
@@ -312,6 +314,35 @@ func TestIdempotencyKeySurvivesAnOutage(t *testing.T) {
 	fleettest.Eventually(t, 20*time.Second, "a later millisecond", func() bool { return time.Since(before) > 5*time.Millisecond })
 	if c := wantCreated(t, again()); c.CreatedAt.After(before) {
 		t.Errorf("created_at %s is not that of the first try, before %s", c.CreatedAt, before)
+	}
+}
+
+// A link that was stored when Redis became full before its owner's journal had it: the
+// promise stays, and the repeat has the first answer once there is room.
+func TestIdempotencyKeySurvivesAFullJournal(t *testing.T) {
+	for name, body := range map[string]string{"own": with(`"code":"mine","title":"T"`), "minted": `{"url":"https://example.com/"}`} {
+		t.Run(name, func(t *testing.T) {
+			var client *redis.Client
+			stored := func() []string { return client.Keys(t.Context(), "link:*").Val() }
+			b := newBackendVia(t, func(addr string) string {
+				client = redis.NewClient(&redis.Options{Addr: addr})
+				return fleettest.Proxy(t, addr, fleettest.FullBefore(t, addr, "xadd", func() bool { return len(stored()) > 0 }))
+			})
+			defer client.Close()
+			again := func() answer { return b.do("POST", "/links", body, "API-Key: "+key, "Idempotency-Key: k") }
+			wantProblem(t, again(), 503, "unavailable")
+			links := stored()
+			if len(links) != 1 {
+				t.Fatalf("Redis has %v", links)
+			}
+			wantProblem(t, again(), 507, "storage_full") // Redis takes nothing, and forgets nothing
+			if err := client.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
+				t.Fatal(err)
+			}
+			if c := wantCreated(t, again()); "link:"+c.Code != links[0] || len(stored()) != 1 {
+				t.Errorf("again: %s, Redis has %v, had %v", c.Code, stored(), links)
+			}
+		})
 	}
 }
 

@@ -112,7 +112,7 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 		c := &creates[i]
 		if c.old, c.err = c.created.Result(); redis.HasErrorPrefix(c.err, "NOSCRIPT") { // a failover, or it was not loaded
 			again.Go(func() {
-				c.old, c.err = s.run(ctx, createLimited, links[i].Code, createdArgs(c.record, links[i].Link)...)
+				c.old, c.err = s.run(ctx, createLimited, linkKeys(links[i].Code), createdArgs(c.record, links[i].Link)...)
 			})
 		}
 	}

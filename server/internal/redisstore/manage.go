@@ -102,7 +102,7 @@ func (s *Store) state(code, record, left string) (link.State, error) {
 // Of a link without a limit it may take one that was left over by the link before,
 // which nobody reads.
 func (s *Store) Visit(ctx context.Context, code string) (link.Link, error) {
-	answer, err := s.run(ctx, visit, code)
+	answer, err := s.run(ctx, visit, linkKeys(code))
 	if errors.Is(err, redis.Nil) {
 		s.refused.ended()
 		return link.Link{}, link.ErrNotFound
@@ -136,7 +136,7 @@ func (s *Store) Update(ctx context.Context, code, was string, l link.Link) (link
 		return link.State{}, err
 	}
 	record := encodeRecord(l)
-	left, err := s.run(ctx, change, code,
+	left, err := s.run(ctx, change, linkKeys(code),
 		cmd.Val(), record, old.Limit(), l.Limit(), forgetAt(l), code, changesChannel)
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return link.State{}, s.notWritten(metrics.OpUpdate, err)

@@ -343,7 +343,7 @@ func TestOutageOfWhatManagesLinks(t *testing.T) {
 		"Update":   func() error { _, err := store.Update(ctx, "a", "00", link.Link{}); return err },
 		"List":     func() error { _, _, err := store.List(ctx, "o", "", 10, nil); return err },
 		"Remember": func() error { _, err := store.Remember(ctx, "k", "v", time.Minute); return err },
-		"Forget":   func() error { return store.Forget(ctx, "k") },
+		"Forget":   func() error { return store.Forget(ctx, "k", "v") },
 		"Create":   func() error { return store.Create(ctx, "o", "a", links[1].Link) },
 		"CreateAll": func() error {
 			errs := store.CreateAll(ctx, "o", links)
@@ -378,10 +378,22 @@ func TestRemember(t *testing.T) {
 	if ttl, err := client.PTTL(ctx, "idem:k").Result(); err != nil || ttl > time.Minute || ttl < 30*time.Second {
 		t.Errorf("it is kept for %s, %v", ttl, err)
 	}
-	for range 2 { // forgetting what is not there is fine
-		if err := store.Forget(ctx, "k"); err != nil {
-			t.Error(err)
+	forget := func(value string) {
+		t.Helper()
+		if err := store.Forget(ctx, "k", value); err != nil {
+			t.Errorf("Forget(%q) = %v", value, err)
 		}
 	}
+	forget("two")
+	want("two", "one") // it was another one's
+	for range 2 {      // forgetting what is not there is fine
+		forget("one")
+	}
 	want("two", "")
+	client.ConfigSet(ctx, "maxmemory-policy", "noeviction")
+	client.ConfigSet(ctx, "maxmemory", "1")
+	forget("two")
+	if n := client.Exists(ctx, "idem:k").Val(); n != 0 {
+		t.Error("a full Redis did not forget")
+	}
 }

@@ -41,9 +41,17 @@ func (s *Store) Recall(ctx context.Context, key string) (value string, err error
 	return cmd.Val(), nil
 }
 
-// Forget makes the key free again. It fails with link.ErrUnavailable.
-func (s *Store) Forget(ctx context.Context, key string) error {
-	if err := s.do(ctx, redis.NewIntCmd(ctx, "del", onceKey(key))); err != nil {
+// forget deletes the key if it holds ARGV[1].
+var forget = newScript(`
+if redis.call("GET", KEYS[1]) == ARGV[1] then
+  redis.call("DEL", KEYS[1])
+end
+return 1`, true)
+
+// Forget makes the key free again, unless another value is remembered under it by now.
+// It fails with link.ErrUnavailable.
+func (s *Store) Forget(ctx context.Context, key, value string) error {
+	if _, err := s.run(ctx, forget, []any{onceKey(key)}, value); err != nil {
 		return s.unavailable(metrics.OpRemember, &s.refused, err)
 	}
 	return nil

@@ -2,13 +2,13 @@ package redisstore
 
 import (
 	"context"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// A script is what must happen to a link and its count of visits in one step. Its
-// keys are those two, which Cluster has in one slot; it answers with a string,
-// an integer or nil.
+// A script is what must happen in one step. Its keys are one, or a link's, which
+// Cluster has in one slot; it answers with a string, an integer or nil.
 type script struct {
 	source, sha string
 	// evenIfFull says that it frees memory, or needs none: it runs when Redis is
@@ -20,23 +20,27 @@ func newScript(source string, evenIfFull bool) script {
 	return script{source, redis.NewScript(source).Hash(), evenIfFull}
 }
 
-// call is EVALSHA or EVAL for the link under code.
-func (script) call(ctx context.Context, command, script, code string, args []any) *redis.StringCmd {
-	return redis.NewStringCmd(ctx, append([]any{command, script, 2, linkKey(code), visitsKey(code)}, args...)...)
+// linkKeys are the keys of a script about a link: its own and that of its count of
+// visits.
+func linkKeys(code string) []any { return []any{linkKey(code), visitsKey(code)} }
+
+// call is EVALSHA or EVAL.
+func (script) call(ctx context.Context, command, script string, keys, args []any) *redis.StringCmd {
+	return redis.NewStringCmd(ctx, slices.Concat([]any{command, script, len(keys)}, keys, args)...)
 }
 
 // run runs a script with whatever else is waiting. The error is redis.Nil when it
 // answers with nil.
-func (s *Store) run(ctx context.Context, sc script, code string, args ...any) (string, error) {
-	cmd := sc.call(ctx, "evalsha", sc.sha, code, args)
+func (s *Store) run(ctx context.Context, sc script, keys []any, args ...any) (string, error) {
+	cmd := sc.call(ctx, "evalsha", sc.sha, keys, args)
 	err := s.do(ctx, cmd)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") { // the first time, and after a restart of Redis
-		cmd = sc.call(ctx, "eval", sc.source, code, args)
+		cmd = sc.call(ctx, "eval", sc.source, keys, args)
 		err = s.do(ctx, cmd)
 	}
 	if sc.evenIfFull && redis.IsOOMError(err) {
 		// Not from the start, since the embedded Redis does not know of flags.
-		cmd = sc.call(ctx, "eval", "#!lua flags=allow-oom\n"+sc.source, code, args)
+		cmd = sc.call(ctx, "eval", "#!lua flags=allow-oom\n"+sc.source, keys, args)
 		err = s.do(ctx, cmd)
 	}
 	if err != nil {

@@ -333,7 +333,7 @@ func (s *Store) Create(ctx context.Context, owner, code string, l link.Link) err
 	if err == nil {
 		old = created.Val()
 	} else if l.Limit() > 0 && redis.HasErrorPrefix(err, "NOSCRIPT") {
-		old, err = s.run(ctx, createLimited, code, createdArgs(record, l)...)
+		old, err = s.run(ctx, createLimited, linkKeys(code), createdArgs(record, l)...)
 	}
 	if err = s.created(old, record, err, journalErr); l.Chosen() && !errors.Is(err, link.ErrExists) {
 		s.pipe.Submit(limited, redis.NewIntCmd(limited, "publish", changesChannel, code)) // see announceChosen
@@ -357,7 +357,7 @@ func (s *Store) announceChosen(ctx context.Context, codes ...string) {
 // that is there otherwise.
 func createCmd(ctx context.Context, code, record string, l link.Link) *redis.StringCmd {
 	if l.Limit() > 0 {
-		return createLimited.call(ctx, "evalsha", createLimited.sha, code, createdArgs(record, l))
+		return createLimited.call(ctx, "evalsha", createLimited.sha, linkKeys(code), createdArgs(record, l))
 	}
 	if at := forgetAt(l); at > 0 {
 		return redis.NewStringCmd(ctx, "set", linkKey(code), record, "nx", "get", "pxat", at)
@@ -377,8 +377,10 @@ func (s *Store) created(old, record string, err, journalErr error) error {
 	case err == nil && old != record: // Nil: there was nothing, it is ours
 		s.refused.ended()
 		return link.ErrExists
-	case journalErr != nil: // it would never be listed
-		return s.notWritten(metrics.OpCreate, journalErr)
+	case journalErr != nil:
+		// The link is stored, and may never be listed: the create has to be repeated. It
+		// was not refused, even if Redis had no room for the journal.
+		return s.unavailable(metrics.OpCreate, &s.refused, journalErr)
 	}
 	s.refused.ended()
 	return nil

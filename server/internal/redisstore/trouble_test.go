@@ -14,6 +14,7 @@ import (
 	"snowlink/loadtest/fleet"
 	"snowlink/loadtest/fleet/fleettest"
 	"snowlink/server/internal/link"
+	"snowlink/server/internal/redisstore"
 )
 
 // Under noeviction a full Redis refuses links, and that is what a create must
@@ -147,5 +148,40 @@ func TestSentinelWithoutTheMasterIsAnOutage(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), "no Sentinel knows of the master") {
 		t.Errorf("the log does not say why:\n%s", &log)
+	}
+}
+
+// A Redis that becomes full between a link and its entry in the journal has the link:
+// that is no refusal.
+func TestFullForTheJournalAloneCannotTell(t *testing.T) {
+	l := link.Link{Target: "https://example.com/"}
+	chosen := link.Link{Target: l.Target, Options: &link.Options{Created: time.UnixMilli(1), Nonce: 1}}
+	for name, create := range map[string]func(*testing.T, *redisstore.Store) []error{
+		"Create": func(t *testing.T, s *redisstore.Store) []error { return []error{s.Create(t.Context(), "o", "last", l)} },
+		"Create of a chosen": func(t *testing.T, s *redisstore.Store) []error {
+			return []error{s.Create(t.Context(), "o", "last", chosen)}
+		},
+		"CreateAll": func(t *testing.T, s *redisstore.Store) []error {
+			return s.CreateAll(t.Context(), "o", []link.Coded{{Code: "first", Link: l}, {Code: "last", Link: chosen}})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := fleettest.Redis(t)
+			client := admin(t, r.Addr)
+			stored := func() bool { return client.Exists(t.Context(), "link:last").Val() == 1 }
+			store := open(t, "redis://"+fleettest.Proxy(t, r.Addr, fleettest.FullBefore(t, r.Addr, "xadd", stored)), slog.New(slog.DiscardHandler))
+			for _, err := range create(t, store) {
+				if !errors.Is(err, link.ErrUnavailable) || errors.Is(err, link.ErrFull) || !redis.IsOOMError(err) {
+					t.Errorf("it is stored, and the answer is %v, want ErrUnavailable alone, for want of room", err)
+				}
+			}
+			if !stored() {
+				t.Error("it is not stored")
+			}
+			if err := client.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }

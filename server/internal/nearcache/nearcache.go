@@ -175,24 +175,25 @@ func (c *Cache) Get(ctx context.Context, code string) (link.Link, error) {
 	return e.link, nil
 }
 
-// Create creates the link in the store behind.
+// Create creates the link in the store behind: whoever created it sees it at once.
 func (c *Cache) Create(ctx context.Context, owner, code string, l link.Link) error {
 	err := c.Store.Create(ctx, owner, code, l)
-	// Somebody may be asking for a code that was chosen. For one that was minted
-	// nobody does, and a change would make every miss under way be asked again.
+	// Somebody may be asking for a code that was chosen, or have been answered with a
+	// link that the store has forgotten since. For one that was minted nobody does, and
+	// a change would make every miss under way be asked again.
 	if l.Chosen() {
-		c.changes.Add(1)
+		c.drop(code) // even after an error: it may have been created
+	} else {
+		c.missing.Invalidate(code)
 	}
-	c.missing.Invalidate(code)
 	return err
 }
 
-// CreateAll creates the links in the store behind.
+// CreateAll creates the links in the store behind, and is seen at once as Create is.
 func (c *Cache) CreateAll(ctx context.Context, owner string, links []link.Coded) []error {
 	errs := c.Store.CreateAll(ctx, owner, links)
-	c.changes.Add(1)
-	for _, l := range links {
-		c.missing.Invalidate(l.Code)
+	for _, l := range links { // minted ones, too: an import may have them from before
+		c.drop(l.Code)
 	}
 	return errs
 }
@@ -209,6 +210,10 @@ func (c *Cache) Update(ctx context.Context, code, version string, l link.Link) (
 // that is under way is not kept.
 func (c *Cache) Drop(code string) {
 	c.metrics.Cache(metrics.CacheInvalidate)
+	c.drop(code)
+}
+
+func (c *Cache) drop(code string) {
 	c.changes.Add(1)
 	c.missing.Invalidate(code)
 	c.links.Invalidate(code)

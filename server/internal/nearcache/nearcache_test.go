@@ -76,6 +76,20 @@ func (m *memory) Create(_ context.Context, _, code string, l link.Link) error {
 	return nil
 }
 
+func (m *memory) CreateAll(ctx context.Context, owner string, links []link.Coded) []error {
+	errs := make([]error, len(links))
+	for i, l := range links {
+		errs[i] = m.Create(ctx, owner, l.Code, l.Link)
+	}
+	return errs
+}
+
+func (m *memory) forget(code string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.links, code)
+}
+
 func (m *memory) set(code, target string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -183,6 +197,47 @@ func TestOwnCreateEndsMissing(t *testing.T) {
 		}
 		wantTarget(t, c, "b", "two")
 	})
+}
+
+// A code whose link the store forgot while it is in memory here, or on its way, and
+// which is made again: what was before is not seen any more.
+func TestOwnCreateEndsAForgottenLink(t *testing.T) {
+	two := link.Link{Target: "two", Options: &link.Options{Created: time.UnixMilli(1)}}
+	for name, create := range map[string]func(*testing.T, *nearcache.Cache) error{
+		"Create": func(t *testing.T, c *nearcache.Cache) error { return c.Create(t.Context(), "owner", "a", two) },
+		"CreateAll": func(t *testing.T, c *nearcache.Cache) error {
+			return c.CreateAll(t.Context(), "owner", []link.Coded{{Code: "b", Link: two}, {Code: "a", Link: two}})[1]
+		},
+		"CreateAll of a minted code": func(t *testing.T, c *nearcache.Cache) error {
+			return c.CreateAll(t.Context(), "owner", []link.Coded{{Code: "a", Link: link.Link{Target: "two"}}})[0]
+		},
+	} {
+		for _, loaded := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, the old one loaded %t", name, loaded), func(t *testing.T) {
+				inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+					if loaded {
+						wantTarget(t, c, "a", "one")
+					}
+					m.wait.Store(int64(10 * time.Millisecond))
+					if loaded { // and is read again
+						c.Distrust()
+						time.Sleep(time.Millisecond)
+						wantTarget(t, c, "a", "one")
+						time.Sleep(nearcache.GatherFor)
+					}
+					go c.Get(t.Context(), "a") // reads "one", and is slow to bring it
+					time.Sleep(5 * time.Millisecond)
+					m.forget("a")
+					if err := create(t, c); err != nil {
+						t.Fatal(err)
+					}
+					wantTarget(t, c, "a", "two")
+					time.Sleep(20 * time.Millisecond)
+					wantTarget(t, c, "a", "two")
+				})
+			})
+		}
+	}
 }
 
 // The bound on staleness, when nothing is announced: a link in steady use and

@@ -22,6 +22,7 @@ import (
 	"github.com/fasthttp/router"
 	"github.com/valyala/fasthttp"
 
+	"snowlink/server/internal/deadline"
 	"snowlink/server/internal/link"
 	"snowlink/server/internal/metrics"
 	"snowlink/snowflake"
@@ -61,16 +62,20 @@ type Config struct {
 type API struct {
 	Config
 	ctx      context.Context // the process's: see the package comment
+	requests *deadline.Shared
 	handler  fasthttp.RequestHandler
 	drawing  drawingRoom
 	slots    *slots
 	draining atomic.Bool
 }
 
-// New builds the API. Store operations run under ctx, which must outlive the
-// last request.
+// New builds the API. Store operations of bulks, imports and exports run under ctx,
+// which must outlive the last request; those of the others have RequestTime.
 func New(ctx context.Context, c Config) *API {
-	a := &API{Config: c, ctx: ctx, drawing: newDrawingRoom(), slots: newSlots(c.BulkMemory, c.Metrics)}
+	a := &API{
+		Config: c, ctx: ctx, requests: deadline.NewShared(RequestTime),
+		drawing: newDrawingRoom(), slots: newSlots(c.BulkMemory, c.Metrics),
+	}
 	router, named := a.routes()
 	routed := router.Handler
 	redirect, preview := a.observe(metrics.Redirect, a.redirect), a.observe(metrics.Preview, a.preview)
@@ -249,6 +254,8 @@ func (a *API) explain(err error) (p problem, detail string) {
 		return problemFull, "The link store is full and takes no new links. Those it has go on working."
 	case errors.Is(err, link.ErrUnreadable): // which the store has logged
 		return problemUnavailable, "This link cannot be read. Someone has to mend it: to try again soon does not help."
+	case errors.Is(err, context.DeadlineExceeded): // before ErrUnavailable, which wraps it
+		return problemUnavailable, "The link store did not answer in time. Try again; what was to be made or changed may have been all the same."
 	case errors.Is(err, link.ErrUnavailable):
 		return problemUnavailable, "The link store does not answer. Try again."
 	case errors.Is(err, errBusy):

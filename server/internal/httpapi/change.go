@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"time"
@@ -26,7 +27,8 @@ type changeRequest struct {
 
 // change answers PATCH /links/{code} with the link as it is then.
 func (a *API) change(ctx *fasthttp.RequestCtx) {
-	if _, ok := a.authorize(ctx, ScopeManage); !ok {
+	within := a.deadline(ctx)
+	if _, ok := a.authorize(ctx, within, ScopeManage); !ok {
 		return
 	}
 	var request changeRequest
@@ -35,7 +37,7 @@ func (a *API) change(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	code := managedCode(ctx)
-	s, err := a.update(ctx, code, func(l link.Link) (link.Link, error) {
+	s, err := a.update(ctx, within, code, func(l link.Link) (link.Link, error) {
 		return request.changed(l, a.Own, ctx.Time())
 	})
 	if err != nil {
@@ -71,10 +73,10 @@ func (r *changeRequest) changed(l link.Link, own link.Hosts, now time.Time) (lin
 // update puts what change makes of the link in its place, if the request's
 // If-Match holds, and returns the link as it stands then. Without one it does so again, should the link have changed
 // meanwhile.
-func (a *API) update(ctx *fasthttp.RequestCtx, code string, change func(link.Link) (link.Link, error)) (link.State, error) {
+func (a *API) update(ctx *fasthttp.RequestCtx, within context.Context, code string, change func(link.Link) (link.Link, error)) (link.State, error) {
 	ifMatch := ctx.Request.Header.PeekAll(fasthttp.HeaderIfMatch)
 	for try := 1; ; try++ {
-		s, err := a.readManaged(code)
+		s, err := a.readManaged(within, code)
 		if err != nil {
 			return link.State{}, err
 		}
@@ -85,7 +87,7 @@ func (a *API) update(ctx *fasthttp.RequestCtx, code string, change func(link.Lin
 		if err != nil {
 			return link.State{}, err
 		}
-		s, err = a.Store.Update(a.ctx, code, s.Version, l)
+		s, err = a.Store.Update(within, code, s.Version, l)
 		if !errors.Is(err, link.ErrChanged) || len(ifMatch) > 0 || try == changeTries {
 			return s, err
 		}

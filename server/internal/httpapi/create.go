@@ -43,7 +43,8 @@ type made struct {
 // create answers POST /links and POST /generate_url: it parses the target and
 // the options, and stores the link under its own code or a minted one.
 func (a *API) create(ctx *fasthttp.RequestCtx) {
-	owner, ok := a.authorize(ctx, ScopeCreate)
+	within := a.deadline(ctx)
+	owner, ok := a.authorize(ctx, within, ScopeCreate)
 	if !ok {
 		return
 	}
@@ -51,9 +52,9 @@ func (a *API) create(ctx *fasthttp.RequestCtx) {
 	var m made
 	var err error
 	if url, ok := plainURL(body); ok && len(key) == 0 {
-		m, err = a.createPlain(a.ctx, owner, url)
+		m, err = a.createPlain(within, owner, url)
 	} else {
-		m, err = a.createDecoded(ctx, owner, key, body)
+		m, err = a.createDecoded(ctx, within, owner, key, body)
 	}
 	if err != nil {
 		a.fail(ctx, err)
@@ -78,15 +79,15 @@ func (a *API) createPlain(ctx context.Context, owner, url string) (made, error) 
 }
 
 // createDecoded stores the link that the body describes.
-func (a *API) createDecoded(ctx *fasthttp.RequestCtx, owner string, key, body []byte) (made, error) {
+func (a *API) createDecoded(ctx *fasthttp.RequestCtx, within context.Context, owner string, key, body []byte) (made, error) {
 	var request createRequest
 	if detail := decodeBody(body, &request); detail != "" {
 		return made{}, &bodyError{problemInvalidJSON, detail}
 	}
 	if len(key) > 0 {
-		return a.createOnce(a.ctx, owner, key, body, &request, ctx.Time())
+		return a.createOnce(within, owner, key, body, &request, ctx.Time())
 	}
-	return a.createNew(a.ctx, owner, &request, ctx.Time())
+	return a.createNew(within, owner, &request, ctx.Time())
 }
 
 // createNew stores the link that the request describes, as of now.

@@ -12,11 +12,12 @@ import (
 // for the grace is that there was a link, and by which create; where it led is
 // forgotten at once.
 func (a *API) delete(ctx *fasthttp.RequestCtx) {
-	if _, ok := a.authorize(ctx, ScopeManage); !ok {
+	within := a.deadline(ctx)
+	if _, ok := a.authorize(ctx, within, ScopeManage); !ok {
 		return
 	}
 	code := managedCode(ctx)
-	_, err := a.update(ctx, code, func(l link.Link) (link.Link, error) {
+	_, err := a.update(ctx, within, code, func(l link.Link) (link.Link, error) {
 		deleted := link.Options{Deleted: true}
 		if l.Options != nil {
 			deleted.Created, deleted.Nonce = l.Created, l.Nonce

@@ -27,12 +27,13 @@ var exportColumns = []string{
 // export answers GET /links/export with all links that the key made, newest first,
 // one a line: as a list shows them, or as CSV for who prefers that.
 func (a *API) export(ctx *fasthttp.RequestCtx) {
-	owner, ok := a.authorize(ctx, ScopeRead)
+	within := a.deadline(ctx)
+	owner, ok := a.authorize(ctx, within, ScopeRead)
 	if !ok {
 		return
 	}
 	// The first page before the header is sent: an outage can have a status yet.
-	page, cursor, err := a.Store.List(a.ctx, owner, "", exportPage, nil)
+	page, cursor, err := a.Store.List(within, owner, "", exportPage, nil)
 	if err != nil {
 		a.fail(ctx, err)
 		return

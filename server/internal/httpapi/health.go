@@ -18,7 +18,7 @@ func (a *API) healthz(ctx *fasthttp.RequestCtx) {
 		writeProblem(ctx, problemUnavailable, "This backend is shutting down.")
 		return
 	}
-	if missing := a.Ready(a.ctx); len(missing) > 0 {
+	if missing := a.Ready(a.deadline(ctx)); len(missing) > 0 {
 		writeProblem(ctx, problemUnavailable, "Not ready: "+strings.Join(missing, ", ")+".")
 		return
 	}

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
@@ -98,7 +99,7 @@ func same(a, b *[sha256.Size]byte) int {
 
 // authorize returns the name of the request's key if that may do s now. If not,
 // it has answered with the problem.
-func (a *API) authorize(ctx *fasthttp.RequestCtx, s Scope) (owner string, ok bool) {
+func (a *API) authorize(ctx *fasthttp.RequestCtx, within context.Context, s Scope) (owner string, ok bool) {
 	key, ok := a.Keys.find(ctx)
 	if !ok {
 		ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
@@ -113,7 +114,7 @@ func (a *API) authorize(ctx *fasthttp.RequestCtx, s Scope) (owner string, ok boo
 	if key.Rate == (Rate{}) {
 		return key.Name, true
 	}
-	wait, err := a.Take(a.ctx, key.Name, key.Rate.N, key.Rate.Per)
+	wait, err := a.Take(within, key.Name, key.Rate.N, key.Rate.Per)
 	if err != nil {
 		a.fail(ctx, err)
 		return "", false

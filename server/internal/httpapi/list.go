@@ -19,7 +19,8 @@ const (
 
 // list answers GET /links with the links that the key made, newest first.
 func (a *API) list(ctx *fasthttp.RequestCtx) {
-	owner, ok := a.authorize(ctx, ScopeRead)
+	within := a.deadline(ctx)
+	owner, ok := a.authorize(ctx, within, ScopeRead)
 	if !ok {
 		return
 	}
@@ -32,7 +33,7 @@ func (a *API) list(ctx *fasthttp.RequestCtx) {
 	if query.tag != "" {
 		keep = func(l link.Coded) bool { return l.Options != nil && slices.Contains(l.Tags, query.tag) }
 	}
-	links, next, err := a.Store.List(a.ctx, owner, query.cursor, query.limit, keep)
+	links, next, err := a.Store.List(within, owner, query.cursor, query.limit, keep)
 	if err != nil {
 		a.fail(ctx, err)
 		return

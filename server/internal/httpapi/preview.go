@@ -73,9 +73,10 @@ func (a *API) look(ctx *fasthttp.RequestCtx, code string) (link.Link, error) {
 	if !link.CouldBeCode(code) {
 		return link.Link{}, link.ErrNotFound
 	}
-	l, err := a.Store.Get(a.ctx, code)
+	within := a.deadline(ctx)
+	l, err := a.Store.Get(within, code)
 	if err == nil && l.Limit() > 0 {
-		l, err = a.uncounted(code) // how many are left is in the store alone
+		l, err = a.uncounted(within, code) // how many are left is in the store alone
 	}
 	if err == nil && l.Gone(ctx.Time()) {
 		err = link.ErrGone

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"strconv"
 
 	"github.com/valyala/fasthttp"
@@ -14,11 +15,12 @@ const linksPath = "/links/"
 // read answers GET /links/{code} with the link as it is now, be it expired or
 // disabled, and its version as the ETag.
 func (a *API) read(ctx *fasthttp.RequestCtx) {
-	if _, ok := a.authorize(ctx, ScopeRead); !ok {
+	within := a.deadline(ctx)
+	if _, ok := a.authorize(ctx, within, ScopeRead); !ok {
 		return
 	}
 	code := managedCode(ctx)
-	s, err := a.readManaged(code)
+	s, err := a.readManaged(within, code)
 	if err != nil {
 		a.fail(ctx, err)
 		return
@@ -32,11 +34,11 @@ func managedCode(ctx *fasthttp.RequestCtx) string {
 }
 
 // readManaged reads the link past every cache. One that was deleted is gone.
-func (a *API) readManaged(code string) (link.State, error) {
+func (a *API) readManaged(within context.Context, code string) (link.State, error) {
 	if !link.CouldBeCode(code) {
 		return link.State{}, link.ErrNotFound
 	}
-	s, err := a.Store.Read(a.ctx, code)
+	s, err := a.Store.Read(within, code)
 	if err == nil && s.Options != nil && s.Deleted {
 		return link.State{}, link.ErrGone
 	}

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"strconv"
 	"strings"
 	"time"
@@ -38,20 +39,21 @@ func (a *API) redirect(ctx *fasthttp.RequestCtx) {
 		a.notFound(ctx)
 		return
 	}
-	l, err := a.Store.Get(a.ctx, code)
+	within := a.deadline(ctx)
+	l, err := a.Store.Get(within, code)
 	if err != nil {
 		a.fail(ctx, err)
 		return
 	}
 	if l.Options != nil {
-		a.redirectOptions(ctx, code, l)
+		a.redirectOptions(ctx, within, code, l)
 		return
 	}
 	redirectTo(ctx, l.Target, fasthttp.StatusFound, notCached)
 }
 
 // redirectOptions is redirect for a link with options, of which some close it.
-func (a *API) redirectOptions(ctx *fasthttp.RequestCtx, code string, l link.Link) {
+func (a *API) redirectOptions(ctx *fasthttp.RequestCtx, within context.Context, code string, l link.Link) {
 	if l.Gone(ctx.Time()) {
 		a.fail(ctx, link.ErrGone)
 		return
@@ -62,7 +64,7 @@ func (a *API) redirectOptions(ctx *fasthttp.RequestCtx, code string, l link.Link
 		// is only asked whether they are, and not Nginx's.
 		ctx.Response.Header.Set("X-Accel-Expires", "0")
 		var err error
-		if l, err = a.visit(ctx, code); err != nil {
+		if l, err = a.visit(ctx, within, code); err != nil {
 			a.fail(ctx, err)
 			return
 		}
@@ -84,11 +86,11 @@ func (a *API) redirectOptions(ctx *fasthttp.RequestCtx, code string, l link.Link
 
 // visit takes a visit of the link and returns it as it is now. HEAD only looks:
 // programs that check links send it, not visitors.
-func (a *API) visit(ctx *fasthttp.RequestCtx, code string) (l link.Link, err error) {
+func (a *API) visit(ctx *fasthttp.RequestCtx, within context.Context, code string) (l link.Link, err error) {
 	if ctx.IsHead() {
-		l, err = a.uncounted(code)
+		l, err = a.uncounted(within, code)
 	} else {
-		l, err = a.Store.Visit(a.ctx, code)
+		l, err = a.Store.Visit(within, code)
 	}
 	if err == nil && l.Gone(ctx.Time()) { // since the near cache read it
 		err = link.ErrGone
@@ -97,8 +99,8 @@ func (a *API) visit(ctx *fasthttp.RequestCtx, code string) (l link.Link, err err
 }
 
 // uncounted reads a link whose visits are counted and takes none.
-func (a *API) uncounted(code string) (link.Link, error) {
-	s, err := a.Store.Read(a.ctx, code)
+func (a *API) uncounted(within context.Context, code string) (link.Link, error) {
+	s, err := a.Store.Read(within, code)
 	if err == nil && s.Limit() > 0 && s.VisitsLeft < 1 {
 		err = link.ErrGone
 	}

@@ -118,7 +118,7 @@ func (a *API) streamed(route metrics.Route, scope Scope, within time.Duration, h
 				hangUp(ctx)
 			}
 		}()
-		owner, ok := a.authorize(ctx, scope)
+		owner, ok := a.authorize(ctx, a.deadline(ctx), scope)
 		if !ok {
 			return
 		}

@@ -259,7 +259,9 @@ func (c *Cache) load(ctx context.Context, code string) (link.Link, error) {
 // errMissing says that a code is known to have no link, without asking.
 var errMissing = fmt.Errorf("known: %w", link.ErrNotFound)
 
-// read reads the store for otter, whose error for a missing link it uses.
+// read reads the store for otter, whose error for a missing link it uses. ctx is that of
+// the first who asked. The others wait no longer than their own, and when it ends first
+// the next of them reads.
 func (c *Cache) read(ctx context.Context, code string) (*entry, error) {
 	if _, ok := c.missing.GetIfPresent(code); ok {
 		c.metrics.Cache(metrics.CacheNegative)
@@ -268,7 +270,9 @@ func (c *Cache) read(ctx context.Context, code string) (*entry, error) {
 	c.metrics.Cache(metrics.CacheMiss)
 	at := c.now() // before: a change while we read makes the entry older, not newer
 	l, err := c.Store.Get(ctx, code)
-	c.heard(err)
+	if ctx.Err() == nil { // that its reader had no time left says nothing about the store
+		c.heard(err)
+	}
 	if errors.Is(err, link.ErrNotFound) {
 		return nil, otter.ErrNotFound
 	}
@@ -346,15 +350,21 @@ func (c *Cache) reread(ctx context.Context, batch []due) {
 	}
 }
 
-// wait reads a link again for its visitor, once for all who wait.
+// wait reads a link again for its visitors, once for all who wait: in the store's own
+// time, and each waits for as long as it can.
 func (c *Cache) wait(ctx context.Context, code string, e *entry) (link.Link, error) {
-	l, err, _ := c.overdue.Do(code, func() (any, error) {
+	read := c.overdue.DoChan(code, func() (any, error) {
 		at := c.now()
-		l, err := c.Store.Get(ctx, code)
+		l, err := c.Store.Get(context.WithoutCancel(ctx), code)
 		c.settle(code, e, at, l, err)
 		return l, err
 	})
-	return l.(link.Link), err
+	select {
+	case r := <-read:
+		return r.Val.(link.Link), r.Err
+	case <-ctx.Done():
+		return link.Link{}, fmt.Errorf("%w: %w", link.ErrUnavailable, ctx.Err())
+	}
 }
 
 // settle makes of e what the store said at a time: the same link, another, none,

@@ -78,7 +78,7 @@ func (j *journal) sendIfDue() {
 		return
 	}
 	// It is everyone's whose links are on it. Until its end it waits for a full queue.
-	ctx, cancel := j.store.limits.limit(context.Background())
+	ctx, cancel := j.store.limit(context.Background())
 	defer cancel()
 	p.written = j.store.pipe.Submit(ctx, j.store.journalCmd(ctx, j.key, p.links, true))
 	close(p.sent)

@@ -14,7 +14,7 @@ import (
 // Take takes one of the n requests that name may make in every per, all backends
 // together: after a rest n at once, and then one every per/n. It returns how long
 // to wait for the next one where there is none left, and 0 where there was. It
-// fails with link.ErrUnavailable, within opTimeout, when Redis does not answer.
+// fails with link.ErrUnavailable when Redis does not answer.
 //
 // The count is one string under rate:<name>:<n>/<seconds>, which Redis forgets once
 // name has rested: redis_rate's, by the generic cell rate algorithm and Redis's own
@@ -39,7 +39,7 @@ func (s *Store) Take(ctx context.Context, name string, n int, per time.Duration)
 }
 
 // pipedScripts runs redis_rate's script through the pipeline, so that it shares
-// round trips and ends within opTimeout like any other operation.
+// round trips and ends in time like any other operation.
 type pipedScripts struct {
 	redis.UniversalClient // what redis_rate asks for and does not use here
 	store                 *Store

@@ -27,6 +27,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 
+	"snowlink/server/internal/deadline"
 	"snowlink/server/internal/link"
 	"snowlink/server/internal/metrics"
 )
@@ -42,9 +43,8 @@ const (
 )
 
 const (
-	// opTimeout is the most that Get and Create take, below the 2 s that Nginx
-	// waits for a backend: whoever asks while Redis is silent must hear of it
-	// from us. It leaves room for a try and its retry; but a command may first
+	// opTimeout is the most that an operation takes whose context has no deadline. It
+	// leaves room for a try and its retry; but a command may first
 	// wait for the batches in flight, which have the same limits.
 	opTimeout = 1200 * time.Millisecond
 
@@ -59,7 +59,8 @@ const (
 var quiet = sync.OnceFunc(logging.Disable)
 
 // Store keeps links in one Redis, a Sentinel-guarded one or a Cluster. All
-// methods may be called concurrently.
+// methods may be called concurrently. Operations end by the deadline of their context
+// or, where that has none, within opTimeout.
 type Store struct {
 	client redis.UniversalClient // leases, health checks, the subscription: one command, one round trip
 	pipe   *redis.AutoPipeliner  // links: concurrent commands share round trips
@@ -70,7 +71,7 @@ type Store struct {
 	aside      redis.UniversalClient
 	asidePipe  *redis.AutoPipeliner
 	touches    atomic.Bool // Redis refused NO-TOUCH: reads on aside count as use
-	limits     limits
+	operations *deadline.Shared
 	journalMax any // a string, or nil for no journals; as an argument is passed
 	journalsMu sync.RWMutex
 	journals   map[string]*journal // by owner
@@ -96,7 +97,7 @@ type Options struct {
 func Open(redisURL string, o Options, log *slog.Logger, m *metrics.Metrics) (*Store, error) {
 	quiet()
 	s := &Store{
-		metrics: m, journals: make(map[string]*journal),
+		operations: deadline.NewShared(opTimeout), metrics: m, journals: make(map[string]*journal),
 		outage:     outage{log: log.With("of", "redis")},
 		refused:    outage{log: log.With("of", "redis writes")},
 		unheard:    outage{log: log.With("of", "announcements of changes")},
@@ -244,7 +245,7 @@ func redacted(err error) error {
 }
 
 // Get returns the link under code. It fails with link.ErrNotFound, link.ErrUnreadable
-// or, within opTimeout, link.ErrUnavailable.
+// or link.ErrUnavailable.
 func (s *Store) Get(ctx context.Context, code string) (link.Link, error) {
 	cmd := redis.NewStringCmd(ctx, "get", linkKey(code))
 	return s.found(code, cmd.Val, s.do(ctx, cmd))
@@ -263,14 +264,14 @@ func (s *Store) found(code string, record func() string, err error) (link.Link, 
 	return s.decode(code, record())
 }
 
-// GetAll returns the links under codes, together, within opTimeout. Its errors are
-// those of Get. What a hung master of a Cluster has fails, and the others' links come.
+// GetAll returns the links under codes, together, within opTimeout if ctx has no
+// deadline. Its errors are those of Get. What a hung master of a Cluster has fails, and the others' links come.
 func (s *Store) GetAll(ctx context.Context, codes []string) ([]link.Link, []error) {
 	return s.getAll(ctx, s.pipe, codes)
 }
 
 func (s *Store) getAll(ctx context.Context, pipe *redis.AutoPipeliner, codes []string) ([]link.Link, []error) {
-	ctx, cancel := s.limits.limit(ctx)
+	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	byMaster := make(map[*redis.Client][]int) // for each of which a queue may be full
 	for i, code := range codes {
@@ -313,11 +314,10 @@ return old`, false)
 // Create stores l under code and writes it down in the journal of owner. It
 // succeeds too when code stands for an equal link already: that is the first try
 // of a write whose answer was lost. Another link there is link.ErrExists, and no
-// room under noeviction link.ErrFull; all else is, within opTimeout,
-// link.ErrUnavailable, after which the link may or may not be stored.
+// room under noeviction link.ErrFull; all else is link.ErrUnavailable, after which the link may or may not be stored.
 func (s *Store) Create(ctx context.Context, owner, code string, l link.Link) error {
 	record := encodeRecord(l)
-	limited, cancel := s.limits.limit(ctx)
+	limited, cancel := s.limit(ctx)
 	defer cancel()
 	created := createCmd(limited, code, record, l)
 	sent := s.pipe.Submit(limited, created)
@@ -386,12 +386,24 @@ func (s *Store) created(old, record string, err, journalErr error) error {
 	return nil
 }
 
+// limit returns ctx if that has a deadline, which is then all that bounds an operation,
+// and otherwise one that ends when ctx does, and after opTimeout at the latest.
+func (s *Store) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	if ctx.Done() != nil {
+		return context.WithTimeout(ctx, opTimeout)
+	}
+	return s.operations.From(time.Now()), func() {}
+}
+
 // do sends cmd with whatever else is waiting. After an error of the context cmd
 // may still be under way: it must not be read.
 func (s *Store) do(ctx context.Context, cmd redis.Cmder) error { return s.doOn(ctx, s.pipe, cmd) }
 
 func (s *Store) doOn(ctx context.Context, pipe *redis.AutoPipeliner, cmd redis.Cmder) error {
-	ctx, cancel := s.limits.limit(ctx)
+	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	return pipe.Submit(ctx, cmd).WaitContext(ctx)
 }

@@ -8,12 +8,13 @@ COPY go.mod go.sum ./
 RUN go mod download
 
 COPY snowflake snowflake
+COPY internal internal
 COPY server server
 # What /metrics and `server version` say: docker compose build --build-arg VERSION=…
 ARG VERSION=devel
 # No cgo: there is no libc in the image.
 RUN --mount=type=cache,target=/root/.cache/go-build \
-    CGO_ENABLED=0 go build -trimpath -ldflags="-s -w -X snowlink/server/internal/metrics.version=${VERSION}" -o /server ./server
+    CGO_ENABLED=0 go build -trimpath -ldflags="-s -w -X snowlink/internal/metrics.version=${VERSION}" -o /server ./server
 
 FROM scratch
 

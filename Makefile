@@ -14,7 +14,7 @@ run: ## serve on :8000 with a Redis of its own; prints a curl that works
 
 test: tools ## run every test, over real Redis and Nginx
 	@# Budgets of memory first: the race detector would distort them.
-	go test -run Budget ./snowflake ./server/internal/...
+	go test -run Budget ./snowflake ./internal/...
 	go test -race -shuffle=on ./...
 
 check: tools ## gofmt, vet, staticcheck, nginx -t
@@ -45,7 +45,7 @@ growth: tools ## measure by links and by connections, some 6 minutes; writes loa
 	go run ./loadtest growth
 
 faults: tools ## kill, freeze and restart what there is, under load, 15 minutes or more; writes loadtest/results/
-	cd loadtest/faults && go test -count=1 -v -timeout 2h -long
+	cd test/faults && go test -count=1 -v -timeout 2h -long
 
 bulk: tools ## measure bulk against single creates, and an export and an import of a million links
 	go run ./loadtest bulk

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"snowlink/client"
-	"snowlink/loadtest/fleet"
-	"snowlink/loadtest/fleet/fleettest"
+	"snowlink/internal/fleet"
+	"snowlink/internal/fleet/fleettest"
 )
 
 // The service that the tests speak to, through Nginx.

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"snowlink/loadtest/fleet"
+	"snowlink/internal/fleet"
 )
 
 // A scenario is one row of the results: the same requests to two servers, in turns.

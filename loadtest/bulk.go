@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"snowlink/loadtest/fleet"
+	"snowlink/internal/fleet"
 )
 
 const (

@@ -8,7 +8,7 @@ import (
 	"io"
 	"time"
 
-	"snowlink/loadtest/fleet"
+	"snowlink/internal/fleet"
 )
 
 // refreshAfter is nearcache.RefreshAfter: the age at which a backend reads a link

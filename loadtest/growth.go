@@ -10,7 +10,7 @@ import (
 	"slices"
 	"time"
 
-	"snowlink/loadtest/fleet"
+	"snowlink/internal/fleet"
 )
 
 const (

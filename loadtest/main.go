@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"snowlink/loadtest/fleet"
+	"snowlink/internal/fleet"
 )
 
 const usage = `Usage: go run ./loadtest COMMAND [flags]

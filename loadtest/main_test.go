@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"snowlink/loadtest/fleet"
-	"snowlink/loadtest/fleet/fleettest"
+	"snowlink/internal/fleet"
+	"snowlink/internal/fleet/fleettest"
 )
 
 func TestLinks(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"snowlink/loadtest/fleet"
+	"snowlink/internal/fleet"
 )
 
 // writeProfile profiles one backend under every kind of load in turn and leaves

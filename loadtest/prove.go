@@ -14,7 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/valyala/fasthttp"
 
-	"snowlink/loadtest/fleet"
+	"snowlink/internal/fleet"
 	"snowlink/snowflake"
 )
 

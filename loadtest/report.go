@@ -14,7 +14,7 @@ import (
 	"text/template"
 	"time"
 
-	"snowlink/loadtest/fleet"
+	"snowlink/internal/fleet"
 )
 
 // The charts are templates of our own: a few bars and lines need no charting

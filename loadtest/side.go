@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"snowlink/loadtest/fleet"
+	"snowlink/internal/fleet"
 )
 
 // A pair is the two sides of a scenario.

@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"snowlink/loadtest/fleet"
+	"snowlink/internal/fleet"
 	"snowlink/snowflake"
 )
 

@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"snowlink/loadtest/fleet"
+	"snowlink/internal/fleet"
 )
 
 // A load is one run of wrk with one of our scripts.

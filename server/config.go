@@ -13,7 +13,7 @@ import (
 
 	"github.com/caarlos0/env/v11"
 
-	"snowlink/server/internal/link"
+	"snowlink/internal/link"
 	"snowlink/snowflake"
 )
 

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"snowlink/server/internal/link"
+	"snowlink/internal/link"
 	"snowlink/snowflake"
 )
 

@@ -9,7 +9,7 @@ import (
 	"log/slog"
 	"os"
 
-	"snowlink/server/internal/httpapi"
+	"snowlink/internal/httpapi"
 )
 
 // readKeysFile reads API_KEYS_FILE. Its error names the file, each wrong line and

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"snowlink/loadtest/fleet/fleettest"
+	"snowlink/internal/fleet/fleettest"
 )
 
 func writeFile(t *testing.T, text string) (path string) {

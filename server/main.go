@@ -27,12 +27,12 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/valyala/fasthttp"
 
-	"snowlink/server/internal/embedded"
-	"snowlink/server/internal/httpapi"
-	"snowlink/server/internal/link"
-	"snowlink/server/internal/metrics"
-	"snowlink/server/internal/nearcache"
-	"snowlink/server/internal/redisstore"
+	"snowlink/internal/embedded"
+	"snowlink/internal/httpapi"
+	"snowlink/internal/link"
+	"snowlink/internal/metrics"
+	"snowlink/internal/nearcache"
+	"snowlink/internal/redisstore"
 	"snowlink/snowflake"
 )
 

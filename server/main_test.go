@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"snowlink/loadtest/fleet/fleettest"
+	"snowlink/internal/fleet/fleettest"
 )
 
 func freeAddr(t *testing.T) string {

@@ -2,7 +2,7 @@
 // Redis, no ID. What it reaches on a machine is the most that any fasthttp
 // program can reach there with these answers, so a backend's speed is given as
 // a share of it, measured in the same run. Its server has the settings of the
-// backend's (server/internal/httpapi): a ratio between two different servers
+// backend's (internal/httpapi): a ratio between two different servers
 // says nothing.
 package main
 

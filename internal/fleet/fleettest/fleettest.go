@@ -1,0 +1,194 @@
+// Package fleettest starts fleets for tests: they end with the test, show their
+// logs when it fails, and share what has to be built. It has what else the tests of
+// running programs share, too.
+package fleettest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"snowlink/internal/fleet"
+)
+
+// Start starts a fleet for the length of a test. Where a program it needs is
+// missing, the test is skipped with the program's name, or fails if CI=true.
+func Start(t testing.TB, o fleet.Options) *fleet.Fleet {
+	t.Helper()
+	if o.Binary == "" && !o.NoBackends && len(o.Upstreams) == 0 {
+		o.Binary = Binary(t, "snowlink/server")
+	}
+	f, err := fleet.Start(context.Background(), o)
+	SkipMissing(t, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(f.Logs(20))
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+// SkipMissing skips the test where err says that a program is missing, and with
+// CI=true does not: the test then fails by err.
+func SkipMissing(t testing.TB, err error) {
+	t.Helper()
+	if missing, ok := errors.AsType[*fleet.MissingError](err); ok && os.Getenv("CI") != "true" {
+		t.Skip(missing)
+	}
+}
+
+// Redis starts a redis-server alone. More lines of configuration may be given,
+// as "maxmemory 64mb".
+func Redis(t testing.TB, config ...string) *fleet.Redis {
+	t.Helper()
+	return Start(t, fleet.Options{NoBackends: true, NoNginx: true, RedisConfig: config}).Redis
+}
+
+// Proxy stands in front of addr, on the address that it returns, until the test ends.
+// What is sent to addr goes through pass, piece by piece as it comes, which hands it on
+// by send when and how it likes.
+func Proxy(t testing.TB, addr string, pass func(piece []byte, send func([]byte))) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			from, err := l.Accept()
+			if err != nil {
+				return
+			}
+			to, err := net.Dial("tcp", addr)
+			if err != nil {
+				from.Close()
+				continue
+			}
+			go func() {
+				defer to.Close()
+				buffer := make([]byte, 64<<10)
+				for {
+					n, err := from.Read(buffer)
+					if err != nil {
+						return
+					}
+					pass(buffer[:n], func(b []byte) { _, _ = to.Write(b) }) // a lost connection shows at the reader
+				}
+			}()
+			go func() {
+				defer from.Close()
+				_, _ = io.Copy(from, to)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// FullBefore is a pass of Proxy that makes the Redis at addr full, so that it takes
+// nothing new: once, before it gets the first command of the name and when ready is true.
+func FullBefore(t testing.TB, addr, command string, ready func() bool) func([]byte, func([]byte)) {
+	admin := redis.NewClient(&redis.Options{Addr: addr})
+	t.Cleanup(func() { admin.Close() })
+	var once sync.Once
+	return func(piece []byte, send func([]byte)) {
+		name := bytes.Index(piece, []byte("\r\n"+command+"\r\n"))
+		if name < 0 {
+			send(piece)
+			return
+		}
+		begin := bytes.LastIndexByte(piece[:name], '*')
+		send(piece[:begin])
+		once.Do(func() {
+			for deadline := time.Now().Add(time.Second); !ready() && time.Now().Before(deadline); {
+				time.Sleep(time.Millisecond)
+			}
+			err := errors.Join(admin.ConfigSet(context.Background(), "maxmemory-policy", "noeviction").Err(),
+				admin.ConfigSet(context.Background(), "maxmemory", "1").Err())
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		send(piece[begin:])
+	}
+}
+
+// Eventually waits until ok is true. The test fails, with what that would have been,
+// if it is not within a time.
+func Eventually(t testing.TB, within time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(within); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s", within, what)
+		}
+	}
+}
+
+// Output is what a program says. It may be read meanwhile; all methods may be called
+// concurrently.
+type Output struct {
+	mu   sync.Mutex
+	said bytes.Buffer
+}
+
+// Write takes note of what the program says. It never fails.
+func (o *Output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.said.Write(p)
+}
+
+// String is all of it so far.
+func (o *Output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.said.String()
+}
+
+var (
+	mu    sync.Mutex
+	dir   string            // of what was built
+	built map[string]string // by package
+)
+
+// Main runs a package's tests and removes what they built. A package whose tests
+// start backends calls it from its TestMain.
+func Main(m *testing.M) int {
+	defer func() { _ = os.RemoveAll(dir) }()
+	return m.Run()
+}
+
+// Binary builds a program of this module, once per test process.
+func Binary(t testing.TB, pkg string) string {
+	t.Helper()
+	mu.Lock()
+	defer mu.Unlock()
+	if built[pkg] != "" {
+		return built[pkg]
+	}
+	var err error
+	if dir == "" {
+		built = map[string]string{}
+		if dir, err = os.MkdirTemp("", "snowlink-test-"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if built[pkg], err = fleet.Build(context.Background(), dir, pkg); err != nil {
+		t.Fatal(err)
+	}
+	return built[pkg]
+}

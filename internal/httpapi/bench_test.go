@@ -1,0 +1,66 @@
+package httpapi_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"snowlink/internal/httpapi"
+	"snowlink/internal/link"
+	"snowlink/internal/metrics"
+	"snowlink/internal/nearcache"
+	"snowlink/snowflake"
+)
+
+// oneLink is a link.Store for budgets: what it costs is not ours to count.
+type oneLink struct{ link.Store }
+
+func (oneLink) Get(context.Context, string) (link.Link, error) {
+	return link.Link{Target: "https://example.com/a/page?with=a&query=1"}, nil
+}
+func (oneLink) Create(context.Context, string, string, link.Link) error { return nil }
+
+// BenchmarkHandler is what a request costs between fasthttp's reading it and its
+// writing the answer, with a store that costs nothing. "constant" is what the
+// constant-answer server does there.
+func BenchmarkHandler(b *testing.B) {
+	m := metrics.New()
+	cache := nearcache.New(oneLink{}, 1<<20, time.Hour, m)
+	defer cache.Close()
+	generator, err := snowflake.NewGenerator(1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	api := httpapi.New(context.Background(), httpapi.Config{
+		Store: cache, Mint: func() (snowflake.ID, error) { return generator.Next(), nil },
+		Ready: func(context.Context) []string { return nil }, Degraded: func() string { return "" }, BaseURL: baseURL, Own: link.Hosts{},
+		Keys: httpapi.NewKeys(key), Metrics: m, Log: slog.New(slog.DiscardHandler),
+	})
+	run := func(name string, handler fasthttp.RequestHandler, method, path, body string) {
+		b.Run(name, func(b *testing.B) {
+			var request fasthttp.Request
+			request.Header.SetMethod(method)
+			request.SetRequestURI("http://x" + path)
+			request.Header.Set("API-Key", key)
+			request.SetBodyString(body)
+			var ctx fasthttp.RequestCtx
+			ctx.Init(&request, nil, nil)
+			b.ReportAllocs()
+			for b.Loop() {
+				handler(&ctx)
+				ctx.Response.Reset()
+			}
+		})
+	}
+	handler := api.Server().Handler
+	run("redirect", handler, "GET", "/"+snowflake.Encode(generator.Next()), "")
+	run("create", handler, "POST", "/generate_url", `{"url":"https://example.com/a/page?with=a&query=1"}`)
+	run("constant", func(ctx *fasthttp.RequestCtx) {
+		ctx.SetStatusCode(fasthttp.StatusFound)
+		ctx.Response.Header.Set(fasthttp.HeaderLocation, "https://example.com/a/page?with=a&query=1")
+		ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "private, max-age=0")
+	}, "GET", "/x", "")
+}

@@ -1,0 +1,274 @@
+package httpapi
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/valyala/fasthttp"
+
+	"snowlink/internal/link"
+	"snowlink/snowflake"
+)
+
+const (
+	contentNDJSON = "application/x-ndjson"
+
+	maxItems  = 10_000 // of a bulk
+	bulkBatch = 1000   // links that are created between two parts of the answer
+
+	maxArrayItem = 2 * MaxBody // bytes that are read for an item of an array
+)
+
+// item is one link of a bulk.
+type item struct {
+	link.Coded
+	at     time.Time
+	minted bool // its code is, and so may be minted again
+	err    error
+}
+
+// bulk answers POST /links/bulk: creates, as a JSON array or one a line, and to
+// each of them, in order and in the same form, what a create would answer: the
+// link or a problem. Nothing is stored before all of the body has been read.
+func (a *API) bulk(ctx *fasthttp.RequestCtx, owner string, body io.Reader) {
+	if len(ctx.Request.Header.Peek(headerIdempotencyKey)) > 0 {
+		a.fail(ctx, fieldErrorf("A bulk takes no Idempotency-Key. Links with codes of their own are not made twice."))
+		return
+	}
+	items, isArray, err := a.readItems(body, ctx.Time())
+	if err != nil {
+		a.fail(ctx, err)
+		return
+	}
+	contentType, opening, between, closing := contentNDJSON, "", "\n", "\n"
+	if isArray {
+		contentType, opening, between, closing = contentJSON, "[", ",", "]"
+	}
+	a.stream(ctx, contentType, bulkTime, func(w io.Writer) error {
+		b := []byte(opening)
+		for done := 0; done < len(items); {
+			batch := items[done:min(done+bulkBatch, len(items))]
+			a.createItems(owner, batch)
+			for i := range batch {
+				if done+i > 0 {
+					b = append(b, between...)
+				}
+				b = a.appendItem(b, done+i, &batch[i])
+			}
+			if done += len(batch); done < len(items) {
+				if _, err := w.Write(b); err != nil {
+					return err
+				}
+				b = b[:0]
+			}
+		}
+		_, err := w.Write(append(b, closing...))
+		return err
+	})
+}
+
+// readItems reads what is to be created, as of now. An item that cannot be has
+// its error; the error it returns is that of the whole.
+func (a *API) readItems(body io.Reader, now time.Time) (items []item, isArray bool, err error) {
+	r := bufio.NewReaderSize(body, MaxBody)
+	first, err := firstByte(r)
+	if err != nil {
+		return nil, false, err
+	}
+	if isArray = first == '['; isArray {
+		items, err = a.readArray(r, now)
+	} else {
+		items, err = a.readLines(r, now)
+	}
+	if len(items) > maxItems {
+		err = &bodyError{problemBodyTooLarge, "A bulk may have " + thousands(maxItems) + " links at most."}
+	}
+	return items, isArray, err
+}
+
+// readArray reads until the end or one item too many.
+func (a *API) readArray(r io.Reader, now time.Time) (items []item, err error) {
+	// The decoder holds all of a value, and a body may be one.
+	b := &budget{r: r, err: &bodyError{problemBodyTooLarge, "An item of an array may have, with the space before it, " + thousands(maxArrayItem) + " bytes at most; nothing was stored."}}
+	b.left = maxArrayItem
+	// What is wrong within an item is for decodeObject to say.
+	d := jsontext.NewDecoder(b, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	if _, err = d.ReadToken(); err != nil {
+		return nil, notJSON(err, d)
+	}
+	for d.PeekKind() != ']' {
+		b.left = maxArrayItem
+		raw, err := d.ReadValue()
+		if err != nil {
+			return nil, notJSON(err, d)
+		}
+		b.left = maxArrayItem
+		if items = append(items, a.parseItem(raw, now)); len(items) > maxItems {
+			return items, nil
+		}
+	}
+	if _, err = d.ReadToken(); err != nil {
+		return nil, notJSON(err, d)
+	}
+	if _, err = d.ReadToken(); err != io.EOF {
+		return nil, notJSON(err, d)
+	}
+	return items, nil
+}
+
+// notJSON is the error of an array that could not be read on.
+func notJSON(err error, d *jsontext.Decoder) error {
+	if body, ok := errors.AsType[*bodyError](err); ok {
+		return body
+	}
+	return &bodyError{problemInvalidJSON, fmt.Sprintf("The body is not one JSON array at byte %d; nothing was stored.", d.InputOffset())}
+}
+
+// readLines reads until the end or one item too many. Empty lines are none.
+func (a *API) readLines(r *bufio.Reader, now time.Time) (items []item, err error) {
+	for {
+		line, err := readLine(r)
+		switch {
+		case err == io.EOF:
+			return items, nil
+		case err == errLongLine:
+			items = append(items, item{err: err})
+		case err != nil:
+			return nil, err
+		case len(line) > 0:
+			items = append(items, a.parseItem(line, now))
+		}
+		if len(items) > maxItems {
+			return items, nil
+		}
+	}
+}
+
+func (a *API) parseItem(raw []byte, now time.Time) (i item) {
+	var r createRequest
+	if detail := decodeObject("item", raw, &r); detail != "" {
+		return item{err: &bodyError{problemInvalidJSON, detail}}
+	}
+	code, err := r.ownCode()
+	if err != nil {
+		return item{err: err}
+	}
+	l, err := r.link(a.Own, now)
+	if err != nil {
+		return item{err: err}
+	}
+	if code == "" {
+		return item{Coded: link.Coded{Link: l}, minted: true}
+	}
+	m := ownMade(code, l, now, newNonce())
+	return item{Coded: m.Coded, at: m.at}
+}
+
+// createItems stores the items that have no error, and gives an error to those
+// that cannot be.
+func (a *API) createItems(owner string, items []item) {
+	waiting := make([]*item, 0, len(items))
+	for i := range items {
+		if items[i].err == nil {
+			waiting = append(waiting, &items[i])
+		}
+	}
+	links := make([]link.Coded, 0, len(waiting))
+	for try := 1; len(waiting) > 0; try++ {
+		links = links[:0]
+		ready := waiting[:0]
+		for _, i := range waiting {
+			if i.minted {
+				id, err := a.Mint()
+				if err != nil {
+					i.err = err
+					continue
+				}
+				i.Code, i.at = snowflake.Encode(id), id.Time()
+			}
+			ready = append(ready, i)
+			links = append(links, i.Coded)
+		}
+		waiting = ready[:0] // those whose code is taken and may be another
+		for n, err := range a.Store.CreateAll(a.ctx, owner, links) {
+			i := ready[n]
+			switch {
+			case err == nil:
+				a.Metrics.Created()
+			case i.minted && errors.Is(err, link.ErrExists) && try < mintTries:
+				a.Metrics.Collision()
+				waiting = append(waiting, i)
+			case i.minted && errors.Is(err, link.ErrExists):
+				a.Metrics.Collision()
+				i.err = fmt.Errorf("%w: %w", errNoFreeCode, err)
+			default:
+				i.err = err
+			}
+		}
+	}
+}
+
+func (a *API) appendItem(b []byte, index int, i *item) []byte {
+	if i.err == nil {
+		return append(appendLink(b, a.BaseURL+"/"+i.Code, i.Code, i.Link, i.at), '}')
+	}
+	p, detail := a.explain(i.err)
+	body, err := json.Marshal(struct {
+		problemBody
+		Index int `json:"index"`
+	}{p.body(detail), index})
+	if err != nil {
+		panic(err)
+	}
+	return append(b, body...)
+}
+
+// errLongLine is the error of a line that is longer than a body elsewhere.
+var errLongLine error = &bodyError{problemBodyTooLarge, "A line may have " + thousands(MaxBody) + " bytes at most."}
+
+// readLine reads a line without its end and the space around it; it is good until
+// the next one is read. The rest of a line that is too long is skipped. io.EOF
+// comes after the last line.
+func readLine(r *bufio.Reader) ([]byte, error) {
+	line, err := r.ReadSlice('\n')
+	if err == bufio.ErrBufferFull {
+		for err == bufio.ErrBufferFull {
+			_, err = r.ReadSlice('\n')
+		}
+		if err == nil || err == io.EOF {
+			err = errLongLine
+		}
+		return nil, err
+	}
+	if err == io.EOF && len(line) > 0 {
+		err = nil
+	}
+	return bytes.Trim(line, jsonSpace), err
+}
+
+// firstByte is the first one that is no space, which is left to be read. A byte
+// order mark, as spreadsheets write it, is skipped.
+func firstByte(r *bufio.Reader) (byte, error) {
+	if mark, _ := r.Peek(3); string(mark) == "\uFEFF" {
+		_, _ = r.Discard(len(mark))
+	}
+	for {
+		b, err := r.ReadByte()
+		if err == io.EOF {
+			return 0, &bodyError{problemInvalidJSON, "The body is empty."}
+		}
+		if err != nil {
+			return 0, err
+		}
+		if strings.IndexByte(jsonSpace, b) < 0 {
+			return b, r.UnreadByte()
+		}
+	}
+}

@@ -1,0 +1,32 @@
+package httpapi
+
+import (
+	"errors"
+
+	"github.com/valyala/fasthttp"
+
+	"snowlink/internal/link"
+)
+
+// delete answers DELETE /links/{code}, the second time as the first. What stays
+// for the grace is that there was a link, and by which create; where it led is
+// forgotten at once.
+func (a *API) delete(ctx *fasthttp.RequestCtx) {
+	within := a.deadline(ctx)
+	if _, ok := a.authorize(ctx, within, ScopeManage); !ok {
+		return
+	}
+	code := managedCode(ctx)
+	_, err := a.update(ctx, within, code, func(l link.Link) (link.Link, error) {
+		deleted := link.Options{Deleted: true}
+		if l.Options != nil {
+			deleted.Created, deleted.Nonce = l.Created, l.Nonce
+		}
+		return link.Link{Options: &deleted}, nil
+	})
+	if err != nil && !errors.Is(err, link.ErrGone) {
+		a.fail(ctx, err)
+		return
+	}
+	ctx.SetStatusCode(fasthttp.StatusNoContent)
+}

@@ -1,0 +1,164 @@
+package httpapi
+
+import (
+	"encoding/csv"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"snowlink/internal/link"
+)
+
+const (
+	contentCSV = "text/csv; charset=utf-8; header=present"
+
+	// exportPage is how many links are in memory at a time.
+	exportPage = 1000
+)
+
+// exportColumns are the header row of a CSV, and exportRow fills them.
+var exportColumns = []string{
+	"code", "short_url", "url", "created_at", "expires_at", "max_visits", "status", "forward_query", "title", "tags", "disabled",
+}
+
+// export answers GET /links/export with all links that the key made, newest first,
+// one a line: as a list shows them, or as CSV for who prefers that.
+func (a *API) export(ctx *fasthttp.RequestCtx) {
+	within := a.deadline(ctx)
+	owner, ok := a.authorize(ctx, within, ScopeRead)
+	if !ok {
+		return
+	}
+	// The first page before the header is sent: an outage can have a status yet.
+	page, cursor, err := a.Store.List(within, owner, "", exportPage, nil)
+	if err != nil {
+		a.fail(ctx, err)
+		return
+	}
+	asCSV := prefersCSV(ctx.Request.Header.Peek(fasthttp.HeaderAccept))
+	contentType, file := contentNDJSON, "links.ndjson"
+	if asCSV {
+		contentType, file = contentCSV, "links.csv"
+	}
+	ctx.Response.Header.Set(fasthttp.HeaderContentDisposition, `attachment; filename="`+file+`"`)
+	a.stream(ctx, contentType, exportTime, func(w io.Writer) error {
+		write := a.writeLines
+		if asCSV {
+			if err := writeCSV(w, [][]string{exportColumns}); err != nil {
+				return err
+			}
+			write = a.writeRows
+		}
+		for {
+			if err := write(w, page); err != nil || cursor == "" {
+				return err
+			}
+			if page, cursor, err = a.Store.List(a.ctx, owner, cursor, exportPage, nil); err != nil {
+				return err
+			}
+		}
+	})
+}
+
+func (a *API) writeLines(w io.Writer, links []link.Coded) error {
+	var b []byte
+	for _, l := range links {
+		b = append(appendLink(b, a.BaseURL+"/"+l.Code, l.Code, l.Link, createdAt(l.Code, l.Link)), "}\n"...)
+	}
+	_, err := w.Write(b)
+	return err
+}
+
+func (a *API) writeRows(w io.Writer, links []link.Coded) error {
+	rows := make([][]string, len(links))
+	for i, l := range links {
+		rows[i] = a.exportRow(l)
+	}
+	return writeCSV(w, rows)
+}
+
+// writeCSV writes rows as RFC 4180 has them, in one piece.
+func writeCSV(w io.Writer, rows [][]string) error {
+	var b strings.Builder
+	c := csv.NewWriter(&b)
+	c.UseCRLF = true
+	if err := c.WriteAll(rows); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (a *API) exportRow(l link.Coded) []string {
+	row := make([]string, len(exportColumns))
+	row[0], row[1], row[2], row[3] = quoteFormula(l.Code), a.BaseURL+"/"+l.Code, l.Target, exportTimeOf(createdAt(l.Code, l.Link))
+	if o := l.Options; o != nil {
+		row[4] = exportTimeOf(o.Expires)
+		if o.MaxVisits > 0 {
+			row[5] = strconv.FormatInt(o.MaxVisits, 10)
+		}
+		if o.Status > 0 {
+			row[6] = strconv.Itoa(o.Status)
+		}
+		if o.ForwardQuery {
+			row[7] = "true"
+		}
+		row[8], row[9] = quoteFormula(o.Title), quoteFormula(strings.Join(o.Tags, ","))
+		if o.Disabled {
+			row[10] = "true"
+		}
+	}
+	return row
+}
+
+func exportTimeOf(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return strings.Trim(string(appendTime(nil, t)), `"`)
+}
+
+// formulaStarts are what makes a spreadsheet take a cell for a formula, and run
+// what a stranger wrote, and the quote against it.
+const formulaStarts = "=+-@'"
+
+// quoteFormula makes a cell text to a spreadsheet: an apostrophe goes before what
+// would start a formula. An apostrophe gets one, too, so that unquoteFormula knows.
+func quoteFormula(cell string) string {
+	if cell != "" && strings.IndexByte(formulaStarts, cell[0]) >= 0 {
+		return "'" + cell
+	}
+	return cell
+}
+
+func unquoteFormula(cell string) string {
+	if len(cell) > 1 && cell[0] == '\'' && strings.IndexByte(formulaStarts, cell[1]) >= 0 {
+		return cell[1:]
+	}
+	return cell
+}
+
+// prefersCSV reports whether an Accept header asks for CSV rather than for lines
+// of JSON. Who accepts neither gets those.
+func prefersCSV(accept []byte) bool {
+	var csv, ndjson float64
+	for part := range strings.SplitSeq(string(accept), ",") {
+		kind, parameters, _ := strings.Cut(part, ";")
+		q := 1.0
+		for p := range strings.SplitSeq(parameters, ";") {
+			if value, ok := strings.CutPrefix(strings.TrimSpace(p), "q="); ok {
+				q, _ = strconv.ParseFloat(value, 64) // nonsense is not wanted
+			}
+		}
+		switch strings.ToLower(strings.TrimSpace(kind)) {
+		case "text/csv", "text/*":
+			csv = max(csv, q)
+		case contentNDJSON, contentJSON, "application/*":
+			ndjson = max(ndjson, q)
+		}
+	}
+	return csv > ndjson
+}

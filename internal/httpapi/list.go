@@ -1,0 +1,95 @@
+package httpapi
+
+import (
+	"io"
+	"slices"
+	"strconv"
+
+	"github.com/valyala/fasthttp"
+
+	"snowlink/internal/link"
+)
+
+const (
+	defaultLimit = 100
+	maxLimit     = 1000
+
+	listPart = 64 << 10 // bytes of a page that are written at once
+)
+
+// list answers GET /links with the links that the key made, newest first.
+func (a *API) list(ctx *fasthttp.RequestCtx) {
+	within := a.deadline(ctx)
+	owner, ok := a.authorize(ctx, within, ScopeRead)
+	if !ok {
+		return
+	}
+	query, err := parseListQuery(ctx.QueryArgs())
+	if err != nil {
+		a.fail(ctx, err)
+		return
+	}
+	var keep func(link.Coded) bool
+	if query.tag != "" {
+		keep = func(l link.Coded) bool { return l.Options != nil && slices.Contains(l.Tags, query.tag) }
+	}
+	links, next, err := a.Store.List(within, owner, query.cursor, query.limit, keep)
+	if err != nil {
+		a.fail(ctx, err)
+		return
+	}
+	b := []byte(`{"links":[`)
+	for i, l := range links {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendLink(b, a.BaseURL+"/"+l.Code, l.Code, l.Link, createdAt(l.Code, l.Link)), '}')
+	}
+	b = append(b, ']')
+	if next != "" {
+		b = append(b, `,"next":`...)
+		b = appendString(b, next)
+	}
+	b = append(b, '}')
+	// A page may be some megabytes. Each part of it has a time of its own to be taken in.
+	a.stream(ctx, contentJSON, listTime, func(w io.Writer) error {
+		for part := range slices.Chunk(b, listPart) {
+			if _, err := w.Write(part); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	ctx.Response.Header.SetContentLength(len(b))
+}
+
+type listQuery struct {
+	limit       int
+	cursor, tag string
+}
+
+// parseListQuery reads the parameters of a list. Its error is a *fieldError; an
+// unknown parameter is one, as an unknown field of a body is.
+func parseListQuery(args *fasthttp.Args) (listQuery, error) {
+	q := listQuery{limit: defaultLimit}
+	for name, value := range args.All() {
+		switch value := string(value); string(name) {
+		case "limit":
+			n, err := strconv.Atoi(value)
+			if err != nil || n < 1 || n > maxLimit {
+				return q, fieldErrorf(`The parameter "limit" must be from 1 to 1,000.`)
+			}
+			q.limit = n
+		case "cursor":
+			q.cursor = value
+		case "tag":
+			if !isTag(value) {
+				return q, fieldErrorf(`The parameter "tag" is no tag that a link can have.`)
+			}
+			q.tag = value
+		default:
+			return q, fieldErrorf("The parameter %q is not known.", shorten(string(name)))
+		}
+	}
+	return q, nil
+}

@@ -1,0 +1,184 @@
+package httpapi_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"snowlink/internal/httpapi"
+)
+
+// listed reads one page.
+func (b *backend) listed(query string) (codes []string, next string) {
+	b.t.Helper()
+	a := b.manage("GET", "/links"+query, "")
+	var page struct {
+		Links []shown
+		Next  string
+	}
+	if err := json.Unmarshal([]byte(a.body), &page); err != nil || a.status != 200 || string(a.header.Peek("Cache-Control")) != "no-store" {
+		b.t.Fatalf("GET /links%s = %d %s: %v", query, a.status, a.body, err)
+	}
+	for _, l := range page.Links {
+		codes = append(codes, l.Code)
+	}
+	return codes, page.Next
+}
+
+// all reads pages of a limit to the end, and does something between them.
+func (b *backend) all(limit int, query string, between func()) (codes []string) {
+	b.t.Helper()
+	for next := ""; ; {
+		var page []string
+		page, next = b.listed(fmt.Sprintf("?limit=%d%s&cursor=%s", limit, query, url.QueryEscape(next)))
+		if len(page) > limit {
+			b.t.Fatalf("%d links on a page of %d", len(page), limit)
+		}
+		codes = append(codes, page...)
+		if next == "" {
+			return codes
+		}
+		between()
+	}
+}
+
+func TestList(t *testing.T) {
+	b := newBackend(t)
+	if a := b.manage("GET", "/links", ""); a.status != 200 || a.body != `{"links":[]}` {
+		t.Errorf("an empty list = %d %s", a.status, a.body)
+	}
+	var newestFirst, tagged []string
+	var last answer
+	for i := range 25 {
+		fields := fmt.Sprintf(`"title":"%d"`, i)
+		if i%5 == 0 {
+			fields += `,"tags":["fünf & mehr","x"]`
+		}
+		if i%2 == 0 {
+			fields += fmt.Sprintf(`,"code":"own-%d"`, i)
+		}
+		last = b.create(with(fields))
+		code := wantCreated(t, last).Code
+		newestFirst = slices.Insert(newestFirst, 0, code)
+		if i%5 == 0 {
+			tagged = slices.Insert(tagged, 0, code)
+		}
+	}
+	if got, next := b.listed(""); !slices.Equal(got, newestFirst) || next != "" {
+		t.Errorf("list = %v and next %q, want %v", got, next, newestFirst)
+	}
+	if a := b.manage("GET", "/links?limit=1", ""); a.status != 200 || a.body[:len(`{"links":[`)+len(last.body)] != `{"links":[`+last.body {
+		t.Errorf("the newest is listed as %s, created was %s", a.body, last.body)
+	}
+	// Links that come meanwhile are before the cursor, and change nothing.
+	for _, limit := range []int{1, 7, 25, 1000} {
+		want := slices.Clone(newestFirst)
+		got := b.all(limit, "", func() {
+			newestFirst = slices.Insert(newestFirst, 0, wantCreated(t, b.create(`{"url":"https://example.com/new"}`)).Code)
+		})
+		if !slices.Equal(got, want) {
+			t.Errorf("by %d: %v, want %v", limit, got, want)
+		}
+	}
+	for _, limit := range []int{1, 3, 100} {
+		if got := b.all(limit, "&tag="+url.QueryEscape("fünf & mehr"), func() {}); !slices.Equal(got, tagged) {
+			t.Errorf("with the tag, by %d: %v, want %v", limit, got, tagged)
+		}
+	}
+	if got := b.all(10, "&tag=unknown", func() {}); len(got) != 0 {
+		t.Errorf("with an unknown tag: %v", got)
+	}
+
+	// However far back those with the tag are.
+	b.bulk(strings.Repeat(`{"url":"https://example.com/"}`+"\n", 2500))
+	for _, limit := range []int{1, 100} {
+		if got := b.all(limit, "&tag=x", func() {}); !slices.Equal(got, tagged) {
+			t.Errorf("with the tag, far back, by %d: %v, want %v", limit, got, tagged)
+		}
+	}
+	newestFirst, _ = b.listed("?limit=10")
+
+	// What goes drops out, and a page is filled all the same.
+	gone := newestFirst[0]
+	b.manage("DELETE", "/links/"+gone, "")
+	if got, _ := b.listed("?limit=2"); !slices.Equal(got, newestFirst[1:3]) {
+		t.Errorf("after the newest went: %v, want %v", got, newestFirst[1:3])
+	}
+	// One that is disabled is there, or nobody could enable it.
+	wantShown(t, b.manage("PATCH", "/links/"+newestFirst[1], `{"disabled":true}`), 200)
+	if got, _ := b.listed("?limit=2"); !slices.Equal(got, newestFirst[1:3]) {
+		t.Errorf("after one was disabled: %v, want %v", got, newestFirst[1:3])
+	}
+}
+
+func TestListRefuses(t *testing.T) {
+	b := newBackend(t)
+	for _, query := range []string{
+		"limit=0", "limit=1001", "limit=-1", "limit=ten", "limit=", "cursor=nonsense", "cursor=%00", "tag=", "tag=a,b", "tags=a",
+		"%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80=1",
+	} {
+		wantProblem(t, b.manage("GET", "/links?"+query, ""), 400, "invalid_field")
+	}
+	wantProblem(t, b.do("GET", "/links", ""), 401, "unauthorized")
+}
+
+// smallBuffers accepts connections whose kernel holds little of an answer.
+type smallBuffers struct{ net.Listener }
+
+func (l smallBuffers) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil {
+		err = conn.(*net.TCPConn).SetWriteBuffer(64 << 10)
+	}
+	return conn, err
+}
+
+// A client that takes a large page slowly gets all of it.
+func TestListToASlowReader(t *testing.T) {
+	const perSecond = 640 << 10 // bytes; the page takes longer than the 5 s that other answers may
+	b := newBackend(t)
+	var tags []string
+	for i := range 10 {
+		tags = append(tags, fmt.Sprintf("%02d%s", i, strings.Repeat("\U0001F600", 40)))
+	}
+	encoded, err := json.Marshal(tags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	item := fmt.Sprintf(`{"url":"https://example.com/%s","title":"%s","tags":%s}`+"\n", strings.Repeat("a", 2000), strings.Repeat("\U0001F600", 255), encoded)
+	b.bulk(strings.Repeat(item, 1000))
+
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := b.api.Server()
+	go srv.Serve(httpapi.RefusalListener(smallBuffers{listener}))
+	defer srv.Shutdown()
+	transport := &http.Transport{DialContext: (&net.Dialer{}).DialContext, ReadBufferSize: 4 << 10}
+	defer transport.CloseIdleConnections()
+	request, _ := http.NewRequest("GET", "http://"+listener.Addr().String()+"/links?limit=1000", nil)
+	request.Header.Set("API-Key", key)
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	began, n := time.Now(), int64(0)
+	for err == nil {
+		var read int64
+		read, err = io.CopyN(io.Discard, response.Body, perSecond/20)
+		n += read
+		time.Sleep(time.Until(began.Add(time.Duration(n) * time.Second / perSecond)))
+	}
+	if err != io.EOF || n < 4_000_000 || n != response.ContentLength {
+		t.Errorf("%d bytes of %d in %s: %v", n, response.ContentLength, time.Since(began), err)
+	}
+}

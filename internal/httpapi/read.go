@@ -1,0 +1,59 @@
+package httpapi
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/valyala/fasthttp"
+
+	"snowlink/internal/link"
+)
+
+// linksPath is what the paths of links under management begin with.
+const linksPath = "/links/"
+
+// read answers GET /links/{code} with the link as it is now, be it expired or
+// disabled, and its version as the ETag.
+func (a *API) read(ctx *fasthttp.RequestCtx) {
+	within := a.deadline(ctx)
+	if _, ok := a.authorize(ctx, within, ScopeRead); !ok {
+		return
+	}
+	code := managedCode(ctx)
+	s, err := a.readManaged(within, code)
+	if err != nil {
+		a.fail(ctx, err)
+		return
+	}
+	a.writeState(ctx, code, s)
+}
+
+// managedCode is the code in a path below linksPath.
+func managedCode(ctx *fasthttp.RequestCtx) string {
+	return string(ctx.Request.URI().PathOriginal()[len(linksPath):])
+}
+
+// readManaged reads the link past every cache. One that was deleted is gone.
+func (a *API) readManaged(within context.Context, code string) (link.State, error) {
+	if !link.CouldBeCode(code) {
+		return link.State{}, link.ErrNotFound
+	}
+	s, err := a.Store.Read(within, code)
+	if err == nil && s.Options != nil && s.Deleted {
+		return link.State{}, link.ErrGone
+	}
+	return s, err
+}
+
+// writeState answers with a link as it stands in the store.
+func (a *API) writeState(ctx *fasthttp.RequestCtx, code string, s link.State) {
+	b := appendLink(nil, a.BaseURL+"/"+code, code, s.Link, createdAt(code, s.Link))
+	if s.Limit() > 0 {
+		b = append(b, `,"visits_left":`...)
+		b = strconv.AppendInt(b, s.VisitsLeft, 10)
+	}
+	ctx.Response.Header.Set(fasthttp.HeaderETag, etag(s))
+	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
+	ctx.SetContentType(contentJSON)
+	ctx.SetBody(append(b, '}'))
+}

@@ -1,0 +1,182 @@
+package httpapi
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"snowlink/internal/metrics"
+)
+
+// Limits of the HTTP server. fasthttp has none by default.
+const (
+	// MaxBody and MaxHeaders are in bytes. Nginx in front is set to the same
+	// headers and a smaller body.
+	MaxBody    = 64 << 10 // but see MaxBulk and MaxImport
+	MaxHeaders = 8 << 10
+
+	requestTimeout = 5 * time.Second // to read a request whole, and to write an answer
+
+	// idleTimeout must exceed the 60 s that Nginx keeps its side open, or a
+	// create meets a connection we have just closed.
+	idleTimeout = 75 * time.Second
+
+	// A refused client is often still sending. Closing at once would reset the
+	// connection and take our answer with it, so we read on for a while.
+	lingerTime  = time.Second
+	lingerBytes = 16 << 20
+)
+
+// Server makes the fasthttp server that serves the API. Serve it on a
+// RefusalListener.
+func (a *API) Server() *fasthttp.Server {
+	return &fasthttp.Server{
+		Handler:                      a.screen,
+		ErrorHandler:                 a.refuse,
+		ExpectHandler:                a.expect,
+		ReadTimeout:                  requestTimeout,
+		WriteTimeout:                 requestTimeout,
+		IdleTimeout:                  idleTimeout,
+		MaxRequestBodySize:           MaxBody,
+		StreamRequestBody:            true, // the limit is ours to keep then: see readBody
+		ReadBufferSize:               MaxHeaders,
+		NoDefaultServerHeader:        true,
+		NoDefaultContentType:         true,
+		DisablePreParseMultipartForm: true,
+		CloseOnShutdown:              true,
+		SecureErrorLogMessage:        true,
+		Logger:                       serverLogger{a.Log},
+	}
+}
+
+// screen refuses what fasthttp takes for a request although another reader might
+// find its end elsewhere, and hands on the rest.
+func (a *API) screen(ctx *fasthttp.RequestCtx) {
+	if ambiguous(&ctx.Request.Header) {
+		a.refuse(ctx, nil)
+		return
+	}
+	a.handler(ctx)
+}
+
+// ambiguous reports a transfer coding other than chunked, or chunks beside a length
+// (RFC 9112, section 6.3), a line that is folded (5.2), or a version that is neither 1.0
+// nor 1.1. With these a request gets past a proxy in front inside another one, should
+// that proxy read them another way. Nginx refuses them all itself; not every proxy does.
+// What else is odd about a name or a value, fasthttp has refused before.
+func ambiguous(h *fasthttp.RequestHeader) bool {
+	if !h.IsHTTP11() && string(h.Protocol()) != "HTTP/1.0" {
+		return true
+	}
+	var chunks, length bool
+	for line, rest := []byte(nil), h.RawHeaders(); len(rest) > 0; {
+		line, rest, _ = bytes.Cut(rest, []byte{'\n'})
+		if len(line) == 0 {
+			continue
+		}
+		switch line[0] { // of every request: most lines are told apart by it
+		case ' ', '\t':
+			return true
+		case 'c', 'C':
+			_, is := fieldValue(line, "content-length")
+			length = length || is
+		case 't', 'T':
+			if coding, is := fieldValue(line, "transfer-encoding"); is {
+				if !bytes.EqualFold(bytes.Trim(coding, " \r"), []byte("chunked")) {
+					return true
+				}
+				chunks = true
+			}
+		}
+	}
+	return chunks && length
+}
+
+// fieldValue is the value of a header line, if it has that name.
+func fieldValue(line []byte, name string) (value []byte, is bool) {
+	if len(line) <= len(name) || line[len(name)] != ':' || !bytes.EqualFold(line[:len(name)], []byte(name)) {
+		return nil, false
+	}
+	return line[len(name)+1:], true
+}
+
+// refuse answers what never became a request.
+func (a *API) refuse(ctx *fasthttp.RequestCtx, err error) {
+	p, detail := problemInvalidRequest, "This is not a valid HTTP/1.1 request."
+	var timeout net.Error
+	var headersTooLarge *fasthttp.ErrSmallBuffer
+	switch {
+	case errors.Is(err, fasthttp.ErrBodyTooLarge):
+		p, detail = problemBodyTooLarge, tooLarge(bodyLimit(ctx))
+	case errors.As(err, &headersTooLarge):
+		p, detail = problemHeadersTooLarge, "The request line and headers may have 8,192 bytes at most."
+	case errors.As(err, &timeout) && timeout.Timeout():
+		p, detail = problemTimeout, "The request did not arrive within 5 seconds."
+	}
+	ctx.Response.Reset()
+	writeProblem(ctx, p, detail)
+	hangUp(ctx)
+	a.Metrics.Request(metrics.Refused, p.status, 0)
+}
+
+// hangUp closes the connection after the answer, for there may be more of the
+// request, which must not be taken for the next one.
+func hangUp(ctx *fasthttp.RequestCtx) {
+	ctx.SetConnectionClose()
+	if conn, ok := ctx.Conn().(*refusalConn); ok {
+		conn.refused.Store(true)
+	}
+}
+
+// expect answers Expect: 100-continue before a body comes that we would refuse.
+func (a *API) expect(ctx *fasthttp.RequestCtx) int {
+	if ctx.Request.Header.ContentLength() <= bodyLimit(ctx) {
+		return fasthttp.StatusContinue
+	}
+	a.refuse(ctx, fasthttp.ErrBodyTooLarge)
+	return ctx.Response.StatusCode()
+}
+
+// RefusalListener wraps a listener so that a client whose request was refused
+// half-read gets to see why.
+func RefusalListener(l net.Listener) net.Listener { return refusalListener{l} }
+
+type refusalListener struct{ net.Listener }
+
+func (l refusalListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &refusalConn{Conn: conn}, nil
+}
+
+type refusalConn struct {
+	net.Conn
+	refused atomic.Bool // a shutdown may close the connection from another goroutine
+}
+
+// Close ends our side first when the request was refused, and reads what the
+// client still sends, up to lingerTime and lingerBytes.
+func (c *refusalConn) Close() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.refused.Load() {
+		if half.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
+			_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes)
+		}
+	}
+	return c.Conn.Close()
+}
+
+// serverLogger takes what fasthttp itself has to say, which is about
+// connections, never about requests.
+type serverLogger struct{ log *slog.Logger }
+
+func (l serverLogger) Printf(format string, args ...any) {
+	l.log.Debug("fasthttp", "format", format, "args", args)
+}

@@ -1,0 +1,66 @@
+//go:build !race
+
+package nearcache_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"snowlink/internal/link"
+	"snowlink/internal/metrics"
+	"snowlink/internal/nearcache"
+)
+
+// CACHE_BYTES is what an operator sets: the heap must not grow by more.
+func TestMemoryBudget(t *testing.T) {
+	for _, tt := range []struct {
+		length  int
+		options bool
+	}{{20, false}, {60, false}, {500, false}, {20, true}, {500, true}} {
+		t.Run(fmt.Sprintf("targets of %d bytes, options %v", tt.length, tt.options), func(t *testing.T) {
+			const limit = 16 * megabyte
+			links := reading{target: func(code string) string { return code + strings.Repeat("x", tt.length-len(code)) }, options: tt.options}
+			before := heap()
+			c := nearcache.New(links, limit, staleIfError, metrics.New())
+			defer c.Close()
+			for i := range 2 * limit / 150 {
+				if _, err := c.Get(t.Context(), fmt.Sprintf("%010d", i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			used := heap() - before
+			if used > limit || used < limit/2 {
+				t.Errorf("a full cache of %d bytes takes %d", limit, used)
+			}
+			t.Logf("takes %.2f of its limit", float64(used)/limit)
+			runtime.KeepAlive(c)
+		})
+	}
+}
+
+// reading is a link.Store that makes its links up.
+type reading struct {
+	link.Store
+	target  func(code string) string
+	options bool
+}
+
+func (r reading) Get(_ context.Context, code string) (link.Link, error) {
+	l := link.Link{Target: r.target(code)}
+	if r.options {
+		l.Options = &link.Options{Title: "The title of " + code, Tags: []string{"one of " + code, "another of " + code}}
+	}
+	return l, nil
+}
+
+func heap() int {
+	for range 3 {
+		runtime.GC()
+	}
+	var s runtime.MemStats
+	runtime.ReadMemStats(&s)
+	return int(s.HeapAlloc)
+}

@@ -1,0 +1,516 @@
+package nearcache_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"snowlink/internal/embedded"
+	"snowlink/internal/link"
+	"snowlink/internal/link/linktest"
+	"snowlink/internal/metrics"
+	"snowlink/internal/nearcache"
+	"snowlink/internal/redisstore"
+)
+
+// memory is as much of a link.Store as the cache keeps, counts its reads and can
+// be made to fail or wait. It stands in for Redis where a test needs time to be
+// virtual.
+type memory struct {
+	link.Store
+	mu    sync.Mutex
+	links map[string]link.Link
+	reads atomic.Int64
+	away  atomic.Bool
+	bad   sync.Map     // codes that cannot be read
+	wait  atomic.Int64 // a time.Duration that a read takes
+}
+
+func newMemory() *memory { return &memory{links: make(map[string]link.Link)} }
+
+func (m *memory) Get(_ context.Context, code string) (link.Link, error) {
+	m.reads.Add(1)
+	m.mu.Lock()
+	l, ok := m.links[code]
+	m.mu.Unlock()
+	time.Sleep(time.Duration(m.wait.Load())) // the answer is on its way
+	switch {
+	case m.away.Load():
+		return link.Link{}, link.ErrUnavailable
+	case m.isBad(code):
+		return link.Link{}, link.ErrUnreadable
+	case !ok:
+		return link.Link{}, link.ErrNotFound
+	}
+	return l, nil
+}
+
+func (m *memory) isBad(code string) bool {
+	_, bad := m.bad.Load(code)
+	return bad
+}
+
+func (m *memory) GetAll(ctx context.Context, codes []string) ([]link.Link, []error) {
+	links, errs := make([]link.Link, len(codes)), make([]error, len(codes))
+	var wg sync.WaitGroup // they share their round trip
+	for i, code := range codes {
+		wg.Go(func() { links[i], errs[i] = m.Get(ctx, code) })
+	}
+	wg.Wait()
+	return links, errs
+}
+
+func (m *memory) Create(_ context.Context, _, code string, l link.Link) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if old, ok := m.links[code]; ok && old != l {
+		return link.ErrExists
+	}
+	m.links[code] = l
+	return nil
+}
+
+func (m *memory) CreateAll(ctx context.Context, owner string, links []link.Coded) []error {
+	errs := make([]error, len(links))
+	for i, l := range links {
+		errs[i] = m.Create(ctx, owner, l.Code, l.Link)
+	}
+	return errs
+}
+
+func (m *memory) forget(code string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.links, code)
+}
+
+func (m *memory) set(code, target string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.links[code] = link.Link{Target: target}
+}
+
+const (
+	megabyte     = 1 << 20
+	staleIfError = time.Hour
+
+	// gathering is more than the cache waits for others before it refreshes a link.
+	gathering = nearcache.GatherFor + 10*time.Millisecond
+)
+
+// inBubble runs f on virtual time over a store that holds code "a" -> "one".
+func inBubble(t *testing.T, f func(t *testing.T, m *memory, c *nearcache.Cache)) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		m.set("a", "one")
+		c := nearcache.New(m, megabyte, staleIfError, metrics.New())
+		defer c.Close()
+		f(t, m, c)
+		time.Sleep(5 * time.Second) // reads in the background end, too
+	})
+}
+
+func wantTarget(t *testing.T, c *nearcache.Cache, code, want string) {
+	t.Helper()
+	if l, err := c.Get(t.Context(), code); err != nil || l.Target != want {
+		t.Errorf("Get(%s) = %q, %v, want %q", code, l.Target, err, want)
+	}
+}
+
+func wantReads(t *testing.T, m *memory, want int64) {
+	t.Helper()
+	synctest.Wait()
+	if got := m.reads.Load(); got != want {
+		t.Errorf("the store was read %d times, want %d", got, want)
+	}
+}
+
+func TestContract(t *testing.T) {
+	redis, err := embedded.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer redis.Close()
+	store, err := redisstore.Open(redis.URL(), redisstore.Options{JournalMax: 1000}, slog.New(slog.DiscardHandler), metrics.New())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	c := nearcache.New(store, megabyte, staleIfError, metrics.New())
+	defer c.Close()
+	linktest.Store(t, c, "x")
+}
+
+func TestHotLinkIsReadOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		for range 1000 {
+			wantTarget(t, c, "a", "one")
+		}
+		wantReads(t, m, 1)
+	})
+}
+
+func TestManyAtOnceReadOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		m.wait.Store(int64(time.Millisecond))
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() { wantTarget(t, c, "a", "one") })
+		}
+		wg.Wait()
+		wantReads(t, m, 1)
+	})
+}
+
+func TestMissingIsRememberedForTwoSeconds(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		missing := func() {
+			t.Helper()
+			if _, err := c.Get(t.Context(), "b"); !errors.Is(err, link.ErrNotFound) {
+				t.Errorf("Get = %v, want ErrNotFound", err)
+			}
+		}
+		missing()
+		missing()
+		wantReads(t, m, 1)
+		m.set("b", "two") // by another backend, unannounced
+		time.Sleep(nearcache.MissingFor - time.Millisecond)
+		missing()
+		time.Sleep(2 * time.Millisecond)
+		wantTarget(t, c, "b", "two")
+	})
+}
+
+func TestOwnCreateEndsMissing(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		if _, err := c.Get(t.Context(), "b"); !errors.Is(err, link.ErrNotFound) {
+			t.Fatal(err)
+		}
+		if err := c.Create(t.Context(), "owner", "b", link.Link{Target: "two"}); err != nil {
+			t.Fatal(err)
+		}
+		wantTarget(t, c, "b", "two")
+	})
+}
+
+// A code whose link the store forgot while it is in memory here, or on its way, and
+// which is made again: what was before is not seen any more.
+func TestOwnCreateEndsAForgottenLink(t *testing.T) {
+	two := link.Link{Target: "two", Options: &link.Options{Created: time.UnixMilli(1)}}
+	for name, create := range map[string]func(*testing.T, *nearcache.Cache) error{
+		"Create": func(t *testing.T, c *nearcache.Cache) error { return c.Create(t.Context(), "owner", "a", two) },
+		"CreateAll": func(t *testing.T, c *nearcache.Cache) error {
+			return c.CreateAll(t.Context(), "owner", []link.Coded{{Code: "b", Link: two}, {Code: "a", Link: two}})[1]
+		},
+		"CreateAll of a minted code": func(t *testing.T, c *nearcache.Cache) error {
+			return c.CreateAll(t.Context(), "owner", []link.Coded{{Code: "a", Link: link.Link{Target: "two"}}})[0]
+		},
+	} {
+		for _, loaded := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, the old one loaded %t", name, loaded), func(t *testing.T) {
+				inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+					if loaded {
+						wantTarget(t, c, "a", "one")
+					}
+					m.wait.Store(int64(10 * time.Millisecond))
+					if loaded { // and is read again
+						c.Distrust()
+						time.Sleep(time.Millisecond)
+						wantTarget(t, c, "a", "one")
+						time.Sleep(nearcache.GatherFor)
+					}
+					go c.Get(t.Context(), "a") // reads "one", and is slow to bring it
+					time.Sleep(5 * time.Millisecond)
+					m.forget("a")
+					if err := create(t, c); err != nil {
+						t.Fatal(err)
+					}
+					wantTarget(t, c, "a", "two")
+					time.Sleep(20 * time.Millisecond)
+					wantTarget(t, c, "a", "two")
+				})
+			})
+		}
+	}
+}
+
+// The bound on staleness, when nothing is announced: a link in steady use and
+// one that rested are both right after FreshFor.
+func TestUnannouncedChangeShowsWithinFreshFor(t *testing.T) {
+	for _, pause := range []time.Duration{10 * time.Millisecond, time.Second, 29 * time.Second, nearcache.FreshFor + 2*time.Millisecond} {
+		t.Run(pause.String(), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+				m.wait.Store(int64(time.Millisecond))
+				wantTarget(t, c, "a", "one")
+				m.set("a", "two")
+				changed := time.Now()
+				for {
+					time.Sleep(pause)
+					l, err := c.Get(t.Context(), "a")
+					if err != nil {
+						t.Fatal(err)
+					}
+					if l.Target == "two" {
+						break
+					}
+					if age := time.Since(changed); age > nearcache.FreshFor {
+						t.Fatalf("still %q %s after the change", l.Target, age)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestLinkInUseIsRefreshedWithoutWaiting(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		wantTarget(t, c, "a", "one")
+		m.wait.Store(int64(time.Second))
+		const every, hour = time.Second, time.Hour
+		for began := time.Now(); time.Since(began) < hour; time.Sleep(every) {
+			asked := time.Now()
+			wantTarget(t, c, "a", "one")
+			if time.Since(asked) > 0 {
+				t.Fatal("a visitor waited for the store")
+			}
+		}
+		// Once every RefreshAfter, and the second that a read takes here.
+		synctest.Wait()
+		most := int64(hour/nearcache.RefreshAfter) + 1
+		if got := m.reads.Load(); got > most || got < most*9/10 {
+			t.Errorf("the store was read %d times in an hour, want about %d", got, most)
+		}
+	})
+}
+
+func TestAnnouncedChangeShowsAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		wantTarget(t, c, "a", "one")
+		m.set("a", "two")
+		c.Drop("a")
+		wantTarget(t, c, "a", "two")
+
+		// Codes without a link are dropped, too.
+		if _, err := c.Get(t.Context(), "b"); !errors.Is(err, link.ErrNotFound) {
+			t.Fatal(err)
+		}
+		m.set("b", "three")
+		c.Drop("b")
+		wantTarget(t, c, "b", "three")
+	})
+}
+
+// A read that was under way when the change was announced must not bring the
+// old link back.
+func TestReadUnderWayDoesNotOutliveAChange(t *testing.T) {
+	for name, begin := range map[string]func(*testing.T, *memory, *nearcache.Cache){
+		"load":    func(*testing.T, *memory, *nearcache.Cache) {},
+		"missing": func(_ *testing.T, m *memory, _ *nearcache.Cache) { delete(m.links, "a") },
+		"refresh": func(t *testing.T, _ *memory, c *nearcache.Cache) {
+			wantTarget(t, c, "a", "one")
+			c.Distrust()
+			time.Sleep(time.Millisecond)
+			wantTarget(t, c, "a", "one") // is due
+			time.Sleep(nearcache.GatherFor - 2*time.Millisecond)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+				begin(t, m, c)
+				m.wait.Store(int64(10 * time.Millisecond))
+				go c.Get(t.Context(), "a") // reads "one", and is slow to bring it
+				time.Sleep(5 * time.Millisecond)
+				m.set("a", "two")
+				c.Drop("a")
+				time.Sleep(20 * time.Millisecond)
+				wantTarget(t, c, "a", "two")
+			})
+		})
+	}
+}
+
+func TestDistrustRefreshesAtTheNextUse(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		wantTarget(t, c, "a", "one")
+		m.set("a", "two")
+		c.Distrust()
+		time.Sleep(time.Millisecond)
+		wantTarget(t, c, "a", "one") // nobody waits
+		time.Sleep(gathering)
+		wantTarget(t, c, "a", "two")
+		wantReads(t, m, 2)
+	})
+}
+
+// Reads under way when announcements may have been missed are not trusted either.
+func TestDistrustReachesReadsUnderWay(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		m.wait.Store(int64(10 * time.Millisecond))
+		go c.Get(t.Context(), "a") // reads "one", and is slow to bring it
+		time.Sleep(5 * time.Millisecond)
+		m.set("a", "two")
+		c.Distrust()
+		time.Sleep(20 * time.Millisecond)
+		wantTarget(t, c, "a", "one") // and is refreshed
+		time.Sleep(gathering + 10*time.Millisecond)
+		wantTarget(t, c, "a", "two")
+	})
+}
+
+// A failure long ago does not excuse an old answer: the store may be back.
+func TestOldFailureIsNoExcuse(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		wantTarget(t, c, "a", "one")
+		m.away.Store(true)
+		if _, err := c.Get(t.Context(), "b"); !errors.Is(err, link.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		m.away.Store(false)
+		m.set("a", "two")
+		time.Sleep(time.Minute) // without visitors
+		wantTarget(t, c, "a", "two")
+	})
+}
+
+func TestDeletedLinkGoes(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		wantTarget(t, c, "a", "one")
+		delete(m.links, "a")
+		time.Sleep(nearcache.FreshFor + time.Millisecond)
+		if _, err := c.Get(t.Context(), "a"); !errors.Is(err, link.ErrNotFound) {
+			t.Errorf("Get = %v, want ErrNotFound", err)
+		}
+	})
+}
+
+func TestStoreAway(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		wantTarget(t, c, "a", "one")
+		m.away.Store(true)
+		m.wait.Store(int64(time.Second)) // and slow to say so
+
+		if _, err := c.Get(t.Context(), "b"); !errors.Is(err, link.ErrUnavailable) || errors.Is(err, link.ErrNotFound) {
+			t.Errorf("a link not in memory = %v, want ErrUnavailable", err)
+		}
+		reads := m.reads.Load()
+		const outage = 2 * time.Minute
+		for began := time.Now(); time.Since(began) < outage; time.Sleep(10 * time.Millisecond) {
+			asked := time.Now()
+			wantTarget(t, c, "a", "one")
+			if time.Since(asked) > 0 {
+				t.Fatal("a visitor waited for a store that is known to be away")
+			}
+		}
+		synctest.Wait()
+		if tried, most := m.reads.Load()-reads, int64(outage/time.Second); tried > most {
+			t.Errorf("the store was tried %d times, want %d at most", tried, most)
+		}
+
+		m.set("a", "two")
+		m.away.Store(false)
+		eventually := time.Now()
+		for {
+			if l, _ := c.Get(t.Context(), "a"); l.Target == "two" {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if took := time.Since(eventually); took > 5*time.Second {
+			t.Errorf("the store was back for %s before it was used", took)
+		}
+	})
+}
+
+// One link that cannot be read is no outage: the others go on being refreshed within
+// the bound, and it is not served for ever.
+func TestUnreadableLinkIsNoOutage(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		const hot = 500
+		code := func(i int) string { return fmt.Sprint("hot", i) }
+		for i := range hot {
+			m.set(code(i), "one")
+			wantTarget(t, c, code(i), "one")
+		}
+		m.bad.Store(code(7), true)
+		for i := range hot {
+			m.set(code(i), "two") // unannounced
+		}
+		for began := time.Now(); time.Since(began) < nearcache.FreshFor; time.Sleep(100 * time.Millisecond) {
+			for i := range hot {
+				c.Get(t.Context(), code(i))
+			}
+		}
+		for i := range hot {
+			if l, err := c.Get(t.Context(), code(i)); i == 7 && !errors.Is(err, link.ErrUnreadable) || i != 7 && l.Target != "two" {
+				t.Errorf("Get(%s) = %q, %v after %s", code(i), l.Target, err, nearcache.FreshFor)
+			}
+		}
+		m.bad.Clear()
+		wantTarget(t, c, code(7), "two")
+
+		// Nor is it served after a rest, which ends in a read for its visitor.
+		m.bad.Store(code(7), true)
+		time.Sleep(2 * nearcache.FreshFor)
+		for range 2 {
+			if _, err := c.Get(t.Context(), code(7)); !errors.Is(err, link.ErrUnreadable) {
+				t.Errorf("Get = %v, want ErrUnreadable", err)
+			}
+		}
+		wantTarget(t, c, code(8), "two")
+	})
+}
+
+func TestStaleIfErrorEnds(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		wantTarget(t, c, "a", "one")
+		m.away.Store(true)
+		time.Sleep(staleIfError - time.Minute)
+		wantTarget(t, c, "a", "one")
+		time.Sleep(2 * time.Minute)
+		if _, err := c.Get(t.Context(), "a"); !errors.Is(err, link.ErrUnavailable) {
+			t.Errorf("Get = %v, want ErrUnavailable", err)
+		}
+	})
+}
+
+// Codes that somebody guesses do not push links out.
+func TestMissingHasItsShare(t *testing.T) {
+	m := newMemory()
+	c := nearcache.New(m, megabyte, staleIfError, metrics.New())
+	defer c.Close()
+	const links = 1000
+	for i := range links {
+		code := fmt.Sprintf("hot%d", i)
+		m.set(code, "https://example.com/")
+		c.Get(t.Context(), code)
+	}
+	for i := range 100_000 {
+		c.Get(t.Context(), fmt.Sprintf("guess%d", i))
+	}
+	before := m.reads.Load()
+	for i := range links {
+		c.Get(t.Context(), fmt.Sprintf("hot%d", i))
+	}
+	if again := m.reads.Load() - before; again > 0 {
+		t.Errorf("%d of %d links were pushed out by guesses", again, links)
+	}
+}
+
+func BenchmarkHit(b *testing.B) {
+	m := newMemory()
+	m.set("8h4LRT53E8", "https://example.com/")
+	c := nearcache.New(m, megabyte, staleIfError, metrics.New())
+	defer c.Close()
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			c.Get(context.Background(), "8h4LRT53E8")
+		}
+	})
+}

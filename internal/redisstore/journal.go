@@ -1,0 +1,168 @@
+package redisstore
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"snowlink/internal/link"
+	"snowlink/internal/metrics"
+)
+
+// A journal is a stream per owner that names each link that the owner created, or
+// tried to: only its code, in some 25 bytes at most. Links of the same moment share an
+// entry: see page.go. It is written while the link is, so that what was acknowledged
+// is listed, and says nothing of what became of the link: List looks.
+//
+// Beside a code that was chosen stands the time of creation. A code that was taken,
+// or that another owner chose after the link was forgotten, has another time, and
+// its name in the journal stands for nothing. A minted code says its time
+// itself: when it was forgotten and somebody imports it again as it was, both have
+// it in their lists.
+
+func journalKey(owner string) string { return "journal:" + owner }
+
+// journalEntry is what the journal has of a link: no space is in it.
+func journalEntry(code string, l link.Link) string {
+	if !l.Chosen() {
+		return code
+	}
+	return code + "@" + strconv.FormatInt(millis(l.Created), 10)
+}
+
+// journalCmd writes links down as an entry and, if trim is set, cuts what is too
+// old off the journal. In a bulk that need not be done for each.
+func (s *Store) journalCmd(ctx context.Context, key any, links string, trim bool) *redis.StringCmd {
+	if !trim {
+		return redis.NewStringCmd(ctx, "xadd", key, "*", "c", links)
+	}
+	return redis.NewStringCmd(ctx, "xadd", key, "maxlen", "~", s.journalMax, "*", "c", links)
+}
+
+const (
+	// listTrip is how many entries List looks at in a round trip once it knows that
+	// few of them are wanted.
+	listTrip = 1000
+	// listFor is how long List goes on to fill a page.
+	listFor = 250 * time.Millisecond
+)
+
+// List returns links that owner created and keep takes, the newest first. It fails
+// with link.ErrCursor and link.ErrUnavailable.
+func (s *Store) List(ctx context.Context, owner, cursor string, n int, keep func(link.Coded) bool) ([]link.Coded, string, error) {
+	last := ""
+	if cursor != "" {
+		at, err := base64.RawURLEncoding.DecodeString(cursor)
+		if err != nil || !position.Match(at) {
+			return nil, "", link.ErrCursor
+		}
+		last = string(at)
+	}
+	var links []link.Coded
+	listed := make(map[string]bool) // a create that was repeated has two entries
+	// As many entries as are asked for are mostly enough.
+	for trip, started := n, time.Now(); len(links) < n; trip = listTrip {
+		page, more, err := s.journaled(ctx, owner, last, trip)
+		if err != nil {
+			return nil, "", err
+		}
+		for _, e := range page {
+			if len(links) == n {
+				more = true
+				break
+			}
+			last = e.at
+			if e.there && !listed[e.Code] && (keep == nil || keep(e.Coded)) {
+				listed[e.Code] = true
+				links = append(links, e.Coded)
+			}
+		}
+		if !more {
+			return links, "", nil
+		}
+		if time.Since(started) > listFor {
+			break
+		}
+	}
+	return links, base64.RawURLEncoding.EncodeToString([]byte(last)), nil
+}
+
+// journaled is a name in a journal with the link it stands for, if that is there.
+type journaled struct {
+	at    string // its position
+	name  string // see journalEntry
+	there bool
+	link.Coded
+}
+
+// position is where a name stands: the ID of its entry, and how many names stand
+// before it there.
+var position = regexp.MustCompile(`^([0-9]{1,19}-[0-9]{1,19})\.([0-9]{1,3})$`)
+
+// journaled reads the n names in a journal that are older than the one at last, ""
+// being the start, and their links. It tells whether there may be more.
+func (s *Store) journaled(ctx context.Context, owner, last string, n int) (page []journaled, more bool, err error) {
+	from, before := "+", 0
+	id := ""
+	if m := position.FindStringSubmatch(last); m != nil {
+		id, from = m[1], m[1]
+		if before, _ = strconv.Atoi(m[2]); before == 0 {
+			from = "(" + id
+		}
+	}
+	cmd := redis.NewXMessageSliceCmd(ctx, "xrevrange", journalKey(owner), from, "-", "count", n)
+	if err := s.do(ctx, cmd); err != nil {
+		return nil, false, s.unavailable(metrics.OpList, &s.outage, err)
+	}
+	for _, message := range cmd.Val() {
+		value, _ := message.Values["c"].(string)
+		names := strings.Split(value, " ")
+		if message.ID == id {
+			names = names[:min(before, len(names))]
+		}
+		for i, name := range slices.Backward(names) {
+			code, _, _ := strings.Cut(name, "@")
+			page = append(page, journaled{at: fmt.Sprintf("%s.%d", message.ID, i), name: name, Coded: link.Coded{Code: code}})
+		}
+	}
+	more = len(cmd.Val()) == n || len(page) > n
+	page = page[:min(n, len(page))]
+	codes := make([]string, len(page))
+	for i, j := range page {
+		codes[i] = j.Code
+	}
+	links, errs := s.getAll(ctx, s.asidePipe, codes) // without making them look used
+
+	now := time.Now()
+	for i, l := range links {
+		err := errs[i]
+		if err != nil && !errors.Is(err, link.ErrNotFound) && !errors.Is(err, link.ErrUnreadable) { // the others are listed
+			return nil, false, err
+		}
+		page[i].Link = l
+		page[i].there = err == nil && !l.Over(now) && journalEntry(codes[i], l) == page[i].name
+	}
+	return page, more, nil
+}
+
+// touchJournals makes journals look used: an LRU Redis drops the whole journal of
+// an owner who made and listed nothing for longer than its links were not read.
+func (s *Store) touchJournals(ctx context.Context, owners []string) error {
+	if s.journalMax == nil || len(owners) == 0 {
+		return nil
+	}
+	pipe := s.client.Pipeline()
+	for _, owner := range owners {
+		pipe.Touch(ctx, journalKey(owner)) // one each: in Cluster they are in many slots
+	}
+	_, err := pipe.Exec(ctx)
+	return err
+}

@@ -1,0 +1,352 @@
+package redisstore
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"snowlink/internal/link"
+	"snowlink/internal/metrics"
+	"snowlink/snowflake"
+)
+
+// ErrNodeTaken reports that another process holds the node ID, or that none can
+// be had. Its text names the holder.
+var ErrNodeTaken = errors.New("node ID is taken")
+
+// ErrClockBehind reports that codes were minted under the node ID at a time
+// that this machine's clock has not reached: it would mint them again. Its text
+// says how far the clock is behind.
+var ErrClockBehind = errors.New("the clock is behind")
+
+const (
+	// leaseTTL is how long a lease outlives the last renewal: the time a
+	// crashed backend's node ID stays blocked.
+	leaseTTL = 15 * time.Second
+	// leaseRenewEvery leaves room for failed renewals before the end.
+	leaseRenewEvery = 4 * time.Second
+	// leaseMargin is taken off the TTL here: the holder stops minting before
+	// Redis lets another process in.
+	leaseMargin = time.Second
+	// leaseRetryEvery is the pace after a failure: of waiting for a Redis that is
+	// away, or for a lost node ID.
+	leaseRetryEvery = 500 * time.Millisecond
+	// clockWait is how far a clock may be behind and be waited for: what time
+	// synchronisation may set back.
+	clockWait = 10 * time.Second
+)
+
+// The keys of both scripts are the lease, node:<id>, and its mark,
+// clock:{node:<id>}, in one slot of a Cluster. The mark is a time in Unix
+// milliseconds, exclusive, and the name of the tenure that set it: all times before
+// it may have been used for codes. Only the holder of the lease sets it.
+//
+// A key that is set is deleted first. Under noeviction a full Redis refuses SET,
+// but not DEL, nor anything more of a script that has written: the lease lives
+// on, and a create hears that there is no room, not that the node ID is lost.
+
+// claim takes the lease if it is free and extends it if it is ours, for ARGV[2]
+// milliseconds, and answers with the holder's token. It moves the mark to ARGV[3],
+// unless that would be to use times again: the mark is later than ARGV[5], the
+// clock of the tenure, and not of this tenure, ARGV[4]. Then the mark is the second
+// part of the answer.
+var claim = redis.NewScript(`
+local holder = redis.call("GET", KEYS[1])
+if holder and holder ~= ARGV[1] then
+  return {holder}
+end
+redis.call("DEL", KEYS[1])
+redis.call("SET", KEYS[1], ARGV[1], "PX", ARGV[2])
+local mark, by = string.match(redis.call("GET", KEYS[2]) or "0", "^(%d+) ?(.*)$")
+if tonumber(mark) > tonumber(ARGV[5]) and by ~= ARGV[4] then
+  return {ARGV[1], mark}
+end
+redis.call("DEL", KEYS[2])
+redis.call("SET", KEYS[2], ARGV[3] .. " " .. ARGV[4])
+return {ARGV[1]}`)
+
+// release gives the lease back if it is still ours, and moves the mark to ARGV[2] if
+// it is of this tenure, ARGV[3]: the times from there on were not used after all.
+var release = redis.NewScript(`
+if redis.call("GET", KEYS[1]) ~= ARGV[1] then
+  return 0
+end
+redis.call("DEL", KEYS[1])
+if string.match(redis.call("GET", KEYS[2]) or "", "^%d+ ?(.*)$") == ARGV[3] then
+  redis.call("DEL", KEYS[2])
+  redis.call("SET", KEYS[2], ARGV[2] .. " " .. ARGV[3])
+end
+return 1`)
+
+// Lease is the exclusive use of one node ID at times that no holder has used
+// before. It is what keeps two processes from minting the same ID; SET NX is the
+// fence where a lease cannot be, since Redis lost it. Next and Held may be called
+// concurrently with Hold.
+//
+// The times are those in the IDs, by the clock of the generator that mints them.
+// The wall clock is another one: it may be set back while a process runs, and the
+// next process would begin with it.
+type Lease struct {
+	store        *Store
+	log          *slog.Logger
+	token        string
+	nodes        []int                                       // those that will do, the best first
+	newGenerator func(node int) (func() snowflake.ID, error) // snowflake's; tests have a clock that is ahead
+	current      atomic.Pointer[tenure]                      // held, or the last that was
+	last         *tenure                                     // the last that may have set a mark; owned by Hold
+}
+
+// A tenure is the use of one node ID by one generator.
+type tenure struct {
+	name  string // in the mark
+	node  int
+	next  func() snowflake.ID
+	until atomic.Int64 // the first time that is not ours, in Unix milliseconds
+}
+
+// now is the clock of the generator, in milliseconds. An ID is the only thing that
+// knows it exactly, and there are enough of them.
+func (t *tenure) now() int64 { return t.next().Time().UnixMilli() }
+
+// NewLease describes the lease on node, or on the lowest free ID up to max if
+// node is negative. Nothing is held before Hold.
+func (s *Store) NewLease(node, max int, log *slog.Logger) *Lease {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	l := &Lease{
+		store: s, log: log,
+		// Readable: it is what a refused process shows to its operator.
+		token: fmt.Sprintf("host %s, pid %d, since %s, %s",
+			host, os.Getpid(), time.Now().UTC().Format(time.RFC3339), rand.Text()[:8]),
+		newGenerator: func(node int) (func() snowflake.ID, error) {
+			g, err := snowflake.NewGenerator(node)
+			if err != nil {
+				return nil, err
+			}
+			return g.Next, nil
+		},
+	}
+	if node >= 0 {
+		l.nodes = []int{node}
+		return l
+	}
+	for id := range max + 1 {
+		l.nodes = append(l.nodes, id)
+	}
+	return l
+}
+
+// Next mints an ID, unless the lease is not certainly ours at the time in it.
+// However long the process stands still, and wherever: an ID that Next returns is
+// of a time that no other holder of the node ID uses.
+func (l *Lease) Next() (id snowflake.ID, ok bool) {
+	t := l.current.Load()
+	if t == nil {
+		return 0, false
+	}
+	id = t.next() // before until is read: whoever ends the tenure and then reads the clock is past id
+	return id, id.Time().UnixMilli() < t.until.Load()
+}
+
+// Held reports whether Next would mint.
+func (l *Lease) Held() bool {
+	_, ok := l.Next()
+	return ok
+}
+
+// Hold takes the lease, waiting while Redis is away, and renews it until ctx
+// ends; then it gives the ID back.
+//
+// A lease that is lost, to an outage longer than its TTL, is taken back as soon
+// as it is free; an automatic one becomes another free ID. Hold fails at the start
+// only, with ErrNodeTaken or ErrClockBehind, or when the clock reads a time that
+// no ID can hold.
+func (l *Lease) Hold(ctx context.Context) error {
+	held := -1 // the node ID
+	for started := false; ; {
+		err := l.take(ctx)
+		switch node := l.node(); {
+		case ctx.Err() != nil: // while it waited, for Redis or the clock: no failure
+		case !started && err != nil && !errors.Is(err, link.ErrUnavailable):
+			return err
+		case node >= 0 && node != held:
+			started, held = true, node
+			l.log.Info("node ID held", "node", node)
+		case node < 0 && held >= 0:
+			l.log.Error("node ID lost: creates answer 503 until one is ours", "node", held, "err", err)
+			held = -1
+		}
+		pace := leaseRenewEvery
+		if err != nil {
+			pace = leaseRetryEvery
+		}
+		if !sleep(ctx, pace) {
+			break
+		}
+	}
+	if l.last != nil {
+		l.end()
+		l.release(l.last)
+	}
+	return nil
+}
+
+// node is the ID that is held, or -1.
+func (l *Lease) node() int {
+	if !l.Held() {
+		return -1
+	}
+	return l.current.Load().node
+}
+
+// take makes a node ID ours, or keeps it: the one of before, if it can be had, or
+// the best that can.
+func (l *Lease) take(ctx context.Context) error {
+	if l.last != nil {
+		if err := l.takeNode(ctx, l.last.node); err == nil || len(l.nodes) == 1 || !isRefusal(err) {
+			return err
+		}
+	}
+	var err error
+	for _, node := range l.nodes {
+		if err = l.takeNode(ctx, node); err == nil || !isRefusal(err) {
+			return err
+		}
+	}
+	if len(l.nodes) > 1 {
+		err = fmt.Errorf("%w: none of 0 to %d can be had; the last: %w", ErrNodeTaken, len(l.nodes)-1, err)
+	}
+	return err
+}
+
+// isRefusal reports whether another node ID may be had where this one is not.
+func isRefusal(err error) bool {
+	return errors.Is(err, ErrNodeTaken) || errors.Is(err, ErrClockBehind)
+}
+
+// takeNode claims or extends the lease on node. It is the one way to hold it: at
+// the start, at a renewal and after a loss. As long as the mark is of our own
+// tenure nobody else has used the node ID, and the tenure goes on; otherwise there
+// is a new one, whose clock is past the mark.
+func (l *Lease) takeNode(ctx context.Context, node int) error {
+	t := l.last
+	if t == nil || t.node != node {
+		var err error
+		if t, err = l.newTenure(node); err != nil {
+			return err
+		}
+	}
+	for {
+		now := t.now() // before Redis is asked: the lease runs from some time after
+		until := now + (leaseTTL - leaseMargin).Milliseconds()
+		holder, mark, err := l.claim(ctx, t, now, until)
+		switch {
+		case err != nil: // Redis may have done it all the same
+			l.last = t
+			return err
+		case holder != l.token:
+			l.end()
+			return fmt.Errorf("%w: %d is held by %s", ErrNodeTaken, node, holder)
+		case mark == 0:
+			t.until.Store(until)
+			l.last = t
+			l.current.Store(t)
+			return nil
+		}
+		l.end()
+		if t, err = l.newTenure(node); err != nil {
+			return err
+		}
+		if err := l.awaitClock(ctx, t, mark); err != nil {
+			l.release(t)
+			return err
+		}
+	}
+}
+
+// newTenure begins a tenure that has not been claimed. Its clock is the wall clock,
+// or that of the last tenure under the same ID, if the wall clock was set back
+// since: times do not come again.
+func (l *Lease) newTenure(node int) (*tenure, error) {
+	next, err := l.newGenerator(node)
+	if err != nil {
+		return nil, err
+	}
+	t := &tenure{name: rand.Text()[:8], node: node, next: next}
+	if l.last != nil && l.last.node == node && l.last.now() > t.now() {
+		t.next = l.last.next
+	}
+	return t, nil
+}
+
+// claim asks for the lease, and for the times until then. It returns who has it now
+// and, if that is us and the times are not ours, the mark.
+func (l *Lease) claim(ctx context.Context, t *tenure, now, until int64) (holder string, mark int64, err error) {
+	answer, err := claim.Run(ctx, l.store.client, t.keys(), l.token, leaseTTL.Milliseconds(), until, t.name, now).StringSlice()
+	if err == nil && len(answer) > 1 {
+		mark, err = strconv.ParseInt(answer[1], 10, 64)
+	}
+	if err != nil {
+		return "", 0, l.store.unavailable(metrics.OpLease, &l.store.leasing, err)
+	}
+	l.store.leasing.ended()
+	return answer[0], mark, nil
+}
+
+// end ends the tenure that is held, if any.
+func (l *Lease) end() {
+	if t := l.current.Load(); t != nil {
+		t.until.Store(0)
+	}
+}
+
+// awaitClock waits until the clock of t is past the mark, if it is near.
+func (l *Lease) awaitClock(ctx context.Context, t *tenure, mark int64) error {
+	behind := time.Duration(mark-t.now()) * time.Millisecond
+	if behind > clockWait {
+		return fmt.Errorf("%w by %s: node %d has minted codes until %s; set the clock, or use another NODE_ID",
+			ErrClockBehind, behind.Round(time.Second), t.node, time.UnixMilli(mark).UTC().Format(time.RFC3339))
+	}
+	if behind > 0 {
+		l.log.Warn("the clock is behind: waiting", "node", t.node, "for", behind.String())
+		sleep(ctx, behind)
+	}
+	return ctx.Err()
+}
+
+// release gives the node ID back, so that the next process need not wait for the
+// lease to run out. That it does, where Redis is away. The tenure has ended.
+func (l *Lease) release(t *tenure) {
+	err := release.Run(context.Background(), l.store.client, t.keys(), l.token, t.now()+1, t.name).Err()
+	if err != nil {
+		l.log.Warn("node ID not given back: it is free when its lease runs out", "node", t.node, "after", leaseTTL.String(), "err", err)
+	}
+}
+
+// keys are the lease and its mark. The braces give them one slot.
+func (t *tenure) keys() []string {
+	lease := "node:" + strconv.Itoa(t.node)
+	return []string{lease, "clock:{" + lease + "}"}
+}
+
+// sleep waits for d and reports whether it did so before ctx ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,298 @@
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"snowlink/internal/embedded"
+	"snowlink/internal/fleet"
+	"snowlink/internal/fleet/fleettest"
+	"snowlink/internal/redisstore"
+)
+
+// hold runs lease.Hold until the test ends or stop is called, which returns
+// what Hold did.
+func hold(t *testing.T, lease *redisstore.Lease) (stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- lease.Hold(ctx) }()
+	stop = func() error { cancel(); err := <-done; done <- err; return err }
+	t.Cleanup(func() { stop() })
+	return stop
+}
+
+// refused is why a lease cannot be had, or nil if it can.
+func refused(t *testing.T, lease *redisstore.Lease) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	return lease.Hold(ctx)
+}
+
+// holds waits until IDs are minted under node.
+func holds(t *testing.T, lease *redisstore.Lease, node int) {
+	t.Helper()
+	fleettest.Eventually(t, 20*time.Second, fmt.Sprintf("node %d is held", node), func() bool {
+		id, ok := lease.Next()
+		return ok && id.Node() == node
+	})
+}
+
+func admin(t *testing.T, addr string) *redis.Client {
+	t.Helper()
+	client := redis.NewClient(&redis.Options{Addr: addr})
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// set is what another process or an operator does to Redis.
+func set(t *testing.T, client redis.UniversalClient, key string, value any) {
+	t.Helper()
+	if err := client.Set(context.Background(), key, value, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// setMark is a process with another clock having minted codes under a node ID until
+// some time from now.
+func setMark(t *testing.T, client redis.UniversalClient, node int, ahead time.Duration) (until time.Time) {
+	t.Helper()
+	until = time.Now().Add(ahead)
+	set(t, client, fmt.Sprintf("clock:{node:%d}", node), until.UnixMilli())
+	return until
+}
+
+// mark is the time until which codes were minted under a node ID.
+func mark(t *testing.T, client redis.UniversalClient, node int) time.Time {
+	t.Helper()
+	value, err := client.Get(context.Background(), fmt.Sprintf("clock:{node:%d}", node)).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, _, _ := strings.Cut(value, " ")
+	ms, err := strconv.ParseInt(number, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.UnixMilli(ms)
+}
+
+func TestNodeLease(t *testing.T) {
+	t.Run("embedded", func(t *testing.T) {
+		r, err := embedded.Start()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		testNodeLease(t, r.URL())
+	})
+	t.Run("redis-server", func(t *testing.T) { testNodeLease(t, "redis://"+fleettest.Redis(t).Addr) })
+	t.Run("Redis Cluster", func(t *testing.T) {
+		testNodeLease(t, fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Cluster: true}).Cluster.URL())
+	})
+}
+
+func testNodeLease(t *testing.T, url string) {
+	store := open(t, url, slog.New(slog.DiscardHandler))
+	newLease := func(node int) *redisstore.Lease { return store.NewLease(node, 3, slog.New(slog.DiscardHandler)) }
+
+	first := newLease(1)
+	if _, ok := first.Next(); ok {
+		t.Error("an ID without a lease")
+	}
+	stopFirst := hold(t, first)
+	holds(t, first, 1)
+
+	err := refused(t, newLease(1))
+	if !errors.Is(err, redisstore.ErrNodeTaken) || !strings.Contains(err.Error(), "pid ") {
+		t.Errorf("a second holder of node 1 = %v, want ErrNodeTaken naming the first", err)
+	}
+
+	for _, want := range []int{0, 2, 3} { // the lowest that is free, 1 being taken
+		automatic := newLease(-1)
+		hold(t, automatic)
+		holds(t, automatic, want)
+	}
+	if err := refused(t, newLease(-1)); !errors.Is(err, redisstore.ErrNodeTaken) {
+		t.Errorf("with all IDs taken: %v, want ErrNodeTaken", err)
+	}
+
+	last, _ := first.Next()
+	if err := stopFirst(); err != nil || first.Held() {
+		t.Errorf("after the end: %v, held %v", err, first.Held())
+	}
+	next := newLease(1) // at once: it was given back
+	hold(t, next)
+	holds(t, next, 1)
+	if id, ok := next.Next(); !ok || !id.Time().After(last.Time()) {
+		t.Errorf("the next holder mints at %s, the last did until %s", id.Time(), last.Time())
+	}
+}
+
+func TestNodeLeaseThatIsLostSaysSoAndComesBack(t *testing.T) {
+	t.Parallel()
+	r := fleettest.Redis(t)
+	client := admin(t, r.Addr)
+	var log fleettest.Output
+	lease := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler)).NewLease(7, 7, slog.New(slog.NewTextHandler(&log, nil)))
+	hold(t, lease)
+	holds(t, lease, 7)
+
+	set(t, client, "node:7", "somebody else")
+	fleettest.Eventually(t, 20*time.Second, "the lease is lost", func() bool { return !lease.Held() })
+	fleettest.Eventually(t, 20*time.Second, "the log names who has it", func() bool { return strings.Contains(log.String(), "held by somebody else") })
+
+	// Its clock was ahead of ours: its times do not come again.
+	until := setMark(t, client, 7, 3*time.Second)
+	client.Del(t.Context(), "node:7")
+	holds(t, lease, 7)
+	if id, _ := lease.Next(); id.Time().Before(until.Truncate(time.Millisecond)) {
+		t.Errorf("minted at %s, which was used until %s", id.Time(), until)
+	}
+}
+
+// A lease that Redis has forgotten, and that nobody took meanwhile, goes on.
+func TestForgottenNodeLeaseGoesOn(t *testing.T) {
+	t.Parallel()
+	r := fleettest.Redis(t)
+	client := admin(t, r.Addr)
+	lease := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler)).NewLease(1, 1, slog.New(slog.DiscardHandler))
+	hold(t, lease)
+	holds(t, lease, 1)
+	client.Del(t.Context(), "node:1") // the mark is there, 14 s ahead
+	fleettest.Eventually(t, 20*time.Second, "it is renewed", func() bool {
+		if !lease.Held() {
+			t.Fatal("it was lost on the way")
+		}
+		return client.Exists(t.Context(), "node:1").Val() == 1
+	})
+}
+
+func TestAutomaticNodeLeaseBecomesAnother(t *testing.T) {
+	t.Parallel()
+	r := fleettest.Redis(t)
+	client := admin(t, r.Addr)
+	lease := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler)).NewLease(-1, 3, slog.New(slog.DiscardHandler))
+	setMark(t, client, 0, time.Minute) // free, and of no use
+	hold(t, lease)
+	holds(t, lease, 1)
+
+	// Nothing can be had: 0 is free still, and what is minted must not be of node 1.
+	for node := 1; node <= 3; node++ {
+		set(t, client, fmt.Sprintf("node:%d", node), "somebody else")
+	}
+	fleettest.Eventually(t, 20*time.Second, "the lease is lost", func() bool { return !lease.Held() })
+	until := setMark(t, client, 0, 2*time.Second)
+	fleettest.Eventually(t, 20*time.Second, "another is held", lease.Held)
+	if id, _ := lease.Next(); id.Node() != 0 || id.Time().Before(until.Truncate(time.Millisecond)) {
+		t.Errorf("minted under node %d at %s; 1 is taken, and 0 was used until %s", id.Node(), id.Time(), until)
+	}
+	if holder := client.Get(t.Context(), "node:1").Val(); holder != "somebody else" {
+		t.Errorf("node 1 is held by %q", holder)
+	}
+}
+
+func TestClockBehindIsWaitedForOrRefused(t *testing.T) {
+	t.Parallel()
+	r := fleettest.Redis(t)
+	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
+	client := admin(t, r.Addr)
+
+	until := setMark(t, client, 1, 2*time.Second)
+	lease := store.NewLease(1, 1, slog.New(slog.DiscardHandler))
+	stop := hold(t, lease)
+	holds(t, lease, 1)
+	if early := time.Until(until); early > time.Millisecond {
+		t.Errorf("held %s before the clock had caught up", early)
+	}
+	if high := mark(t, client, 1); !high.After(time.Now()) {
+		t.Errorf("the mark of a lease that is held is %s", high)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	// Given back in order: the next holder need not wait.
+	if high := mark(t, client, 1); high.After(time.Now().Add(time.Millisecond)) {
+		t.Errorf("the mark after a clean end is %s", high)
+	}
+
+	setMark(t, client, 1, time.Minute)
+	err := refused(t, store.NewLease(1, 1, slog.New(slog.DiscardHandler)))
+	if !errors.Is(err, redisstore.ErrClockBehind) || !strings.Contains(err.Error(), "1m0s") {
+		t.Errorf("a clock a minute behind: %v, want ErrClockBehind that says so", err)
+	}
+	if n, err := client.Exists(t.Context(), "node:1").Result(); n != 0 || err != nil {
+		t.Errorf("the refused process keeps the lease: %d, %v", n, err)
+	}
+}
+
+// The wall clock is set back under a running process: its IDs stay ahead, and so
+// must the mark, in use and when the lease is given back.
+func TestMarkIsTheClockOfTheIDs(t *testing.T) {
+	t.Parallel()
+	r := fleettest.Redis(t)
+	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
+	client := admin(t, r.Addr)
+	lease := store.NewLease(1, 1, slog.New(slog.DiscardHandler))
+	lease.SetAhead(time.Minute)
+	stop := hold(t, lease)
+	holds(t, lease, 1)
+	id, _ := lease.Next()
+	if high := mark(t, client, 1); !high.After(id.Time()) {
+		t.Errorf("an ID of %s, and the mark is %s", id.Time(), high)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if high := mark(t, client, 1); !high.After(id.Time()) {
+		t.Errorf("an ID of %s, and the mark after a clean end is %s", id.Time(), high)
+	}
+	if err := refused(t, store.NewLease(1, 1, slog.New(slog.DiscardHandler))); !errors.Is(err, redisstore.ErrClockBehind) {
+		t.Errorf("the next process: %v, want ErrClockBehind", err)
+	}
+}
+
+// Who gives a lease back that is another's by now must not touch its mark.
+func TestReleaseLeavesWhatIsAnothers(t *testing.T) {
+	t.Parallel()
+	r := fleettest.Redis(t)
+	client := admin(t, r.Addr)
+	lease := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler)).NewLease(1, 1, slog.New(slog.DiscardHandler))
+	stop := hold(t, lease)
+	holds(t, lease, 1)
+	set(t, client, "node:1", "somebody else")
+	until := setMark(t, client, 1, time.Minute)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if high := mark(t, client, 1); !high.Equal(until.Truncate(time.Millisecond)) {
+		t.Errorf("the mark of another holder was %s and is %s", until, high)
+	}
+	if holder := client.Get(t.Context(), "node:1").Val(); holder != "somebody else" {
+		t.Errorf("node 1 is held by %q", holder)
+	}
+}
+
+func TestLeaseWaitsForRedis(t *testing.T) {
+	t.Parallel()
+	r := fleettest.Redis(t)
+	r.Kill()
+	lease := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler)).NewLease(0, 0, slog.New(slog.DiscardHandler))
+	hold(t, lease)
+	if lease.Held() {
+		t.Fatal("held without Redis")
+	}
+	if err := r.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fleettest.Eventually(t, 20*time.Second, "the lease is held", lease.Held)
+}

@@ -1,0 +1,68 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/go-redis/redis_rate/v10"
+	"github.com/redis/go-redis/v9"
+
+	"snowlink/internal/metrics"
+)
+
+// Take takes one of the n requests that name may make in every per, all backends
+// together: after a rest n at once, and then one every per/n. It returns how long
+// to wait for the next one where there is none left, and 0 where there was. It
+// fails with link.ErrUnavailable when Redis does not answer.
+//
+// The count is one string under rate:<name>:<n>/<seconds>, which Redis forgets once
+// name has rested: redis_rate's, by the generic cell rate algorithm and Redis's own
+// clock. A new rate counts anew: against the time that the old one says is used up,
+// a name with 10 an hour that gets 100 a second would wait for an hour first.
+func (s *Store) Take(ctx context.Context, name string, n int, per time.Duration) (wait time.Duration, err error) {
+	count := fmt.Sprintf("%s:%d/%d", name, n, per/time.Second)
+	result, err := s.limiter.Allow(ctx, count, redis_rate.Limit{Rate: n, Burst: n, Period: per})
+	if redis.IsOOMError(err) {
+		// A full Redis cannot count. What would write is refused by its own write, and
+		// what reads or makes room must not be locked out.
+		return 0, nil
+	}
+	if err != nil {
+		return 0, s.unavailable(metrics.OpLimit, &s.refused, err)
+	}
+	if result.Allowed == 0 { // and nothing was written
+		return max(result.RetryAfter, time.Nanosecond), nil
+	}
+	s.refused.ended()
+	return 0, nil
+}
+
+// pipedScripts runs redis_rate's script through the pipeline, so that it shares
+// round trips and ends in time like any other operation.
+type pipedScripts struct {
+	redis.UniversalClient // what redis_rate asks for and does not use here
+	store                 *Store
+}
+
+func (p pipedScripts) EvalSha(ctx context.Context, sha1 string, keys []string, args ...any) *redis.Cmd {
+	return p.run(ctx, "evalsha", sha1, keys, args)
+}
+
+func (p pipedScripts) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
+	return p.run(ctx, "eval", script, keys, args)
+}
+
+func (p pipedScripts) run(ctx context.Context, name, script string, keys []string, args []any) *redis.Cmd {
+	all := make([]any, 0, 3+len(keys)+len(args))
+	all = append(all, name, script, len(keys))
+	for _, key := range keys {
+		all = append(all, key)
+	}
+	cmd := redis.NewCmd(ctx, append(all, args...)...)
+	if err := p.store.do(ctx, cmd); err != nil {
+		cmd = redis.NewCmd(ctx) // the first may still be under way
+		cmd.SetErr(err)
+	}
+	return cmd
+}

@@ -1,0 +1,260 @@
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"snowlink/internal/embedded"
+	"snowlink/internal/fleet"
+	"snowlink/internal/fleet/fleettest"
+	"snowlink/internal/link"
+	"snowlink/internal/link/linktest"
+	"snowlink/internal/metrics"
+	"snowlink/internal/redisstore"
+)
+
+func open(t *testing.T, url string, log *slog.Logger) *redisstore.Store {
+	t.Helper()
+	store, err := redisstore.Open(url, redisstore.Options{JournalMax: 1000}, log, metrics.New())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	return store
+}
+
+func TestStoreContract(t *testing.T) {
+	t.Run("redis-server", func(t *testing.T) {
+		linktest.Store(t, open(t, "redis://"+fleettest.Redis(t).Addr, slog.New(slog.DiscardHandler)), "x")
+	})
+	t.Run("redis-server by its socket", func(t *testing.T) {
+		socket := filepath.Join(t.TempDir(), "redis.sock")
+		fleettest.Redis(t, "unixsocket "+socket)
+		linktest.Store(t, open(t, "unix://"+socket, slog.New(slog.DiscardHandler)), "x")
+	})
+	t.Run("Redis Cluster", func(t *testing.T) {
+		cluster := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Cluster: true}).Cluster
+		linktest.Store(t, open(t, cluster.URL(), slog.New(slog.DiscardHandler)), "x")
+	})
+	t.Run("embedded", func(t *testing.T) {
+		r, err := embedded.Start()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		linktest.Store(t, open(t, r.URL(), slog.New(slog.DiscardHandler)), "x")
+	})
+}
+
+func TestRecordIsTheTargetAndReadsWell(t *testing.T) {
+	addr := fleettest.Redis(t).Addr
+	store := open(t, "redis://"+addr, slog.New(slog.DiscardHandler))
+	client := redis.NewClient(&redis.Options{Addr: addr})
+	defer client.Close()
+	ctx := t.Context()
+
+	if err := store.Create(ctx, "o", "abc", link.Link{Target: "https://example.com/"}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := client.Get(ctx, "link:abc").Result(); got != "https://example.com/" || err != nil {
+		t.Errorf("GET link:abc = %q, %v", got, err)
+	}
+	// A later version's options are not part of the target.
+	client.Set(ctx, "link:opt", "https://example.com/\n{\"title\":\"x\"}", 0)
+	if got, err := store.Get(ctx, "opt"); got.Target != "https://example.com/" || err != nil {
+		t.Errorf("Get = %+v, %v", got, err)
+	}
+}
+
+func TestOutageIsNeverNotFoundAndEndsByItself(t *testing.T) {
+	r := fleettest.Redis(t)
+	var log fleettest.Output
+	store := open(t, "redis://"+r.Addr, slog.New(slog.NewTextHandler(&log, nil)))
+	ctx := t.Context()
+	l := link.Link{Target: "https://example.com/"}
+	if err := store.Create(ctx, "o", "a", l); err != nil {
+		t.Fatal(err)
+	}
+
+	r.Kill()
+	for name, op := range map[string]func() error{
+		"Get":    func() error { _, err := store.Get(ctx, "none"); return err },
+		"Create": func() error { return store.Create(ctx, "o", "b", l) },
+		"Ping":   func() error { return store.Ping(ctx) },
+	} {
+		started := time.Now()
+		err := op()
+		if !errors.Is(err, link.ErrUnavailable) || errors.Is(err, link.ErrNotFound) {
+			t.Errorf("%s with Redis away = %v, want ErrUnavailable alone", name, err)
+		}
+		if took := time.Since(started); took > nginxWaits {
+			t.Errorf("%s with Redis away took %s", name, took)
+		}
+	}
+
+	if err := r.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	fleettest.Eventually(t, 20*time.Second, "the store works again", func() bool { return store.Create(ctx, "o", "c", l) == nil && store.Ping(ctx) == nil })
+	for _, of := range []string{"redis", "\"redis writes\""} {
+		down, up := "msg=unavailable of="+of, "msg=back of="+of
+		fleettest.Eventually(t, 20*time.Second, up, func() bool { return strings.Contains(log.String(), up) })
+		if got := log.String(); strings.Count(got, down) != 1 || strings.Index(got, down) > strings.Index(got, up) {
+			t.Errorf("want %q once, then %q, got:\n%s", down, up, got)
+		}
+	}
+}
+
+// Where some requests fail and some do not, the log must not grow with them.
+func TestOutageThatComesAndGoesIsOne(t *testing.T) {
+	t.Parallel()
+	r := fleettest.Redis(t, "maxmemory-policy noeviction")
+	client := admin(t, r.Addr)
+	var log fleettest.Output
+	store := open(t, "redis://"+r.Addr, slog.New(slog.NewTextHandler(&log, nil)))
+	l := link.Link{Target: "https://example.com/"}
+	for i := range 20 {
+		for limit, want := range map[string]error{"1": link.ErrFull, "0": nil} {
+			if err := client.ConfigSet(t.Context(), "maxmemory", limit).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if err := store.Create(t.Context(), "o", strconv.Itoa(i), l); !errors.Is(err, want) {
+				t.Errorf("Create with maxmemory %s = %v, want %v", limit, err, want)
+			}
+		}
+	}
+	if got := log.String(); !strings.Contains(got, "msg=unavailable") || strings.Contains(got, "msg=back") || strings.Count(got, "\n") > 5 {
+		t.Errorf("20 outages within a moment are one, got:\n%s", got)
+	}
+	if err := client.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Create(t.Context(), "o", "last", l); err != nil {
+		t.Fatal(err)
+	}
+	fleettest.Eventually(t, 20*time.Second, "the log says that it is over", func() bool { return strings.Contains(log.String(), "msg=back") })
+}
+
+// nginxWaits is how long Nginx waits for a backend. Until then users must have heard
+// of an outage; that it takes opTimeout, a little over half of it, is not for a busy
+// machine to prove.
+const nginxWaits = 2 * time.Second
+
+// However many ask, and whenever, nobody waits as long as Nginx would.
+func TestSilentRedisDoesNotHoldRequestsLong(t *testing.T) {
+	t.Parallel()
+	r := fleettest.Redis(t)
+	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
+	if err := store.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.Pause()
+	defer r.Resume()
+	ctx := context.WithoutCancel(t.Context()) // as requests have
+	var wg sync.WaitGroup
+	for i := range 60 {
+		wg.Go(func() {
+			started := time.Now()
+			_, err := store.Get(ctx, "a")
+			if i%2 == 0 {
+				err = store.Create(ctx, "o", strconv.Itoa(i), link.Link{Target: "https://example.com/"})
+			}
+			if !errors.Is(err, link.ErrUnavailable) || errors.Is(err, link.ErrNotFound) {
+				t.Errorf("a paused Redis: %v, want ErrUnavailable alone", err)
+			}
+			if took, calls := time.Since(started), time.Duration(2-i%2); took > calls*nginxWaits {
+				t.Errorf("%d calls took %s", calls, took)
+			}
+		})
+		time.Sleep(50 * time.Millisecond) // they come when they come
+	}
+	wg.Wait()
+}
+
+// Redis can refuse writes alone: full, or a replica. Reads go on, and say
+// nothing of it being over.
+func TestRefusedWritesAreOneOutage(t *testing.T) {
+	t.Parallel()
+	r := fleettest.Redis(t, "maxmemory 1", "maxmemory-policy noeviction")
+	var log fleettest.Output
+	store := open(t, "redis://"+r.Addr, slog.New(slog.NewTextHandler(&log, nil)))
+	for range 5 {
+		if err := store.Create(t.Context(), "o", "a", link.Link{Target: "https://example.com/"}); !errors.Is(err, link.ErrFull) {
+			t.Errorf("Create = %v, want ErrFull", err)
+		}
+		if _, err := store.Get(t.Context(), "a"); !errors.Is(err, link.ErrNotFound) {
+			t.Errorf("Get = %v, want ErrNotFound", err)
+		}
+	}
+	if got := log.String(); strings.Count(got, "\n") != 1 {
+		t.Errorf("want one line, got:\n%s", got)
+	}
+}
+
+func TestOpenRefusesWhatItCannotReadWithoutTheSecret(t *testing.T) {
+	for _, url := range []string{
+		"http://u:secret@localhost", "localhost:6379", "redis://u:secret@localhost:port",
+		"redis://u:secret@localhost/?colour=red", "redis://u:secret@local host", "redis://u:secret@a,redis://u:secret@b:port:1/?x=%zz",
+	} {
+		t.Run(url, func(t *testing.T) {
+			store, err := redisstore.Open(url, redisstore.Options{}, slog.New(slog.DiscardHandler), metrics.New())
+			if err == nil {
+				store.Close()
+				t.Fatal("Open succeeded")
+			}
+			if strings.Contains(err.Error(), "secret") {
+				t.Errorf("the error shows the password: %v", err)
+			}
+		})
+	}
+}
+
+func TestNewClientReadsTheURL(t *testing.T) {
+	for _, tt := range []struct {
+		name, url, username, password string
+		addrs                         []string
+	}{
+		{"one", "redis://h:1", "", "", []string{"h:1"}},
+		{"password", "redis://u:secret@h:1/2", "u", "secret", []string{"h:1"}},
+		{"comma in a password", "redis://u:a,b@h:1", "u", "a,b", []string{"h:1"}},
+		{"several commas, and a comma in the user", "rediss://u,v:,a,,b,@h:1", "u,v", ",a,,b,", []string{"h:1"}},
+		{"percent-encoded", "redis://u:a%2Cb%40c@h:1", "u", "a,b@c", []string{"h:1"}},
+		{"an @ unencoded", "redis://u:a@b@h:1", "u", "a@b", []string{"h:1"}},
+		{"Cluster", "redis://h:1,h:2,h:3", "", "", []string{"h:1", "h:2", "h:3"}},
+		{"Cluster, spaces", "redis://h:1, h:2,", "", "", []string{"h:1", "h:2"}},
+		{"Cluster, comma in the password", "redis://u:a,b@h:1,h:2?read_timeout=1s", "u", "a,b", []string{"h:1", "h:2"}},
+		{"Cluster, schemes and credentials again", "redis://u:a,b@h:1,redis://u:a,b@h:2", "u", "a,b", []string{"h:1", "h:2"}},
+		{"Cluster, credentials behind", "redis://h:1,redis://u:p@h:2", "", "", []string{"h:1", "h:2"}},
+		{"Cluster, percent-encoded", "redis://u:a%2Cb@h:1,h:2", "u", "a,b", []string{"h:1", "h:2"}},
+		{"Sentinel, comma in Redis's password", "redis://s:1,s:2?master_name=m&username=u&password=a,b", "u", "a,b", []string{"FailoverClient"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			client, err := redisstore.NewClient(tt.url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			var username, password string
+			var addrs []string
+			switch c := client.(type) {
+			case *redis.Client:
+				username, password, addrs = c.Options().Username, c.Options().Password, []string{c.Options().Addr}
+			case *redis.ClusterClient:
+				username, password, addrs = c.Options().Username, c.Options().Password, c.Options().Addrs
+			}
+			if username != tt.username || password != tt.password || !slices.Equal(addrs, tt.addrs) {
+				t.Errorf("%q: %q at %q", username, password, addrs)
+			}
+		})
+	}
+}

@@ -1,0 +1,100 @@
+package e2e_test
+
+import (
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"snowlink/internal/fleet"
+	"snowlink/internal/fleet/fleettest"
+)
+
+// The edge cache, switched on as its comment in server.conf says. The near cache
+// is off, so that only the edge's own staleness shows.
+func TestEdgeCache(t *testing.T) {
+	f := fleettest.Start(t, fleet.Options{Env: []string{"CACHE_BYTES=0"}})
+	if err := f.Nginx.Edit("conf.d/server.conf", "# include snippets/edge-cache.conf;", "include snippets/edge-cache.conf;"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Nginx.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	store := redis.NewClient(&redis.Options{Addr: f.Redis.Addr})
+	defer store.Close()
+	set := func(code, target string) {
+		t.Helper()
+		if err := store.Set(t.Context(), "link:"+code, target, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := client(t, "127.0.0.1")
+	var code string
+	for code = range create(t, f, 1) { // and, as creates are not kept, any more of them
+	}
+	if again := create(t, f, 1); again[code] != "" {
+		t.Errorf("two creates got the code %s", code)
+	}
+
+	const visits = 1000
+	count := func() (n int) {
+		for _, answered := range answered(t, f, "redirect", "3xx") {
+			n += answered
+		}
+		return n
+	}
+	before, began := count(), time.Now()
+	for range visits {
+		resp, _ := do(t, c, "GET", f.URL+"/"+code, "", "")
+		if resp.StatusCode != http.StatusFound || resp.Header.Get("Location") != "https://example.com/0" || resp.Header.Get("Cache-Control") != "private, max-age=0" {
+			t.Fatalf("GET /%s: %s, %v", code, resp.Status, resp.Header)
+		}
+	}
+	if asked, most := count()-before, 2+int(time.Since(began).Seconds()); asked > most {
+		t.Errorf("%d visits within %s cost the backends %d requests, not %d at most", visits, time.Since(began), asked, most)
+	}
+
+	// Nobody asks in between: the first visitor after a pause gets no old answer.
+	set(code, "https://example.com/changed")
+	time.Sleep(2 * time.Second)
+	if resp, _ := do(t, c, "GET", f.URL+"/"+code, "", ""); resp.Header.Get("Location") != "https://example.com/changed" {
+		t.Errorf("2 s after the change the edge answers %q", resp.Header.Get("Location"))
+	}
+
+	// A link that goes while it is asked for all the time is gone within 2 s, too,
+	// and so is the 404 when it comes back.
+	for _, change := range []struct {
+		what string
+		do   func()
+		want int
+	}{
+		{"deleted", func() { store.Del(t.Context(), "link:"+code) }, http.StatusNotFound},
+		{"restored", func() { set(code, "https://example.com/restored") }, http.StatusFound},
+	} {
+		change.do()
+		const bound = 2500 * time.Millisecond // 2 s, and what a busy machine adds
+		changed := time.Now()
+		var visitors sync.WaitGroup
+		for range 4 {
+			visitors.Go(func() {
+				c := client(t, "127.0.0.1")
+				for time.Since(changed) < 2*bound {
+					asked := time.Since(changed)
+					resp, err := c.Get(f.URL + "/" + code)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					resp.Body.Close()
+					if asked > bound && resp.StatusCode != change.want {
+						t.Errorf("%s after it was %s the link answers %s", asked, change.what, resp.Status)
+						return
+					}
+				}
+			})
+		}
+		visitors.Wait()
+	}
+}

@@ -1,0 +1,92 @@
+package e2e_test
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"snowlink/internal/fleet"
+	"snowlink/internal/fleet/fleettest"
+)
+
+// freshFor is nearcache.FreshFor, the promise that is tested here.
+const freshFor = 30 * time.Second
+
+// A change made elsewhere shows at every backend: within a second where it is
+// announced, and within freshFor where announcements are cut.
+func TestChangeReachesEveryBackend(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		cut   bool
+		bound time.Duration
+	}{
+		{"announced", false, time.Second},
+		{"announcements cut", true, freshFor},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := fleettest.Start(t, fleet.Options{Backends: 3, NoNginx: true})
+			client := redis.NewClient(&redis.Options{Addr: f.Redis.Addr})
+			defer client.Close()
+			c := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+			follow := func(b *fleet.Backend, code string) string {
+				resp, _ := do(t, &c, "GET", b.URL+"/"+code, "", "")
+				return resp.Header.Get("Location")
+			}
+			distrusted := func() bool {
+				for _, n := range cacheEvents(t, f, "distrust") {
+					if n < 2 { // when the subscription began, and when it broke
+						return false
+					}
+				}
+				return true
+			}
+
+			if tt.cut {
+				// Nobody may subscribe; who has is disconnected.
+				if err := client.Do(t.Context(), "ACL", "SETUSER", "default", "resetchannels").Err(); err != nil {
+					t.Fatal(err)
+				}
+				fleettest.Eventually(t, 10*time.Second, "the backends notice that announcements are cut", distrusted)
+			}
+			for code, target := range create(t, f, 1) {
+				for _, b := range f.Backends {
+					if got := follow(b, code); got != target {
+						t.Fatalf("%s leads to %q, want %q", code, got, target)
+					}
+				}
+				const changed = "https://example.org/changed"
+				if err := client.Set(t.Context(), "link:"+code, changed, 0).Err(); err != nil {
+					t.Fatal(err)
+				}
+				began := time.Now()
+				if err := client.Publish(t.Context(), "links:changed", code).Err(); (err != nil) != tt.cut {
+					t.Fatal(err)
+				}
+				var slowest time.Duration
+				for _, b := range f.Backends {
+					for follow(b, code) != changed {
+						if time.Since(began) > tt.bound {
+							t.Fatalf("%s still leads to the old target after %s", b.URL, tt.bound)
+						}
+						time.Sleep(5 * time.Millisecond)
+					}
+					slowest = time.Since(began)
+				}
+				t.Logf("all backends had the change after %s", slowest)
+				if tt.cut && slowest < time.Second {
+					t.Error("the change was announced after all: this tested nothing")
+				}
+			}
+		})
+	}
+}
+
+// cacheEvents is how often each backend's near cache has counted an event.
+func cacheEvents(t *testing.T, f *fleet.Fleet, event string) []int {
+	t.Helper()
+	return counters(t, f, fmt.Sprintf(`snowlink_cache_events_total{event=%q} `, event))
+}

@@ -36,10 +36,18 @@ const (
 // Server makes the fasthttp server that serves the API. Serve it on a
 // RefusalListener.
 func (a *API) Server() *fasthttp.Server {
+	srv := NewServer()
+	srv.Handler = a.screen
+	srv.ErrorHandler = a.refuse
+	srv.ExpectHandler = a.expect
+	srv.Logger = serverLogger{a.Log}
+	return srv
+}
+
+// NewServer makes a fasthttp server with the limits of the API's and no handler.
+// loadtest/limit serves with it too: a ratio between two different servers says nothing.
+func NewServer() *fasthttp.Server {
 	return &fasthttp.Server{
-		Handler:                      a.screen,
-		ErrorHandler:                 a.refuse,
-		ExpectHandler:                a.expect,
 		ReadTimeout:                  requestTimeout,
 		WriteTimeout:                 requestTimeout,
 		IdleTimeout:                  idleTimeout,
@@ -51,7 +59,6 @@ func (a *API) Server() *fasthttp.Server {
 		DisablePreParseMultipartForm: true,
 		CloseOnShutdown:              true,
 		SecureErrorLogMessage:        true,
-		Logger:                       serverLogger{a.Log},
 	}
 }
 

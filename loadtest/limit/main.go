@@ -1,9 +1,7 @@
-// Command limit answers what a backend answers, from constants: no routes, no
-// Redis, no ID. What it reaches on a machine is the most that any fasthttp
-// program can reach there with these answers, so a backend's speed is given as
-// a share of it, measured in the same run. Its server has the settings of the
-// backend's (internal/httpapi): a ratio between two different servers
-// says nothing.
+// Command limit sends the answers of a backend from constants: no routes, no Redis,
+// no IDs. No fasthttp program can send these answers faster on the same machine. So a
+// backend's speed is stated as a share of the limit's, measured in the same run. Both
+// have the same server settings: httpapi.NewServer.
 package main
 
 import (
@@ -13,14 +11,15 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"snowlink/internal/httpapi"
 )
 
 const (
-	// These are as long as those that the wrk scripts create and the
-	// backends mint, so that both sides send and read the same number of bytes.
+	// The target is as long as those that the wrk scripts send, and the code as long as
+	// those that backends mint: both sides read and write the same number of bytes.
 	target = "https://example.com/load/00000000/00/0000000000/some/long/page"
 	code   = "0AbCdEfGhI"
 )
@@ -34,8 +33,8 @@ func main() {
 	}
 }
 
-// run serves until ctx ends. LISTEN and BASE_URL are the whole of its
-// configuration; a BASE_URL as long as the backend's makes answers as long.
+// run serves until ctx ends. It reads LISTEN and BASE_URL and no other variable. With a
+// BASE_URL as long as the backend's, its answers are as long too.
 func run(ctx context.Context, listen, baseURL string) error {
 	if listen == "" {
 		listen = ":8000"
@@ -44,21 +43,8 @@ func run(ctx context.Context, listen, baseURL string) error {
 	if err != nil {
 		return err
 	}
-	srv := &fasthttp.Server{
-		Handler:               newHandler(baseURL),
-		ReadTimeout:           5 * time.Second,
-		WriteTimeout:          5 * time.Second,
-		IdleTimeout:           75 * time.Second,
-		MaxRequestBodySize:    64 << 10,
-		StreamRequestBody:     true,
-		ReadBufferSize:        8 << 10,
-		NoDefaultServerHeader: true,
-		NoDefaultContentType:  true,
-		CloseOnShutdown:       true,
-		SecureErrorLogMessage: true,
-
-		DisablePreParseMultipartForm: true,
-	}
+	srv := httpapi.NewServer()
+	srv.Handler = newHandler(baseURL)
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(ln) }()
 	select {
@@ -77,6 +63,7 @@ func newHandler(baseURL string) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		switch {
 		case ctx.IsPost():
+			_ = ctx.PostBody() // which a streaming server reads only when asked
 			ctx.SetStatusCode(fasthttp.StatusCreated)
 			ctx.SetContentType("application/json")
 			ctx.Response.Header.Set(fasthttp.HeaderLocation, shortURL)

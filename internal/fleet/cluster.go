@@ -69,7 +69,7 @@ func (c Cluster) start(ctx context.Context) error {
 		if err := r.Start(ctx); err != nil {
 			return err
 		}
-		client := redis.NewClient(&redis.Options{Addr: r.Addr})
+		client := r.Client()
 		defer client.Close()
 		clients = append(clients, client)
 

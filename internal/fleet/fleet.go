@@ -25,6 +25,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Options say how a fleet differs from the usual one: three backends behind
@@ -339,6 +341,9 @@ func (f *Fleet) newRedis(root, name string, extra ...string) (*Redis, error) {
 	}
 	return r, nil
 }
+
+// Client makes a client, which the caller closes.
+func (r *Redis) Client() *redis.Client { return redis.NewClient(&redis.Options{Addr: r.Addr}) }
 
 // ping succeeds once Redis has read its data and answers commands.
 func (r *Redis) ping(ctx context.Context) error {

@@ -121,7 +121,7 @@ func (s *Sentinel) start(ctx context.Context) error {
 
 // replicates succeeds once r is the replica of a master, and up to date.
 func (r *Redis) replicates(ctx context.Context) error {
-	db := redis.NewClient(&redis.Options{Addr: r.Addr})
+	db := r.Client()
 	defer db.Close()
 	role, err := db.Do(ctx, "role").Slice() // slave, host, port, state, offset
 	if err == nil && (len(role) < 4 || role[3] != "connected") {
@@ -174,7 +174,7 @@ func (s *Sentinel) Failover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	db := redis.NewClient(&redis.Options{Addr: master.Addr})
+	db := master.Client()
 	defer db.Close()
 	if err := db.Do(ctx, "client", "pause", 10_000).Err(); err != nil { // milliseconds
 		return err

@@ -12,6 +12,7 @@ import (
 
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
+	"snowlink/internal/httpapi"
 )
 
 // send is do for a body of a length that is not known before.
@@ -84,10 +85,10 @@ func TestLimitsOfBulk(t *testing.T) {
 		n, _ := io.Copy(io.Discard, r.Body)
 		fmt.Fprint(w, n)
 	})
-	for path, limit := range map[string]int{"/links": 16 << 10, "/links/bulk": 16 << 20, "/links/import": 256 << 20, "/links/bulk/": 16 << 10, "/links/export": 16 << 10} {
+	for path, limit := range map[string]int{"/links": 16 << 10, "/links/bulk": httpapi.MaxBulk, "/links/import": httpapi.MaxImport, "/links/bulk/": 16 << 10, "/links/export": 16 << 10} {
 		resp, answer := exchange(t, f.URL, fmt.Sprintf("POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", path, limit+1))
 		wantProblem(t, resp, answer, 413, "too_large")
-		if limit <= 16<<20 {
+		if limit <= httpapi.MaxBulk {
 			resp, answer := do(t, client(t, "127.0.0.1"), "POST", f.URL+path, "", strings.Repeat("a", limit))
 			if resp.StatusCode != 200 || answer != fmt.Sprint(limit) {
 				t.Errorf("%d bytes to %s: %s, %.100s", limit, path, resp.Status, answer)

@@ -6,10 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
+	"snowlink/internal/redisstore"
 )
 
 // The edge cache, switched on as its comment in server.conf says. The near cache
@@ -22,11 +21,10 @@ func TestEdgeCache(t *testing.T) {
 	if err := f.Nginx.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	store := redis.NewClient(&redis.Options{Addr: f.Redis.Addr})
-	defer store.Close()
+	store := fleettest.RedisClient(t, f.Redis.Addr)
 	set := func(code, target string) {
 		t.Helper()
-		if err := store.Set(t.Context(), "link:"+code, target, 0).Err(); err != nil {
+		if err := store.Set(t.Context(), redisstore.LinkKey(code), target, 0).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -70,7 +68,7 @@ func TestEdgeCache(t *testing.T) {
 		do   func()
 		want int
 	}{
-		{"deleted", func() { store.Del(t.Context(), "link:"+code) }, http.StatusNotFound},
+		{"deleted", func() { store.Del(t.Context(), redisstore.LinkKey(code)) }, http.StatusNotFound},
 		{"restored", func() { set(code, "https://example.com/restored") }, http.StatusFound},
 	} {
 		change.do()

@@ -12,7 +12,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +22,7 @@ import (
 
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
+	"snowlink/internal/redisstore"
 )
 
 func TestMain(m *testing.M) { os.Exit(fleettest.Main(m)) }
@@ -114,7 +114,7 @@ func create(t *testing.T, f *fleet.Fleet, n int) map[string]string {
 // answered is how many requests each backend has answered on a route.
 func answered(t *testing.T, f *fleet.Fleet, route, class string) []int {
 	t.Helper()
-	return counters(t, f, fmt.Sprintf(`snowlink_http_requests_total{class=%q,route=%q} `, class, route))
+	return counters(t, f, fmt.Sprintf(`snowlink_http_requests_total{class=%q,route=%q}`, class, route))
 }
 
 // counters reads a series from every backend's /metrics.
@@ -122,14 +122,7 @@ func counters(t *testing.T, f *fleet.Fleet, series string) []int {
 	t.Helper()
 	var counts []int
 	for _, b := range f.Backends {
-		_, metrics := do(t, http.DefaultClient, "GET", b.MetricsURL, "", "")
-		_, after, ok := strings.Cut(metrics, series)
-		value, _, _ := strings.Cut(after, "\n")
-		count, err := strconv.ParseFloat(value, 64)
-		if !ok || err != nil {
-			t.Fatalf("%s shows no %s: %v", b.MetricsURL, series, err)
-		}
-		counts = append(counts, int(count))
+		counts = append(counts, int(fleettest.Metric(t, b, series)))
 	}
 	return counts
 }
@@ -160,9 +153,7 @@ func TestOnRedisCluster(t *testing.T) {
 	}
 	stored := 0
 	for _, master := range f.Cluster[:3] {
-		node := redis.NewClient(&redis.Options{Addr: master.Addr})
-		defer node.Close()
-		keys, err := node.Keys(t.Context(), "link:*").Result()
+		keys, err := fleettest.RedisClient(t, master.Addr).Keys(t.Context(), redisstore.LinkKey("*")).Result()
 		if len(keys) == 0 {
 			t.Errorf("of %d links none is at %s: %v", len(links), master.Addr, err)
 		}
@@ -381,11 +372,11 @@ func TestForgedHeadersStayOutside(t *testing.T) {
 // What was begun before SIGTERM gets its answer, and nothing stays behind.
 func TestStopFinishesWhatWasBegun(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{Backends: 1, NoNginx: true})
-	db := redis.NewClient(&redis.Options{Addr: f.Redis.Addr})
-	t.Cleanup(func() { db.Close() })
-	holder := func() error { return db.Get(t.Context(), "node:1").Err() }
+	db := fleettest.RedisClient(t, f.Redis.Addr)
+	lease, _ := redisstore.NodeKeys(1)
+	holder := func() error { return db.Get(t.Context(), lease).Err() }
 	if err := holder(); err != nil {
-		t.Fatalf("node:1 before the stop: %v", err)
+		t.Fatalf("%s before the stop: %v", lease, err)
 	}
 
 	conn, answers := dial(t, f.URL)
@@ -421,11 +412,11 @@ func TestStopFinishesWhatWasBegun(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Error(err)
 	}
-	if target, err := db.Get(t.Context(), "link:"+link.Code).Result(); target != "https://example.com/slow" {
-		t.Errorf("link:%s is %q (%v)", link.Code, target, err)
+	if target, err := db.Get(t.Context(), redisstore.LinkKey(link.Code)).Result(); target != "https://example.com/slow" {
+		t.Errorf("the link %s is %q (%v)", link.Code, target, err)
 	}
 	if err := holder(); !errors.Is(err, redis.Nil) {
-		t.Errorf("node:1 after the stop: %v, want none", err)
+		t.Errorf("%s after the stop: %v, want none", lease, err)
 	}
 }
 

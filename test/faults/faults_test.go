@@ -8,16 +8,13 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
+	"snowlink/internal/redisstore"
 )
 
 var long = flag.Bool("long", false, "run each experiment for a minute and with repeats, and write loadtest/results/faults.md")
@@ -186,9 +183,8 @@ func (x *experiment) restart(b *fleet.Backend) {
 // of the lease had passed.
 func (x *experiment) expireLease(node int) {
 	x.t.Helper()
-	db := redis.NewClient(&redis.Options{Addr: x.fleet.Redis.Addr})
-	defer db.Close()
-	if err := db.Del(x.t.Context(), fmt.Sprintf("node:%d", node), fmt.Sprintf("clock:{node:%d}", node)).Err(); err != nil {
+	lease, clock := redisstore.NodeKeys(node)
+	if err := x.redis().Del(x.t.Context(), lease, clock).Err(); err != nil {
 		x.t.Fatal(err)
 	}
 }
@@ -204,29 +200,9 @@ const collided = "snowlink_collisions_total"
 func (x *experiment) collisions() (n int) {
 	x.t.Helper()
 	for _, b := range x.fleet.Backends {
-		n += int(metric(x.t, b, collided))
+		n += int(fleettest.Metric(x.t, b, collided))
 	}
 	return n
-}
-
-// metric reads a series, named with its labels, from a backend's /metrics.
-func metric(t *testing.T, b *fleet.Backend, series string) float64 {
-	t.Helper()
-	_, text, err := do(t.Context(), newClient(t), http.MethodGet, b.MetricsURL, "", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, series+" "); ok {
-			n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n
-		}
-	}
-	t.Fatalf("%s shows no %s", b.MetricsURL, series)
-	return 0
 }
 
 // readBack reads every entry from every backend, past Nginx and without its

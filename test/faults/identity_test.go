@@ -8,10 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
+	"snowlink/internal/redisstore"
 	"snowlink/snowflake"
 )
 
@@ -38,11 +37,11 @@ func refused(t *testing.T, o fleet.Options) string {
 // Experiment 9.
 func TestSharedNodeID(t *testing.T) {
 	x := start(t, 9, "a second process with a node ID that is held; a clock 60 s back at restart", fleet.Options{})
-	db := redis.NewClient(&redis.Options{Addr: x.fleet.Redis.Addr})
-	defer db.Close()
+	db := x.redis()
+	lease, clock := redisstore.NodeKeys(2)
 
 	for range pick(1, 10) {
-		holder, err := db.Get(t.Context(), "node:2").Result()
+		holder, err := db.Get(t.Context(), lease).Result()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +55,7 @@ func TestSharedNodeID(t *testing.T) {
 	b := x.fleet.Backends[1]
 	setBack := func(by time.Duration) {
 		t.Helper()
-		if err := db.Set(t.Context(), "clock:{node:2}", time.Now().Add(by).UnixMilli(), 0).Err(); err != nil {
+		if err := db.Set(t.Context(), clock, time.Now().Add(by).UnixMilli(), 0).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -96,8 +95,7 @@ func TestSharedNodeID(t *testing.T) {
 // codes are links already, as many as this load makes.
 func TestCodesOfTimesToComeAreTaken(t *testing.T) {
 	x := start(t, 9, "the same with the mark lost: codes are minted that are links already", fleet.Options{})
-	db := redis.NewClient(&redis.Options{Addr: x.fleet.Redis.Addr})
-	defer db.Close()
+	db := x.redis()
 	taken := pick(3*time.Second, 60*time.Second)
 	first := time.Now().Add(500 * time.Millisecond).UnixMilli()
 	const each = 23 // milliseconds: the load makes one in 30 at a backend, and is not to be in step
@@ -107,7 +105,7 @@ func TestCodesOfTimesToComeAreTaken(t *testing.T) {
 		for node := 1; node <= len(x.fleet.Backends); node++ {
 			e := entry{snowflake.Encode(snowflake.ID((ms-snowflake.Epoch)<<22 | int64(node)<<12)), fmt.Sprintf("https://example.org/%d/%d", node, ms)}
 			links = append(links, e)
-			pipe.Set(t.Context(), "link:"+e.code, e.target, 0)
+			pipe.Set(t.Context(), redisstore.LinkKey(e.code), e.target, 0)
 		}
 	}
 	if _, err := pipe.Exec(t.Context()); err != nil {
@@ -133,8 +131,8 @@ func TestCodesOfTimesToComeAreTaken(t *testing.T) {
 // ended early here, and both mint in the same milliseconds.
 func TestPausedBackendWhoseNodeIsTaken(t *testing.T) {
 	x := start(t, 2, "SIGSTOP a backend whose node ID another takes meanwhile, then SIGCONT", fleet.Options{})
-	db := redis.NewClient(&redis.Options{Addr: x.fleet.Redis.Addr})
-	defer db.Close()
+	db := x.redis()
+	lease, _ := redisstore.NodeKeys(2)
 	paused := x.fleet.Backends[1]
 	o := rivalOf(x.fleet, 2)
 	o.Binary = fleettest.Binary(t, "snowlink/server")
@@ -144,10 +142,10 @@ func TestPausedBackendWhoseNodeIsTaken(t *testing.T) {
 	for try := 0; try < most && rounds < pick(1, 5); try++ {
 		// It renews every 4 s: from just after one until the next is the time to do it.
 		fleettest.Eventually(t, 10*time.Second, "the lease is renewed", func() bool {
-			left, err := db.PTTL(t.Context(), "node:2").Result()
-			return err == nil && left > 14500*time.Millisecond
+			left, err := db.PTTL(t.Context(), lease).Result()
+			return err == nil && left > redisstore.LeaseTTL-500*time.Millisecond
 		})
-		before := metric(t, paused, collided)
+		before := fleettest.Metric(t, paused, collided)
 		paused.Pause()
 		x.expireLease(2)
 		rival, err := fleet.Start(t.Context(), o)
@@ -158,7 +156,7 @@ func TestPausedBackendWhoseNodeIsTaken(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		x.createAt(ctx, paused.URL, rival.Backends[0].URL)
 		cancel()
-		if n := int(metric(t, paused, collided) - before + metric(t, rival.Backends[0], collided)); n > 0 {
+		if n := int(fleettest.Metric(t, paused, collided) - before + fleettest.Metric(t, rival.Backends[0], collided)); n > 0 {
 			rounds++
 			twice += n
 		}

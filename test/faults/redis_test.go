@@ -21,6 +21,7 @@ import (
 
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
+	"snowlink/internal/redisstore"
 )
 
 // Experiment 4. With everysec Redis syncs its file once a second, and writes nothing
@@ -88,7 +89,7 @@ func TestPausedRedis(t *testing.T) {
 	x := start(t, 4, fmt.Sprintf("SIGSTOP Redis for %s, %d times, and %d more clients", pausedFor, pauses, impatient), fleet.Options{})
 	x.warm()
 	b := x.fleet.Backends[0]
-	goroutines, memory := metric(t, b, "go_goroutines"), metric(t, b, "process_resident_memory_bytes")
+	goroutines, memory := fleettest.Metric(t, b, "go_goroutines"), fleettest.Metric(t, b, "process_resident_memory_bytes")
 	var slowest atomic.Int64 // of the crowd
 	for range pauses {
 		x.fleet.Redis.Pause()
@@ -115,10 +116,10 @@ func TestPausedRedis(t *testing.T) {
 		for end := time.Now().Add(pausedFor); time.Now().Before(end); x.wait(500 * time.Millisecond) {
 			// One serves a connection; a few are everyone's. Commands that are given up
 			// go with their batch.
-			if n := metric(t, b, "go_goroutines"); n > goroutines+4*impatient {
+			if n := fleettest.Metric(t, b, "go_goroutines"); n > goroutines+4*impatient {
 				t.Errorf("%.0f goroutines; %.0f before, and %d connections since", n, goroutines, impatient)
 			}
-			if n := metric(t, b, "process_resident_memory_bytes"); n > memory+256<<20 {
+			if n := fleettest.Metric(t, b, "process_resident_memory_bytes"); n > memory+256<<20 {
 				t.Errorf("%.0f MB of memory, %.0f before", n/(1<<20), memory/(1<<20))
 			}
 		}
@@ -308,7 +309,7 @@ func TestTornAOF(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	last := bytes.LastIndex(aof, []byte("link:"))
+	last := bytes.LastIndex(aof, []byte(redisstore.LinkKey("")))
 	if last < 0 {
 		t.Fatal("the AOF has no link")
 	}
@@ -327,7 +328,7 @@ func TestTornAOF(t *testing.T) {
 	// TestKilledRedis.
 	var whole []entry
 	for _, e := range x.ledger.last(everything) {
-		if bytes.Contains(aof[:last], []byte("link:"+e.code+"\r\n")) {
+		if bytes.Contains(aof[:last], []byte(redisstore.LinkKey(e.code)+"\r\n")) {
 			whole = append(whole, e)
 		}
 	}
@@ -359,7 +360,7 @@ func TestFillPastMaxmemory(t *testing.T) {
 	db := x.redis()
 	x.fill(pick(2000, 1000), func() bool { return info(t, db, "stats", "evicted_keys") >= pick(1000, 50_000) })
 	for _, b := range x.fleet.Backends {
-		fleettest.Eventually(t, recovery, "the metric of evictions moves", func() bool { return metric(t, b, "snowlink_redis_evicted_keys") > 0 })
+		fleettest.Eventually(t, recovery, "the metric of evictions moves", func() bool { return fleettest.Metric(t, b, "snowlink_redis_evicted_keys") > 0 })
 	}
 	for i := range x.fleet.Backends {
 		fleettest.Eventually(t, recovery, "the log says that links are evicted", func() bool {
@@ -371,7 +372,7 @@ func TestFillPastMaxmemory(t *testing.T) {
 	out := x.finish()
 
 	for _, e := range hot {
-		if n, err := db.Exists(t.Context(), "link:"+e.code).Result(); err != nil || n != 1 {
+		if n, err := db.Exists(t.Context(), redisstore.LinkKey(e.code)).Result(); err != nil || n != 1 {
 			t.Errorf("the hot link %s is gone: %v", e.code, err)
 		}
 	}
@@ -456,9 +457,8 @@ func (x *experiment) awaitCreate() (failed int) {
 
 // redis is a client of the fleet's Redis, past proxies.
 func (x *experiment) redis() *redis.Client {
-	db := redis.NewClient(&redis.Options{Addr: x.fleet.Redis.Addr})
-	x.t.Cleanup(func() { db.Close() })
-	return db
+	x.t.Helper()
+	return fleettest.RedisClient(x.t, x.fleet.Redis.Addr)
 }
 
 // info is a number that Redis tells of itself.
@@ -494,7 +494,7 @@ func (x *experiment) links() int {
 // linkKeys lists the keys of links.
 func linkKeys(ctx context.Context, db *redis.Client) (map[string]bool, error) {
 	keys := map[string]bool{}
-	scan := db.Scan(ctx, 0, "link:*", 10_000).Iterator()
+	scan := db.Scan(ctx, 0, redisstore.LinkKey("*"), 10_000).Iterator()
 	for scan.Next(ctx) {
 		keys[scan.Val()] = true
 	}
@@ -518,7 +518,7 @@ func (x *experiment) fill(perSecond int, enough func() bool) {
 		pipe := db.Pipeline()
 		for range perSecond / 10 {
 			n++
-			pipe.Set(ctx, fmt.Sprintf("link:%010d", n), "https://example.com/what/nobody/asks/for/and/was/made/to/fill", 0)
+			pipe.Set(ctx, redisstore.LinkKey(fmt.Sprintf("%010d", n)), "https://example.com/what/nobody/asks/for/and/was/made/to/fill", 0)
 		}
 		_, _ = pipe.Exec(ctx) // it may be full
 	}

@@ -9,10 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
+	"snowlink/internal/redisstore"
 )
 
 // Experiment 10. Redis replicates what it has acknowledged already: a link that no
@@ -89,7 +88,7 @@ func TestSentinelFailover(t *testing.T) {
 				if len(had) < hotLinks {
 					t.Errorf("the replicas had %d links: this tested nothing", len(had))
 				}
-				alone := slices.DeleteFunc(slices.Clone(before), func(e entry) bool { return had["link:"+e.code] })
+				alone := slices.DeleteFunc(slices.Clone(before), func(e entry) bool { return had[redisstore.LinkKey(e.code)] })
 				window = o.lostOf(alone)
 				x.fault += fmt.Sprintf("; %d links were on no replica yet", window)
 				if most := plan[create].perSecond; window > most {
@@ -165,9 +164,7 @@ func (x *experiment) replicated(master *fleet.Redis) map[string]bool {
 		if r == master {
 			continue
 		}
-		db := redis.NewClient(&redis.Options{Addr: r.Addr})
-		keys, err := linkKeys(x.t.Context(), db)
-		db.Close()
+		keys, err := linkKeys(x.t.Context(), fleettest.RedisClient(x.t, r.Addr))
 		if err != nil {
 			x.t.Fatal(err)
 		}

@@ -9,7 +9,10 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -102,8 +105,7 @@ func Proxy(t testing.TB, addr string, pass func(piece []byte, send func([]byte))
 // FullBefore is a pass of Proxy that makes the Redis at addr full, so that it takes
 // nothing new: once, before it gets the first command of the name and when ready is true.
 func FullBefore(t testing.TB, addr, command string, ready func() bool) func([]byte, func([]byte)) {
-	admin := redis.NewClient(&redis.Options{Addr: addr})
-	t.Cleanup(func() { admin.Close() })
+	admin := RedisClient(t, addr)
 	var once sync.Once
 	return func(piece []byte, send func([]byte)) {
 		name := bytes.Index(piece, []byte("\r\n"+command+"\r\n"))
@@ -125,6 +127,41 @@ func FullBefore(t testing.TB, addr, command string, ready func() bool) func([]by
 		})
 		send(piece[begin:])
 	}
+}
+
+// RedisClient makes a client of the Redis at an address. It is closed when the test ends.
+func RedisClient(t testing.TB, addr string) *redis.Client {
+	t.Helper()
+	client := (&fleet.Redis{Addr: addr}).Client()
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// Metric reads a series from the /metrics of a backend. The series is named with its
+// labels, as `snowlink_cache_events_total{event="stale"}`.
+func Metric(t testing.TB, b *fleet.Backend, series string) float64 {
+	t.Helper()
+	client := http.Client{Timeout: 10 * time.Second}
+	resp, err := client.Get(b.MetricsURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, series+" "); ok {
+			n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatalf("%s has no %s", b.MetricsURL, series)
+	return 0
 }
 
 // Eventually waits until ok is true. The test fails, with what that would have been,

@@ -7,10 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"time"
 
 	"snowlink/internal/fleet"
 )
@@ -46,31 +44,20 @@ var scenarios = []scenario{
 // evictionName is the last row, which is a count and no ratio.
 const evictionName = "hot links lost to eviction"
 
-const (
-	defaultDuration = 4 * time.Second
-	warmUp          = time.Second // before the first round, not counted
-
-	// coldCodes are enough for the runs of a backend that reads 120,000 links a
-	// second from Redis.
-	coldCodes = 3_000_000
-)
-
-// defaultThreads leaves most of the machine to what is measured.
-func defaultThreads() int { return max(1, runtime.NumCPU()/4) }
+// coldCodes are enough for the runs of a backend that reads 120,000 links a second from
+// Redis.
+const coldCodes = 3_000_000
 
 // bench runs every scenario on a real fleet and, in turns, on what it is compared
 // with, so that what the machine does meanwhile hits both alike. That is mostly a
 // fleet whose backends are the constant-answer server.
 type bench struct {
-	duration    time.Duration
-	rounds      int
-	only        string
-	connections int
-	threads     int
-	codes       int
-	links       int // in the larger Redis of the comparison by size
+	measuring
 	eviction    eviction
-	output      output
+	only        string // what a scenario's name must contain
+	connections int    // 0: as the scenario says
+	codes       int
+	links       int // in the larger Redis of the comparison by links
 
 	real, limit *fleet.Fleet
 	stock       *stock // of the real fleet's Redis; puts nothing in, only counts
@@ -97,12 +84,6 @@ func (r row) Holds() bool { return r.Ratio >= r.Bar }
 type cpu struct{ Backends, Nginx, Redis float64 }
 
 func (b *bench) run(ctx context.Context, stdout io.Writer) (err error) {
-	if b.rounds < 1 || b.codes < 1 || b.threads < 1 || b.connections < 0 || b.links < 1 {
-		return errors.New("-rounds, -codes, -threads and -links take 1 or more")
-	}
-	if b.duration < time.Second || b.duration%time.Second != 0 {
-		return errors.New("-duration takes whole seconds, for wrk does")
-	}
 	chosen := slices.DeleteFunc(slices.Clone(scenarios), func(s scenario) bool { return !strings.Contains(s.Name, b.only) })
 	evict := strings.Contains(evictionName, b.only)
 	if len(chosen) == 0 && !evict {
@@ -225,75 +206,52 @@ func (b *bench) measure(ctx context.Context, s scenario) (_ row, err error) {
 		defer func() { err = errors.Join(err, p.close()) }()
 	}
 
-	sides := []*side{&p.measured, &p.against}
-	for _, side := range sides {
-		if _, _, err := b.once(ctx, s, side, warmUp); err != nil {
-			return row{}, err
+	real, limit := b.series(s, &p.measured), b.series(s, &p.against)
+	var ratios []float64
+	err = b.inTurns(ctx, []*series{real, limit}, func(_, round int) {
+		if len(real.results) != round || len(limit.results) != round {
+			return // the other has its turn yet
 		}
+		of, against := real.results[round-1].PerSecond, limit.results[round-1].PerSecond
+		ratios = append(ratios, of/against)
+		fmt.Fprintf(b.output.progress, "%-27s %d/%d  %8.0f of %8.0f requests a second: %.2f\n", s.Name, round, b.rounds, of, against, of/against)
+	})
+	if err != nil {
+		return row{}, err
 	}
-	var (
-		ratios, backends, nginx, redis []float64
-		reals, limits                  []result
-	)
-	for round := range b.rounds {
-		var results [2]result
-		var used [2]cpu
-		for turn := range 2 {
-			i := (round + turn) % 2 // neither always goes first
-			if results[i], used[i], err = b.once(ctx, s, sides[i], b.duration); err != nil {
-				return row{}, err
-			}
-		}
-		real, limit, spent := results[0], results[1], used[0]
-		ratio := real.PerSecond / limit.PerSecond
-		fmt.Fprintf(b.output.progress, "%-27s %d/%d  %8.0f of %8.0f requests a second: %.2f\n",
-			s.Name, round+1, b.rounds, real.PerSecond, limit.PerSecond, ratio)
-		ratios = append(ratios, ratio)
-		backends, nginx, redis = append(backends, spent.Backends), append(nginx, spent.Nginx), append(redis, spent.Redis)
-		reals, limits = append(reals, real), append(limits, limit)
-	}
-	return row{
+	r := row{
 		scenario: s, Against: p.against.name,
 		Ratio: median(ratios), Lowest: slices.Min(ratios), Greatest: slices.Max(ratios),
-		Real: medians(reals), Limit: medians(limits),
-		CPU: cpu{median(backends), median(nginx), median(redis)},
-	}, nil
+	}
+	r.Real, r.CPU = real.medians()
+	r.Limit, _ = limit.medians()
+	return r, nil
 }
 
-// once is one run on one side. On the real fleet it makes sure that Redis has got
-// as many links as were acknowledged, so that no two share a code.
-func (b *bench) once(ctx context.Context, s scenario, side *side, duration time.Duration) (result, cpu, error) {
-	r, used, err := side.run(ctx, load{script: s.Script, threads: b.threads, connections: s.Connections, duration: duration})
+// series is a scenario on one of its sides. After each run on the real fleet, Redis must
+// have as many links as were acknowledged: then no two of them share a code.
+func (b *bench) series(s scenario, on *side) *series {
+	out := &series{name: on.name, script: s.Script, connections: s.Connections, side: on}
+	if on.fleets[0] == b.real {
+		out.after = func(ctx context.Context, r result) error { return b.count(ctx, r.answers[201], s.Connections) }
+	}
+	return out
+}
+
+// count compares the links in Redis with those acknowledged, after a run that created more
+// of them over some connections.
+func (b *bench) count(ctx context.Context, more, connections int) error {
+	if more == 0 {
+		return nil
+	}
+	b.created += more
+	b.lost += connections // wrk leaves with a request open on each
+	stored, err := b.stock.count(ctx)
 	if err != nil {
-		return result{}, cpu{}, fmt.Errorf("%s: %w", side.name, err)
+		return err
 	}
-	if side.fleets[0] == b.real && r.answers[201] > 0 {
-		// wrk leaves with a request open on each connection.
-		b.created += r.answers[201]
-		b.lost += s.Connections
-		stored, err := b.stock.count(ctx)
-		if err != nil {
-			return result{}, cpu{}, err
-		}
-		if stored < b.created || stored > b.created+b.lost {
-			return result{}, cpu{}, fmt.Errorf("there are %d links in Redis; %d to %d were due", stored, b.created, b.created+b.lost)
-		}
+	if stored < b.created || stored > b.created+b.lost {
+		return fmt.Errorf("Redis has %d links; %d to %d were expected", stored, b.created, b.created+b.lost)
 	}
-	return r, used, nil
-}
-
-// medians takes each figure's median by itself.
-func medians(results []result) result {
-	var perSecond []float64
-	var p50, p99, p999 []time.Duration
-	for _, r := range results {
-		perSecond = append(perSecond, r.PerSecond)
-		p50, p99, p999 = append(p50, r.P50), append(p99, r.P99), append(p999, r.P999)
-	}
-	return result{PerSecond: median(perSecond), P50: median(p50), P99: median(p99), P999: median(p999)}
-}
-
-// median is the middle value, or the higher of the two in the middle.
-func median[T float64 | time.Duration](values []T) T {
-	return slices.Sorted(slices.Values(values))[len(values)/2]
+	return nil
 }

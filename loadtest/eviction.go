@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"snowlink/internal/fleet"
+	"snowlink/internal/nearcache"
+	"snowlink/internal/redisstore"
 )
 
-// refreshAfter is nearcache.RefreshAfter: the age at which a backend reads a link
-// in use again, which is when Redis hears of it.
-const refreshAfter = 25 * time.Second
+// addsPerSecond is how often links are put in: a tenth of a second's worth each time.
+const addsPerSecond = 10
 
 // eviction is an experiment. Redis sees no visit that a near cache answers, so its
 // LRU would take the hottest links for idle and evict them first. The near cache
@@ -42,15 +43,12 @@ type evicted struct {
 // Holds reports whether the bar is reached.
 func (e *evicted) Holds() bool { return e.HotLost == 0 }
 
-func (e *eviction) flags(flags *flag.FlagSet) {
-	flags.IntVar(&e.megabytes, "megabytes", 64, "memory of the Redis that evicts")
-	flags.IntVar(&e.pace, "pace", 4500, "links made a second in the Redis that evicts")
+func (e *eviction) define(flags *flag.FlagSet) {
+	numberVar(flags, &e.megabytes, 1, "megabytes", 64, "`memory` of the Redis that evicts, in MB")
+	numberVar(flags, &e.pace, addsPerSecond, "pace", 4500, "`number` of links a second that are put into the Redis that evicts")
 }
 
 func (e eviction) run(ctx context.Context) (_ *evicted, err error) {
-	if e.megabytes < 1 || e.pace < 10 {
-		return nil, errors.New("-megabytes takes 1 or more, -pace 10 or more")
-	}
 	f, err := fleet.Start(ctx, fleet.Options{RedisConfig: []string{fmt.Sprintf("maxmemory %dmb", e.megabytes)}})
 	if err != nil {
 		return nil, err
@@ -114,16 +112,15 @@ func (e eviction) run(ctx context.Context) (_ *evicted, err error) {
 	if out.HotLost == 0 && wrong != nil {
 		return nil, fmt.Errorf("no hot link is lost, and yet: %w", wrong)
 	}
-	if out.Horizon < 3*refreshAfter {
-		return nil, fmt.Errorf("a link lived for %s, which says nothing about one read every %s: -megabytes must be more, or -pace less", out.Horizon.Round(time.Second), refreshAfter)
+	if out.Horizon < 3*nearcache.RefreshAfter {
+		return nil, fmt.Errorf("a link lived for %s, which says nothing about one read every %s: -megabytes must be more, or -pace less", out.Horizon.Round(time.Second), nearcache.RefreshAfter)
 	}
 	return out, nil
 }
 
 // make makes links until Redis has evicted half of all that were ever made.
 func (e eviction) make(ctx context.Context, s *stock, out *evicted) error {
-	const perSecond = 10
-	tick := time.NewTicker(time.Second / perSecond)
+	tick := time.NewTicker(time.Second / addsPerSecond)
 	defer tick.Stop()
 	for n := 1; ; n++ {
 		select {
@@ -131,10 +128,10 @@ func (e eviction) make(ctx context.Context, s *stock, out *evicted) error {
 			return ctx.Err()
 		case <-tick.C:
 		}
-		if err := s.add(ctx, e.pace/perSecond, nil); err != nil {
+		if err := s.add(ctx, e.pace/addsPerSecond, nil); err != nil {
 			return err
 		}
-		if n%perSecond != 0 {
+		if n%addsPerSecond != 0 {
 			continue
 		}
 		gone, err := s.info(ctx, "stats", "evicted_keys")
@@ -142,7 +139,7 @@ func (e eviction) make(ctx context.Context, s *stock, out *evicted) error {
 			return err
 		}
 		out.Made, out.Gone = s.made, gone
-		if n%(10*perSecond) == 0 {
+		if n%(10*addsPerSecond) == 0 {
 			fmt.Fprintf(e.progress, "eviction: %s of %s links gone\n", thousands(gone), thousands(s.made))
 		}
 		if 2*gone >= s.made {
@@ -156,7 +153,7 @@ func (e eviction) make(ctx context.Context, s *stock, out *evicted) error {
 func lost(ctx context.Context, s *stock, links []created) (int, error) {
 	keys := make([]string, len(links))
 	for i, l := range links {
-		keys[i] = "link:" + l.code
+		keys[i] = redisstore.LinkKey(l.code)
 	}
 	there, err := s.redis.Exists(ctx, keys...).Result()
 	return len(links) - int(there), err
@@ -170,5 +167,5 @@ Nginx (%s visits) and read again by the near cache every %s, %s were lost.
 Of as many that Redis was asked for once and never again, which is all it
 sees of a hot link behind a cache without refresh, %s were lost.
 `, thousands(e.Made), thousands(e.Pace), e.Megabytes, thousands(e.Gone), e.Horizon.Round(time.Second), thousands(e.Hot),
-		thousands(e.Visits), refreshAfter, thousands(e.HotLost), thousands(e.ControlLost))
+		thousands(e.Visits), nearcache.RefreshAfter, thousands(e.HotLost), thousands(e.ControlLost))
 }

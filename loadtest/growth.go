@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"snowlink/internal/fleet"
 )
@@ -110,7 +109,7 @@ func (g *grown) creates() side {
 
 // shrink makes the links as many as they were again, where a run of creates has
 // made them notably more. The codes in the files are gone then.
-func (g *grown) shrink(ctx context.Context) error {
+func (g *grown) shrink(ctx context.Context, _ result) error {
 	now, err := g.stock.count(ctx)
 	if err != nil || now < g.Links+g.Links/10 {
 		return err
@@ -145,13 +144,10 @@ func (b *bench) grownPair(ctx context.Context, of func(*grown) side) (_ *pair, e
 
 // growth measures what changes with the number of links and of connections.
 type growth struct {
-	sizes       []int
-	connections []int
-	duration    time.Duration
-	rounds      int
-	threads     int
-	maxmemory   string // whose fill is counted
-	output      output
+	measuring
+	sizes       numbers // of links
+	connections numbers
+	maxmemory   string // of the Redis that is filled until it evicts a link
 }
 
 // A point is one load's figures: medians over the rounds.
@@ -164,11 +160,8 @@ type point struct {
 }
 
 func (g *growth) run(ctx context.Context, stdout io.Writer) error {
-	if g.rounds < 1 || g.threads < 1 || len(g.sizes) == 0 || len(g.connections) == 0 || slices.Min(g.sizes) < 1 || slices.Min(g.connections) < g.threads {
-		return errors.New("-rounds, -threads and -links take 1 or more, -connections as many as threads")
-	}
-	if g.duration < time.Second || g.duration%time.Second != 0 {
-		return errors.New("-duration takes whole seconds, for wrk does")
+	if slices.Min(g.connections) < g.threads {
+		return errors.New("-connections takes numbers that are no less than -threads")
 	}
 	env, err := fleet.ReadEnvironment(ctx)
 	if err != nil {
@@ -189,46 +182,35 @@ func (g *growth) run(ctx context.Context, stdout io.Writer) error {
 	return g.report(env, byLinks, bytes, byConnections, full, stdout)
 }
 
-// A series is a load that is measured again and again.
-type series struct {
+// A plotted series has a point in the tables and charts.
+type plotted struct {
 	point
 	script string
 	side   side
-	after  func(context.Context) error // each run; nil for nothing
+	after  func(context.Context, result) error // as that of a series
 }
 
-// measure runs all series in turns, round by round.
-func (g *growth) measure(ctx context.Context, all []*series) ([]point, error) {
-	results, used := make([][]result, len(all)), make([][]cpu, len(all))
-	for round := range g.rounds + 1 {
-		duration := g.duration
-		if round == 0 {
-			duration = warmUp
-		}
-		for i, s := range all {
-			r, spent, err := s.side.run(ctx, load{script: s.script, threads: g.threads, connections: s.Connections, duration: duration})
-			if err == nil && s.after != nil {
-				err = s.after(ctx)
-			}
-			if err != nil {
-				return nil, fmt.Errorf("%s, %d connections, %d links: %w", s.Name, s.Connections, s.Links, err)
-			}
-			if round == 0 {
-				continue
-			}
-			fmt.Fprintf(g.output.progress, "%-18s %11s links %6s connections  %d/%d  %8.0f requests a second\n",
-				s.Name, thousands(s.Links), thousands(s.Connections), round, g.rounds, r.PerSecond)
-			results[i], used[i] = append(results[i], r), append(used[i], spent)
-		}
+// measure runs all loads in turns and returns their points.
+func (g *growth) measure(ctx context.Context, loads []plotted) ([]point, error) {
+	var all []*series
+	for i := range loads {
+		l := &loads[i]
+		all = append(all, &series{
+			name:   fmt.Sprintf("%s, %d connections, %d links", l.Name, l.Connections, l.Links),
+			script: l.script, connections: l.Connections, side: &l.side, after: l.after,
+		})
+	}
+	err := g.inTurns(ctx, all, func(i, round int) {
+		fmt.Fprintf(g.output.progress, "%-18s %11s links %6s connections  %d/%d  %8.0f requests a second\n", loads[i].Name,
+			thousands(loads[i].Links), thousands(loads[i].Connections), round, g.rounds, all[i].results[round-1].PerSecond)
+	})
+	if err != nil {
+		return nil, err
 	}
 	var points []point
-	for i, s := range all {
-		var backends, nginx, redis []float64
-		for _, u := range used[i] {
-			backends, nginx, redis = append(backends, u.Backends), append(nginx, u.Nginx), append(redis, u.Redis)
-		}
-		s.result, s.CPU = medians(results[i]), cpu{median(backends), median(nginx), median(redis)}
-		points = append(points, s.point)
+	for i, l := range loads {
+		l.result, l.CPU = all[i].medians()
+		points = append(points, l.point)
 	}
 	return points, nil
 }
@@ -244,10 +226,10 @@ func (g *growth) byConnections(ctx context.Context) (_ []point, err error) {
 	if _, err := fill(ctx, f, hotCodes, 64, codes); err != nil {
 		return nil, err
 	}
-	var all []*series
+	var all []plotted
 	for _, s := range []struct{ name, url string }{{"direct", f.Backends[0].URL}, {"Nginx", f.URL}} {
 		for _, n := range g.connections {
-			all = append(all, &series{
+			all = append(all, plotted{
 				point: point{Name: s.name, Links: hotCodes, Connections: n}, script: "redirect.lua",
 				side: side{url: s.url, fleets: []*fleet.Fleet{f}, env: []string{"CODES=" + codes}},
 			})
@@ -259,7 +241,7 @@ func (g *growth) byConnections(ctx context.Context) (_ []point, err error) {
 // byLinks is redirects and creates on one backend whose Redis has ever more links,
 // and the bytes of memory that a link takes there.
 func (g *growth) byLinks(ctx context.Context) (_ []point, bytes []float64, err error) {
-	var redirects, creates []*series
+	var redirects, creates []plotted
 	for _, n := range g.sizes {
 		grown, err := grow(ctx, n)
 		if err != nil {
@@ -271,11 +253,11 @@ func (g *growth) byLinks(ctx context.Context) (_ []point, bytes []float64, err e
 			name string
 			side side
 		}{{"hot redirect", grown.hot()}, {"uncached redirect", grown.past()}} {
-			redirects = append(redirects, &series{
+			redirects = append(redirects, plotted{
 				point: point{Name: s.name, Links: n, Connections: 64}, script: "redirect.lua", side: s.side,
 			})
 		}
-		creates = append(creates, &series{
+		creates = append(creates, plotted{
 			point: point{Name: "create", Links: n, Connections: 64}, script: "create.lua", side: grown.creates(), after: grown.shrink,
 		})
 	}

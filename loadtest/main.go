@@ -1,5 +1,4 @@
-// Command loadtest runs Snowlink fleets on this machine and measures them. See
-// usage for what it does.
+// Command loadtest starts Snowlink fleets on this machine and measures them.
 package main
 
 import (
@@ -10,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -18,24 +16,42 @@ import (
 	"snowlink/internal/fleet"
 )
 
-const usage = `Usage: go run ./loadtest COMMAND [flags]
+// A command is what the first argument names.
+type command struct {
+	name, about string
+	// define declares the command's flags. What it returns runs the command, once the
+	// flags are parsed.
+	define func(*flag.FlagSet, console) func(context.Context) error
+}
 
-  fleet   keeps a fleet up (Redis, backends, Nginx) until Ctrl-C: no containers needed
-  links   creates links through Nginx with wrk and proves every single one
-  bench   measures redirects and creates against the constant-answer server, direct and
-          through Nginx, and says which of the project's bars hold
-  growth  measures what changes with the number of links and of connections
-  eviction
-          counts the hot links that Redis loses while it evicts half of all links
-  bulk    measures bulk against single creates, and the time and memory of an export and
-          an import of a million links
-  pgo     profiles a backend under load and writes server/default.pgo
+// console is how a command was called, and where it writes.
+type console struct {
+	typed            string    // the whole line
+	stdout, progress io.Writer // for results, and for what it is doing
+}
 
-bench and growth write loadtest/results/ when they run without flags, and where -o
-says. go run ./loadtest COMMAND -h lists a command's flags. Needs redis-server, nginx and
-wrk, which "make tools" installs. For load on a fleet that runs already, use wrk with
-the scripts in loadtest/; each says how on its first lines.
-`
+var commands = []command{
+	{"fleet", "keeps a fleet running (Redis, backends, Nginx) until Ctrl-C. It needs no containers.", defineFleet},
+	{"links", "creates links through Nginx with wrk and proves every one of them.", defineLinks},
+	{"bench", "measures redirects and creates against a server that answers from constants, direct and\nthrough Nginx, and says which of the project's bars hold.", defineBench},
+	{"growth", "measures what changes with the number of links and of connections.", defineGrowth},
+	{"eviction", "counts the hot links that Redis loses while it evicts half of all links.", defineEviction},
+	{"bulk", "measures bulk against single creates, and the time and memory that an export and an\nimport of a million links take.", defineBulk},
+	{"pgo", "profiles a backend under load and writes server/default.pgo, which builds then use.", definePGO},
+}
+
+func usage(to io.Writer) {
+	fmt.Fprint(to, "Usage: go run ./loadtest COMMAND [flags]\n\n")
+	for _, c := range commands {
+		fmt.Fprintf(to, "  %-9s %s\n", c.name, indent(c.about, 12))
+	}
+	fmt.Fprint(to, `
+go run ./loadtest COMMAND -h lists a command's flags. Without flags, bench and growth write
+to loadtest/results/. All of it needs redis-server, nginx and wrk, which "make tools"
+installs. To load a fleet that runs already, use wrk with the scripts in loadtest/; the first
+lines of each say how.
+`)
+}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -50,122 +66,103 @@ func main() {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) == 0 {
-		fmt.Fprint(stderr, usage)
+		usage(stderr)
 		return errors.New("no command")
 	}
-	flags := flag.NewFlagSet("loadtest "+args[0], flag.ContinueOnError)
-	flags.SetOutput(stderr)
+	for _, c := range commands {
+		if c.name == args[0] {
+			return c.run(ctx, args[1:], console{"go run ./loadtest " + strings.Join(args, " "), stdout, stderr})
+		}
+	}
 	switch args[0] {
-	case "fleet":
-		backends := flags.Int("backends", 3, "how many backends")
-		if err := parse(flags, args[1:]); err != nil {
-			return err
-		}
-		return keepFleet(ctx, *backends, stdout)
-	case "links":
-		n := flags.Int("n", 100_000, "how many links")
-		connections := flags.Int("connections", 1000, "connections that wrk keeps open")
-		if err := parse(flags, args[1:]); err != nil {
-			return err
-		}
-		return proveLinks(ctx, *n, *connections, stdout)
-	case "bench":
-		b := bench{output: newOutput(args, stderr)}
-		b.output.flag(flags)
-		b.eviction.flags(flags)
-		flags.DurationVar(&b.duration, "duration", defaultDuration, "of each of the runs: two a round and scenario")
-		flags.IntVar(&b.rounds, "rounds", 5, "pairs of runs per scenario; the medians count")
-		flags.StringVar(&b.only, "only", "", "only the scenarios whose name contains this")
-		flags.IntVar(&b.connections, "connections", 0, "connections that wrk keeps open (default: as the scenario says)")
-		flags.IntVar(&b.threads, "threads", defaultThreads(), "threads of wrk")
-		flags.IntVar(&b.codes, "codes", 10_000, "links that redirects are spread over")
-		flags.IntVar(&b.links, "links", 10_000_000, "links in the larger Redis of the comparison by links")
-		if err := parse(flags, args[1:]); err != nil {
-			return err
-		}
-		b.output.whole = flags.NFlag() == 0
-		b.eviction.progress = stderr
-		return b.run(ctx, stdout)
-	case "growth":
-		g := growth{
-			sizes:       []int{10_000, 1_000_000, 10_000_000},
-			connections: []int{16, 64, 256, 1000, 4000},
-			output:      newOutput(args, stderr),
-		}
-		g.output.flag(flags)
-		flags.DurationVar(&g.duration, "duration", defaultDuration, "of each run")
-		flags.IntVar(&g.rounds, "rounds", 3, "runs of each line; the medians count")
-		flags.IntVar(&g.threads, "threads", defaultThreads(), "threads of wrk")
-		flags.Func("links", "numbers of links in Redis (default 10000,1000000,10000000)", numbers(&g.sizes))
-		flags.Func("connections", "numbers of connections (default 16,64,256,1000,4000)", numbers(&g.connections))
-		flags.StringVar(&g.maxmemory, "maxmemory", "2gb", "of the Redis that is filled to the first eviction")
-		if err := parse(flags, args[1:]); err != nil {
-			return err
-		}
-		g.output.whole = flags.NFlag() == 0
-		return g.run(ctx, stdout)
-	case "eviction":
-		e := eviction{progress: stderr}
-		e.flags(flags)
-		if err := parse(flags, args[1:]); err != nil {
-			return err
-		}
-		lost, err := e.run(ctx)
-		if err == nil {
-			fmt.Fprint(stdout, lost)
-		}
-		return err
-	case "bulk":
-		b := bulkBench{progress: stderr}
-		flags.IntVar(&b.rounds, "rounds", 5, "pairs of runs; the medians count")
-		flags.DurationVar(&b.duration, "duration", defaultDuration, "of each run")
-		flags.IntVar(&b.links, "links", 1_000_000, "links that are exported and imported")
-		if err := parse(flags, args[1:]); err != nil {
-			return err
-		}
-		return b.run(ctx, stdout)
-	case "pgo":
-		each := flags.Duration("duration", 10*time.Second, "under each kind of load, in whole seconds")
-		if err := parse(flags, args[1:]); err != nil {
-			return err
-		}
-		return writeProfile(ctx, *each, stderr)
 	case "help", "-h", "-help", "--help":
-		fmt.Fprint(stdout, usage)
+		usage(stdout)
 		return nil
 	}
-	fmt.Fprint(stderr, usage)
+	usage(stderr)
 	return fmt.Errorf("no command %q", args[0])
 }
 
-// newOutput is for the command in args.
-func newOutput(args []string, stderr io.Writer) output {
-	return output{command: strings.Join(append([]string{"go run ./loadtest"}, args...), " "), progress: stderr}
-}
-
-// numbers reads a list as 16,64,256.
-func numbers(into *[]int) func(string) error {
-	return func(list string) error {
-		*into = nil
-		for number := range strings.SplitSeq(list, ",") {
-			n, err := strconv.Atoi(number)
-			if err != nil {
-				return err
-			}
-			*into = append(*into, n)
-		}
-		return nil
+func (c command) run(ctx context.Context, args []string, to console) error {
+	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	flags.SetOutput(to.progress)
+	flags.Usage = func() {
+		fmt.Fprintf(to.progress, "Usage: go run ./loadtest %s [flags]\n\n%s %s\n\n", c.name, c.name, c.about)
+		flags.PrintDefaults()
 	}
-}
-
-func parse(flags *flag.FlagSet, args []string) error {
+	do := c.define(flags, to)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("%q is not a flag", flags.Arg(0))
 	}
-	return nil
+	return do(ctx)
+}
+
+func defineFleet(flags *flag.FlagSet, to console) func(context.Context) error {
+	var backends int
+	numberVar(flags, &backends, 1, "backends", 3, "`number` of backends")
+	return func(ctx context.Context) error { return keepFleet(ctx, backends, to.stdout) }
+}
+
+func defineLinks(flags *flag.FlagSet, to console) func(context.Context) error {
+	var n, connections int
+	numberVar(flags, &n, 1, "n", 100_000, "`number` of links")
+	numberVar(flags, &connections, 1, "connections", 1000, "`number` of connections that wrk keeps open")
+	return func(ctx context.Context) error { return proveLinks(ctx, n, connections, to.stdout) }
+}
+
+func defineBench(flags *flag.FlagSet, to console) func(context.Context) error {
+	b := bench{eviction: eviction{progress: to.progress}}
+	b.measuring.define(flags, to, 5)
+	b.eviction.define(flags)
+	flags.StringVar(&b.only, "only", "", "run only the scenarios whose name contains this `text`")
+	numberVar(flags, &b.connections, 1, "connections", 0, "`number` of connections that wrk keeps open (default: as the scenario says)")
+	numberVar(flags, &b.codes, 1, "codes", 10_000, "`number` of links that redirects are spread over")
+	numberVar(flags, &b.links, 1, "links", 10_000_000, "`number` of links in the larger Redis of the comparison by links")
+	return func(ctx context.Context) error {
+		b.output.whole = flags.NFlag() == 0
+		return b.run(ctx, to.stdout)
+	}
+}
+
+func defineGrowth(flags *flag.FlagSet, to console) func(context.Context) error {
+	g := growth{sizes: numbers{10_000, 1_000_000, 10_000_000}, connections: numbers{16, 64, 256, 1000, 4000}}
+	g.measuring.define(flags, to, 3)
+	flags.Var(&g.sizes, "links", "`numbers` of links in Redis, with commas between them")
+	flags.Var(&g.connections, "connections", "`numbers` of connections, with commas between them")
+	flags.StringVar(&g.maxmemory, "maxmemory", "2gb", "`memory` of the Redis that is filled until it evicts a link")
+	return func(ctx context.Context) error {
+		g.output.whole = flags.NFlag() == 0
+		return g.run(ctx, to.stdout)
+	}
+}
+
+func defineEviction(flags *flag.FlagSet, to console) func(context.Context) error {
+	e := eviction{progress: to.progress}
+	e.define(flags)
+	return func(ctx context.Context) error {
+		lost, err := e.run(ctx)
+		if err == nil {
+			fmt.Fprint(to.stdout, lost)
+		}
+		return err
+	}
+}
+
+func defineBulk(flags *flag.FlagSet, to console) func(context.Context) error {
+	b := bulkBench{progress: to.progress}
+	numberVar(flags, &b.rounds, 1, "rounds", 5, "`number` of rounds; the medians count")
+	secondsVar(flags, &b.duration, "duration", defaultDuration, "`time` of each run, in whole seconds")
+	numberVar(flags, &b.links, 1, "links", 1_000_000, "`number` of links that are exported and imported")
+	return func(ctx context.Context) error { return b.run(ctx, to.stdout) }
+}
+
+func definePGO(flags *flag.FlagSet, to console) func(context.Context) error {
+	var each time.Duration
+	secondsVar(flags, &each, "duration", 10*time.Second, "`time` under each kind of load, in whole seconds")
+	return func(ctx context.Context) error { return writeProfile(ctx, each, to.progress) }
 }
 
 // keepFleet runs a fleet until ctx ends.
@@ -184,7 +181,7 @@ func keepFleet(ctx context.Context, backends int, stdout io.Writer) (err error) 
 	fmt.Fprintf(stdout, "logs      %s\n", f.Dir)
 	fmt.Fprintf(stdout, "API_KEY   %s\n\n", f.APIKey)
 	fmt.Fprintf(stdout, "curl -i %s/generate_url -H 'API-Key: %s' -d '{\"url\":\"https://example.com/\"}'\n\n", f.URL, f.APIKey)
-	fmt.Fprintln(stdout, "Ctrl-C stops everything; its links go with it.")
+	fmt.Fprintln(stdout, "Ctrl-C stops everything, and the links are gone then.")
 	<-ctx.Done()
 	return nil
 }

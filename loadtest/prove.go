@@ -11,11 +11,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/valyala/fasthttp"
 
 	"snowlink/internal/fleet"
-	"snowlink/snowflake"
 )
 
 // created is a link as its create was answered.
@@ -41,9 +39,12 @@ func proveLinks(ctx context.Context, n, connections int, stdout io.Writer) (err 
 		return err
 	}
 	fmt.Fprintf(stdout, "%d codes and %d targets, all distinct\n", n, n)
-	client := redis.NewClient(&redis.Options{Addr: f.Redis.Addr})
-	defer client.Close()
-	stored, err := countLinks(ctx, client)
+	stock, err := newStock(f)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stock.close()) }()
+	stored, err := stock.count(ctx)
 	if err != nil {
 		return err
 	}
@@ -75,18 +76,6 @@ func distinct(links []created, n int) error {
 		return fmt.Errorf("%d links have %d codes and %d targets; %d each were due", len(links), len(codes), len(targets), n)
 	}
 	return nil
-}
-
-// countLinks is DBSIZE without the keys that are not links: the nodes' leases and
-// clocks, and the journal of the one API key.
-func countLinks(ctx context.Context, client *redis.Client) (int, error) {
-	others := []string{"journal:default"} // named one by one: KEYS would walk through all the links
-	for id := range snowflake.MaxNode + 1 {
-		others = append(others, fmt.Sprintf("node:%d", id), fmt.Sprintf("clock:{node:%d}", id))
-	}
-	size, err1 := client.DBSize(ctx).Result()
-	no, err2 := client.Exists(ctx, others...).Result()
-	return int(size - no), errors.Join(err1, err2)
 }
 
 // resolve follows every link at url and fails unless each answer is a 302 to the

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"embed"
-	"flag"
 	"fmt"
 	"io"
 	"math"
@@ -34,10 +33,6 @@ type output struct {
 	whole    bool   // the run has no flags: it is one that loadtest/results is made of
 	command  string // as typed
 	progress io.Writer
-}
-
-func (o *output) flag(flags *flag.FlagSet) {
-	flags.StringVar(&o.dir, "o", "", "folder to write results to")
 }
 
 // write fills a template into a file, if any is wanted, and returns the text.

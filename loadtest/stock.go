@@ -12,6 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"snowlink/internal/fleet"
+	"snowlink/internal/httpapi"
+	"snowlink/internal/redisstore"
 	"snowlink/snowflake"
 )
 
@@ -29,7 +31,7 @@ const stockNode = snowflake.MaxNode
 
 func newStock(f *fleet.Fleet) (*stock, error) {
 	mint, err := snowflake.NewGenerator(stockNode)
-	return &stock{redis: redis.NewClient(&redis.Options{Addr: f.Redis.Addr, ReadTimeout: time.Minute}), mint: mint}, err
+	return &stock{redis: f.Redis.Client().WithTimeout(time.Minute), mint: mint}, err
 }
 
 // add puts in n links, each with a target of 60 bytes, and hands each to made
@@ -43,7 +45,7 @@ func (s *stock) add(ctx context.Context, n int, made func(created)) error {
 		if made != nil {
 			made(l)
 		}
-		if pairs = append(pairs, "link:"+l.code, l.target); len(pairs) == cap(pairs) || i == n-1 {
+		if pairs = append(pairs, redisstore.LinkKey(l.code), l.target); len(pairs) == cap(pairs) || i == n-1 {
 			if err := s.redis.MSet(ctx, pairs...).Err(); err != nil {
 				return fmt.Errorf("fill Redis: %w", err)
 			}
@@ -109,7 +111,17 @@ func (s *stock) info(ctx context.Context, section, field string) (int, error) {
 	return n, nil
 }
 
-// count is how many links Redis has.
-func (s *stock) count(ctx context.Context) (int, error) { return countLinks(ctx, s.redis) }
+// count is how many links Redis has: DBSIZE without the keys that are not links, which are the
+// nodes' leases and clocks and the journal of the one API key.
+func (s *stock) count(ctx context.Context) (int, error) {
+	others := []string{redisstore.JournalKey(httpapi.DefaultOwner)} // one by one: KEYS would walk through all links
+	for id := range snowflake.MaxNode + 1 {
+		lease, clock := redisstore.NodeKeys(id)
+		others = append(others, lease, clock)
+	}
+	size, err1 := s.redis.DBSize(ctx).Result()
+	no, err2 := s.redis.Exists(ctx, others...).Result()
+	return int(size - no), errors.Join(err1, err2)
+}
 
 func (s *stock) close() error { return s.redis.Close() }

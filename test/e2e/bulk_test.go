@@ -15,26 +15,6 @@ import (
 	"snowlink/internal/httpapi"
 )
 
-// send is do for a body of a length that is not known before.
-func send(t *testing.T, c *http.Client, url, key string, body io.Reader) (*http.Response, string) {
-	t.Helper()
-	req, err := http.NewRequest("POST", url, io.MultiReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("API-Key", key)
-	resp, err := c.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp, string(answer)
-}
-
 // The whole way: ten thousand links in one request, out again, and in again.
 func TestBulkThroughNginx(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{})
@@ -53,14 +33,14 @@ func TestBulkThroughNginx(t *testing.T) {
 	resp, answer := do(t, c, "POST", f.URL+"/links/bulk", f.APIKey, body.String())
 	t.Logf("10,000 links in %s", time.Since(start))
 	wantAll("a length", resp, answer)
-	resp, answer = send(t, c, f.URL+"/links/bulk", f.APIKey, strings.NewReader(body.String()))
+	resp, answer = send(t, c, "POST", f.URL+"/links/bulk", f.APIKey, io.MultiReader(strings.NewReader(body.String())))
 	wantAll("chunks", resp, answer)
 
 	_, exported := do(t, c, "GET", f.URL+"/links/export", f.APIKey, "")
 	if n := strings.Count(exported, "\n"); n != 20_000 {
 		t.Fatalf("%d links are exported", n)
 	}
-	resp, answer = send(t, c, f.URL+"/links/import", f.APIKey, strings.NewReader(exported))
+	resp, answer = send(t, c, "POST", f.URL+"/links/import", f.APIKey, io.MultiReader(strings.NewReader(exported)))
 	if summary := `{"summary":{"created":0,"exists":20000,"conflict":0,"invalid":0,"dry_run":false}}` + "\n"; resp.StatusCode != 200 || !strings.HasSuffix(answer, summary) {
 		t.Errorf("import: %s, %s", resp.Status, answer[max(0, len(answer)-200):])
 	}

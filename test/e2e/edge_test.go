@@ -11,16 +11,10 @@ import (
 	"snowlink/internal/redisstore"
 )
 
-// The edge cache, switched on as its comment in server.conf says. The near cache
-// is off, so that only the edge's own staleness shows.
+// The near cache is off here, so that only the staleness of the edge cache shows.
 func TestEdgeCache(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{Env: []string{"CACHE_BYTES=0"}})
-	if err := f.Nginx.Edit("conf.d/server.conf", "# include snippets/edge-cache.conf;", "include snippets/edge-cache.conf;"); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Nginx.Reload(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	cacheAtEdge(t, f)
 	store := fleettest.RedisClient(t, f.Redis.Addr)
 	set := func(code, target string) {
 		t.Helper()

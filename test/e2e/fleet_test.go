@@ -44,7 +44,14 @@ func client(t *testing.T, from string) *http.Client {
 // do sends a request and reads the whole answer.
 func do(t *testing.T, c *http.Client, method, url, key, body string) (*http.Response, string) {
 	t.Helper()
-	req, err := http.NewRequest(method, url, strings.NewReader(body))
+	return send(t, c, method, url, key, strings.NewReader(body))
+}
+
+// send is do for a body that is read while it is sent. It goes out in chunks, unless its type
+// tells http.NewRequest its length.
+func send(t *testing.T, c *http.Client, method, url, key string, body io.Reader) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequest(method, url, body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,14 +108,31 @@ func create(t *testing.T, f *fleet.Fleet, n int) map[string]string {
 	links := map[string]string{}
 	for i := range n {
 		target := fmt.Sprintf("https://example.com/%d", i)
-		resp, body := do(t, c, "POST", f.URL+"/generate_url", f.APIKey, fmt.Sprintf(`{"url":%q}`, target))
-		var link struct{ Code string }
-		if err := json.Unmarshal([]byte(body), &link); err != nil || resp.StatusCode != http.StatusCreated {
-			t.Fatalf("create: %s: %s (%v)", resp.Status, body, err)
-		}
-		links[link.Code] = target
+		links[createOne(t, c, f.URL+"/generate_url", f.APIKey, fmt.Sprintf(`{"url":%q}`, target))] = target
 	}
 	return links
+}
+
+// createOne makes a link and returns its code.
+func createOne(t *testing.T, c *http.Client, url, key, body string) string {
+	t.Helper()
+	resp, answer := do(t, c, "POST", url, key, body)
+	var link struct{ Code string }
+	if err := json.Unmarshal([]byte(answer), &link); err != nil || resp.StatusCode != http.StatusCreated {
+		t.Fatalf("create: %s: %s (%v)", resp.Status, answer, err)
+	}
+	return link.Code
+}
+
+// cacheAtEdge switches the edge cache on, as its comment in server.conf says.
+func cacheAtEdge(t *testing.T, f *fleet.Fleet) {
+	t.Helper()
+	if err := f.Nginx.Edit("conf.d/server.conf", "# include snippets/edge-cache.conf;", "include snippets/edge-cache.conf;"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Nginx.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // answered is how many requests each backend has answered on a route.

@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -17,12 +16,7 @@ import (
 // createWith makes a link with these fields beside the URL and returns its code.
 func createWith(t *testing.T, f *fleet.Fleet, url, fields string) string {
 	t.Helper()
-	resp, body := do(t, client(t, "127.0.0.1"), "POST", url+"/links", f.APIKey, `{"url":"https://example.com/",`+fields+`}`)
-	var link struct{ Code string }
-	if err := json.Unmarshal([]byte(body), &link); err != nil || resp.StatusCode != http.StatusCreated {
-		t.Fatalf("create: %s: %s (%v)", resp.Status, body, err)
-	}
-	return link.Code
+	return createOne(t, client(t, "127.0.0.1"), url+"/links", f.APIKey, `{"url":"https://example.com/",`+fields+`}`)
 }
 
 func TestCreatesByEitherPathReachEveryBackend(t *testing.T) {
@@ -59,18 +53,12 @@ func TestChangeThroughNginx(t *testing.T) {
 		if status, got := follow(f.URL, code); status != 307 || got != target {
 			t.Errorf("right after the change /%s answers %d to %q", code, status, got)
 		}
-		changed := time.Now()
+		deadline := time.Now().Add(time.Second)
 		for _, b := range f.Backends {
-			for {
+			fleettest.Eventually(t, time.Until(deadline), b.URL+" has the change", func() bool {
 				status, got := follow(b.URL, code)
-				if status == 307 && got == target {
-					break
-				}
-				if time.Since(changed) > time.Second {
-					t.Fatalf("%s after the change %s answers %d to %q", time.Since(changed), b.URL, status, got)
-				}
-				time.Sleep(time.Millisecond)
-			}
+				return status == 307 && got == target
+			})
 		}
 		// A version that is no more is refused, so If-Match came through.
 		req, err := http.NewRequest("DELETE", f.URL+"/links/"+code, nil)
@@ -177,18 +165,12 @@ func TestTakenCodeShowsAtEveryBackend(t *testing.T) {
 		}
 	}
 	createWith(t, f, f.Backends[0].URL, `"code":"soon-taken"`)
-	taken := time.Now()
+	deadline := time.Now().Add(time.Second)
 	for _, url := range backendURLs(f) {
-		for {
+		fleettest.Eventually(t, time.Until(deadline), url+" has the link", func() bool {
 			resp, _ := do(t, c, "GET", url+"/soon-taken", "", "")
-			if resp.StatusCode == http.StatusFound {
-				break
-			}
-			if time.Since(taken) > time.Second {
-				t.Fatalf("%s after it was taken: %s", time.Since(taken), resp.Status)
-			}
-			time.Sleep(time.Millisecond)
-		}
+			return resp.StatusCode == http.StatusFound
+		})
 	}
 }
 
@@ -196,12 +178,7 @@ func TestTakenCodeShowsAtEveryBackend(t *testing.T) {
 // client's links.
 func TestEdgeCacheOfManagedLinks(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{})
-	if err := f.Nginx.Edit("conf.d/server.conf", "# include snippets/edge-cache.conf;", "include snippets/edge-cache.conf;"); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Nginx.Reload(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	cacheAtEdge(t, f)
 	c := client(t, "127.0.0.1")
 
 	limited := createWith(t, f, f.URL, `"max_visits":100`)

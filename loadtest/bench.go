@@ -13,15 +13,14 @@ import (
 	"snowlink/internal/fleet"
 )
 
-// A scenario is one row of the results: the same requests to two servers, in turns.
+// A scenario is a row of the results: the same requests to two servers, in turns.
 type scenario struct {
 	Name        string
 	Script      string
 	Connections int
-	// Bar is the least ratio of the two throughputs that we are content with; 0
-	// where there is none.
+	// Bar is the least ratio of the two throughputs that we accept; 0 for none.
 	Bar float64
-	// pair makes the two ready.
+	// pair prepares the two servers.
 	pair func(*bench, context.Context) (*pair, error)
 }
 
@@ -41,15 +40,14 @@ var scenarios = []scenario{
 	{Name: "uncached redirect, by links", Script: "redirect.lua", Connections: 64, pair: (*bench).uncachedGrowth},
 }
 
-// evictionName is the last row, which is a count and no ratio.
+// evictionName is the last row, which is a count and not a ratio.
 const evictionName = "hot links lost to eviction"
 
 // coldCodes are enough for the runs of a backend that reads 120,000 links a second from
 // Redis.
 const coldCodes = 3_000_000
 
-// bench runs every scenario on a real fleet and, in turns, on what it is compared
-// with, so that what the machine does meanwhile hits both alike. That is mostly a
+// bench runs every scenario on a real fleet and, in turns, on what it is compared with: mostly a
 // fleet whose backends are the constant-answer server.
 type bench struct {
 	measuring
@@ -60,14 +58,14 @@ type bench struct {
 	links       int // in the larger Redis of the comparison by links
 
 	real, limit *fleet.Fleet
-	stock       *stock // of the real fleet's Redis; puts nothing in, only counts
-	many, few   *grown // for the comparison by size; nil until it comes
+	stock       *stock // of the real fleet's Redis, for its count only
+	many, few   *grown // for the comparison by links; nil until it is made
 	dir         string // of codes
 	created     int    // links that were acknowledged
-	lost        int    // most links that can be stored without our having seen the answer
+	lost        int    // at most: links that Redis may have although wrk left before the answer
 }
 
-// A row is what came out of a scenario: medians over its rounds.
+// A row is the result of a scenario: medians over its rounds.
 type row struct {
 	scenario
 	Against          string
@@ -105,7 +103,7 @@ func (b *bench) run(ctx context.Context, stdout io.Writer) (err error) {
 			err = fmt.Errorf("%s: %w", evictionName, err)
 		}
 	}
-	return errors.Join(b.report(env, rows, lost, stdout), err) // the rows took their time
+	return errors.Join(b.report(env, rows, lost, stdout), err) // also after an error: the rows took minutes
 }
 
 func (b *bench) measureAll(ctx context.Context, chosen []scenario) (rows []row, err error) {
@@ -140,7 +138,7 @@ func (b *bench) measureAll(ctx context.Context, chosen []scenario) (rows []row, 
 	return rows, nil
 }
 
-// start starts both fleets. The idle one costs the other nothing.
+// start starts both fleets. While one is measured the other is idle and costs nothing.
 func (b *bench) start(ctx context.Context) (stop func() error, err error) {
 	if b.dir, err = os.MkdirTemp("", "snowlink-bench-"); err != nil {
 		return nil, err
@@ -178,7 +176,7 @@ func (b *bench) start(ctx context.Context) (stop func() error, err error) {
 	return stop, err
 }
 
-// closeAll closes the fleets that there are.
+// closeAll closes fleets, of which some may be nil.
 func closeAll(fleets ...*fleet.Fleet) error {
 	var errs []error
 	for _, f := range fleets {
@@ -191,7 +189,7 @@ func closeAll(fleets ...*fleet.Fleet) error {
 
 func (b *bench) codesFile() string { return filepath.Join(b.dir, "codes.txt") }
 
-// resolve follows links through Nginx and past it, at a backend.
+// resolve follows links through Nginx, and again at a backend directly.
 func (b *bench) resolve(links []created) error {
 	return errors.Join(resolve(b.real.URL, links), resolve(b.real.Backends[0].URL, links))
 }

@@ -14,17 +14,17 @@ import (
 )
 
 const (
-	bulkLinks  = 10_000   // of a request: as many as one takes
-	bulkBar    = 5        // times the links of single creates that a bulk is to make
-	exportRoom = 64 << 20 // bytes of memory that an export may take
+	bulkLinks  = 10_000   // in a request: the most that one may have
+	bulkBar    = 5        // a bulk must make at least so many times the links of single creates
+	exportRoom = 64 << 20 // bytes: the most memory that an export may take
 
 	onlyLink  = `{"url":"https://example.com/load/%020d/some/long/page"}` + "\n"
 	codeField = `"code":"`
 )
 
-// bulkBench measures what is made for many links at once, at one backend: bulk
-// against single creates, in turns, by clients that send one request after the
-// other; and then an export of many links and an import of it elsewhere.
+// bulkBench measures what one backend offers for many links: bulk against single creates, in turns,
+// by clients that send one request after the other; then an export of many links and its import
+// into another fleet.
 type bulkBench struct {
 	rounds   int
 	duration time.Duration
@@ -74,7 +74,7 @@ func (b *bulkBench) run(ctx context.Context, stdout io.Writer) (err error) {
 	return errors.Join(b.move(ctx, f, options, stdout, holds), errors.Join(missed...))
 }
 
-// creates is how many links a second clients make one by one.
+// creates returns how many links a second clients make by single creates.
 func (b *bulkBench) creates(ctx context.Context, f *fleet.Fleet, connections int) (float64, error) {
 	r, err := load{
 		script: "create.lua", url: f.URL + "/generate_url", threads: 1, connections: connections, duration: b.duration,
@@ -83,7 +83,7 @@ func (b *bulkBench) creates(ctx context.Context, f *fleet.Fleet, connections int
 	return r.PerSecond, err
 }
 
-// bulks is how many links a second one client makes bulkLinks at a time.
+// bulks returns how many links a second one client makes by bulks of bulkLinks.
 func (b *bulkBench) bulks(ctx context.Context, f *fleet.Fleet) (float64, error) {
 	body := bulkBody(bulkLinks)
 	before, err := spent([]*fleet.Fleet{f})
@@ -115,7 +115,7 @@ func bulkBody(links int) []byte {
 	return body.Bytes()
 }
 
-// createBulk makes links and proves that each was.
+// createBulk makes links and checks that each of them was made.
 func createBulk(ctx context.Context, f *fleet.Fleet, body []byte, links int) error {
 	answer, err := send(ctx, f, "POST", "/links/bulk", bytes.NewReader(body))
 	if err != nil {
@@ -131,7 +131,7 @@ func createBulk(ctx context.Context, f *fleet.Fleet, body []byte, links int) err
 	return nil
 }
 
-// send sends a request with the fleet's key. An answer but 200 is an error.
+// send sends a request with the fleet's key. Any answer but 200 is an error.
 func send(ctx context.Context, f *fleet.Fleet, method, path string, body io.Reader, headers ...string) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, method, f.URL+path, body)
 	if err != nil {
@@ -154,10 +154,10 @@ func send(ctx context.Context, f *fleet.Fleet, method, path string, body io.Read
 	return resp.Body, nil
 }
 
-// move exports links, as JSON and as CSV, and imports the one into another fleet
-// while it is exported again.
+// move exports links, as NDJSON and as CSV. Then it exports NDJSON again straight into an import by
+// another fleet.
 func (b *bulkBench) move(ctx context.Context, f *fleet.Fleet, options fleet.Options, stdout io.Writer, holds func(bool, string) string) (err error) {
-	// The journal cannot have been emptied otherwise.
+	// The export shall have these links alone, so the journal goes too.
 	s, err := newStock(f)
 	if err != nil {
 		return err
@@ -172,12 +172,11 @@ func (b *bulkBench) move(ctx context.Context, f *fleet.Fleet, options fleet.Opti
 			return err
 		}
 	}
-	fmt.Fprintf(b.progress, "%s links are there\n", thousands(b.links))
+	fmt.Fprintf(b.progress, "%s links are stored\n", thousands(b.links))
 
 	backend := f.Backends[0]
 	for _, accept := range []string{"application/x-ndjson", "text/csv"} {
-		// Started again, for memory that is free to be used again would hide what more
-		// is taken.
+		// Restarted: memory that the process has in reserve would hide what the export takes.
 		if err := errors.Join(backend.Stop(ctx), backend.Start(ctx)); err != nil {
 			return err
 		}
@@ -234,7 +233,7 @@ func (b *bulkBench) move(ctx context.Context, f *fleet.Fleet, options fleet.Opti
 	return nil
 }
 
-// watch is how long something takes and by how much it lets a backend grow.
+// watch returns how long something takes, and by how many bytes a backend's memory grows meanwhile.
 func watch(b *fleet.Backend, do func() error) (took time.Duration, extra int, err error) {
 	if err := b.ForgetPeak(); err != nil {
 		return 0, 0, err

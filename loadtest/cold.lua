@@ -1,5 +1,5 @@
--- cold.lua: follows each link once, so that no cache can have it. The codes must
--- be more than a run can ask for.
+-- cold.lua: follows each link once, so that no cache can have it. There must be more
+-- codes than a run can ask for.
 --
 --   API_KEY=... COUNT=1000000 CODES=codes.txt wrk -t1 -c64 -d600s -s loadtest/fill.lua http://127.0.0.1:80
 --   cut -f1 codes.txt > cold.txt

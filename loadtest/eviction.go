@@ -27,17 +27,17 @@ type eviction struct {
 	progress  io.Writer
 }
 
-// evicted is what came of it.
+// evicted is the outcome.
 type evicted struct {
 	Megabytes, Pace int
 	Made, Gone      int // links in all; how many of them Redis evicted
 	Hot             int // and as many in the control group
 	HotLost         int
-	// ControlLost are the links lost of those that Redis was asked for once and
-	// never again: all that it sees of a hot link behind a cache without refresh.
+	// ControlLost counts the lost links among those that Redis was asked for once and never again.
+	// That is all it would see of a hot link behind a cache without refresh.
 	ControlLost int
 	Visits      int           // to hot links
-	Horizon     time.Duration // how long a link lives that nobody asks for
+	Horizon     time.Duration // how long a link stays that nobody asks for
 }
 
 // Holds reports whether the bar is reached.
@@ -60,8 +60,7 @@ func (e eviction) run(ctx context.Context) (_ *evicted, err error) {
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 
-	// One in a hundred of the links there will be: twice what fits, at some 170
-	// bytes each.
+	// One in a hundred of all links. Those will be twice what fits, at some 170 bytes each.
 	out := &evicted{Megabytes: e.megabytes, Pace: e.pace, Hot: e.megabytes << 20 / 170 * 2 / 100}
 	var hot, control []created
 	if err := s.add(ctx, 2*out.Hot, func(l created) {
@@ -77,7 +76,7 @@ func (e eviction) run(ctx context.Context) (_ *evicted, err error) {
 		return nil, err
 	}
 
-	// The visitors of the hot links: all of them once a second, whatever happens.
+	// Visitors follow every hot link once a second, whatever happens.
 	visiting, stop := context.WithCancel(ctx)
 	visited := make(chan error, 1)
 	go func() {
@@ -110,7 +109,7 @@ func (e eviction) run(ctx context.Context) (_ *evicted, err error) {
 		return nil, err
 	}
 	if out.HotLost == 0 && wrong != nil {
-		return nil, fmt.Errorf("no hot link is lost, and yet: %w", wrong)
+		return nil, fmt.Errorf("Redis has every hot link, but: %w", wrong)
 	}
 	if out.Horizon < 3*nearcache.RefreshAfter {
 		return nil, fmt.Errorf("a link lived for %s, which says nothing about one read every %s: -megabytes must be more, or -pace less", out.Horizon.Round(time.Second), nearcache.RefreshAfter)
@@ -149,7 +148,7 @@ func (e eviction) make(ctx context.Context, s *stock, out *evicted) error {
 	}
 }
 
-// lost is how many of the links Redis no longer has.
+// lost returns how many of the links Redis no longer has.
 func lost(ctx context.Context, s *stock, links []created) (int, error) {
 	keys := make([]string, len(links))
 	for i, l := range links {
@@ -159,7 +158,7 @@ func lost(ctx context.Context, s *stock, links []created) (int, error) {
 	return len(links) - int(there), err
 }
 
-// String says it in words.
+// String describes the outcome in a paragraph.
 func (e *evicted) String() string {
 	return fmt.Sprintf(`Of %s links, made at %s a second, a Redis with %d MB evicted %s; one that nobody
 asks for lives for %s there. Of %s hot links, followed once a second through

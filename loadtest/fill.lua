@@ -1,6 +1,6 @@
--- fill.lua: creates exactly COUNT links (10000 unless told), then stops, and
--- writes each one's code and target to the file that CODES names: what
--- redirect.lua and mixed.lua follow. -d is only the longest it may take.
+-- fill.lua: creates exactly COUNT links (default 10000), then stops. It writes the code and
+-- the target of each to the file that CODES names, for redirect.lua and mixed.lua. -d is
+-- only the longest time that it may take.
 --
 --   API_KEY=... COUNT=10000 CODES=codes.txt wrk -t1 -c64 -d60s -s loadtest/fill.lua http://127.0.0.1:80
 

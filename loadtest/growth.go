@@ -14,16 +14,16 @@ import (
 
 const (
 	hotCodes = 10_000 // that hot redirects are spread over, drawn evenly from all links
-	// uncachedCodes are drawn in the same way. They and their links are larger
-	// than a processor's caches, as all of many links are.
+	// uncachedCodes are drawn in the same way. With their links they exceed a processor's caches,
+	// as millions of links would.
 	uncachedCodes = 500_000
 )
 
-// A grown is one backend over a Redis with many links in it, and another over the
-// same Redis whose near cache is off: all that is asked of it goes to Redis.
+// A grown is a Redis with many links and two backends over it. One has its near cache off, so that
+// all of its requests go to Redis.
 type grown struct {
 	Links    int
-	Bytes    float64 // of Redis's memory that a link takes
+	Bytes    float64 // of Redis's memory for a link
 	cached   *fleet.Fleet
 	uncached *fleet.Fleet
 	stock    *stock
@@ -40,8 +40,8 @@ func grow(ctx context.Context, links int) (_ *grown, err error) {
 	if g.dir, err = os.MkdirTemp("", "snowlink-growth-"); err != nil {
 		return nil, err
 	}
-	// Memory without a bound, for creates come on top. The append-only file is
-	// off while Redis is filled, no longer.
+	// Memory has no bound, because creates add links. The append-only file is off only while Redis
+	// is filled.
 	if g.cached, err = fleet.Start(ctx, fleet.Options{Backends: 1, NoNginx: true, RedisConfig: []string{"maxmemory 0", "appendonly no"}}); err != nil {
 		return nil, err
 	}
@@ -92,12 +92,12 @@ func (g *grown) uncachedFile() string { return filepath.Join(g.dir, "uncached.tx
 
 func (g *grown) name() string { return thousands(g.Links) + " links" }
 
-// hot is redirects as the near cache answers them.
+// hot is redirects that the near cache answers.
 func (g *grown) hot() side {
 	return side{name: g.name(), url: g.cached.URL, fleets: []*fleet.Fleet{g.cached}, env: []string{"CODES=" + g.hotFile()}}
 }
 
-// past is redirects past the near cache, to any link with the same chance.
+// past is redirects without a near cache, spread evenly over all links.
 func (g *grown) past() side {
 	backend := &fleet.Fleet{Backends: g.uncached.Backends, Redis: g.cached.Redis}
 	return side{name: g.name(), url: g.uncached.URL, fleets: []*fleet.Fleet{backend}, env: []string{"CODES=" + g.uncachedFile(), "HOT=0"}}
@@ -107,8 +107,8 @@ func (g *grown) creates() side {
 	return side{name: g.name(), url: g.cached.URL, fleets: []*fleet.Fleet{g.cached}, env: []string{"API_KEY=" + g.cached.APIKey}}
 }
 
-// shrink makes the links as many as they were again, where a run of creates has
-// made them notably more. The codes in the files are gone then.
+// shrink brings the number of links back to what it was, if a run of creates has made it a tenth
+// more. The codes in the files are gone then.
 func (g *grown) shrink(ctx context.Context, _ result) error {
 	now, err := g.stock.count(ctx)
 	if err != nil || now < g.Links+g.Links/10 {
@@ -120,14 +120,15 @@ func (g *grown) shrink(ctx context.Context, _ result) error {
 	return g.stock.add(ctx, g.Links, nil)
 }
 
-// growth and uncachedGrowth are two backends, whose Redis have many links and few.
+// growth and uncachedGrowth compare a backend whose Redis has many links with one whose Redis has
+// few.
 func (b *bench) growth(ctx context.Context) (*pair, error) { return b.grownPair(ctx, (*grown).hot) }
 
 func (b *bench) uncachedGrowth(ctx context.Context) (*pair, error) {
 	return b.grownPair(ctx, (*grown).past)
 }
 
-// grownPair fills both on the first call. They run until the bench stops.
+// grownPair makes both on the first call. They run until the bench stops.
 func (b *bench) grownPair(ctx context.Context, of func(*grown) side) (_ *pair, err error) {
 	if b.many == nil {
 		if b.many, err = grow(ctx, b.links); err != nil {
@@ -182,7 +183,7 @@ func (g *growth) run(ctx context.Context, stdout io.Writer) error {
 	return g.report(env, byLinks, bytes, byConnections, full, stdout)
 }
 
-// A plotted series has a point in the tables and charts.
+// plotted is a load that becomes a point in the tables and charts.
 type plotted struct {
 	point
 	script string
@@ -215,7 +216,7 @@ func (g *growth) measure(ctx context.Context, loads []plotted) ([]point, error) 
 	return points, nil
 }
 
-// byConnections is hot redirects over ever more connections.
+// byConnections measures hot redirects over more and more connections.
 func (g *growth) byConnections(ctx context.Context) (_ []point, err error) {
 	f, err := fleet.Start(ctx, fleet.Options{})
 	if err != nil {
@@ -238,8 +239,8 @@ func (g *growth) byConnections(ctx context.Context) (_ []point, err error) {
 	return g.measure(ctx, all)
 }
 
-// byLinks is redirects and creates on one backend whose Redis has ever more links,
-// and the bytes of memory that a link takes there.
+// byLinks measures redirects and creates on one backend whose Redis has more and more links, and
+// the bytes of memory that a link takes there.
 func (g *growth) byLinks(ctx context.Context) (_ []point, bytes []float64, err error) {
 	var redirects, creates []plotted
 	for _, n := range g.sizes {

@@ -28,7 +28,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// Load with a wrong key must fail loudly, not measure how fast 401 is said.
+// Load with a wrong key must fail loudly, not measure how fast 401 is answered.
 func TestWrongKeyIsLoud(t *testing.T) {
 	f, err := fleet.Start(t.Context(), fleet.Options{Backends: 1, NoNginx: true})
 	fleettest.SkipMissing(t, err)
@@ -65,8 +65,7 @@ func TestMixedCountsCreates(t *testing.T) {
 	}
 }
 
-// cold.lua must ask for each of its codes once, for no other, and say so when it
-// has none left.
+// cold.lua must ask for each of its codes once, for no others, and say when it has none left.
 func TestColdAsksOnce(t *testing.T) {
 	var mu sync.Mutex
 	asked := map[string]int{}
@@ -110,7 +109,7 @@ func codesFile(t *testing.T) string {
 	return name
 }
 
-// What is committed in loadtest/results comes from whole runs.
+// The results committed in loadtest/results come from whole runs only.
 func TestOnlyWholeRunsReplaceResults(t *testing.T) {
 	for _, tt := range []struct {
 		name string

@@ -1,6 +1,6 @@
--- mixed.lua: ninety-nine redirects to one create, a shortener's usual day. wrk does
--- not say which request an answer is to, so what is checked is that there are no
--- more 201 than creates.
+-- mixed.lua: ninety-nine redirects to one create, a shortener's usual day. wrk does not
+-- tell which request an answer belongs to, so the script checks that there are no more
+-- answers of 201 than creates.
 --
 --   API_KEY=... COUNT=10000 CODES=codes.txt wrk -t1 -c64 -d60s -s loadtest/fill.lua http://127.0.0.1:80
 --   API_KEY=... CODES=codes.txt wrk -t8 -c1000 -d30s -s loadtest/mixed.lua http://127.0.0.1:80

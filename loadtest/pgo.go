@@ -14,8 +14,8 @@ import (
 	"snowlink/internal/fleet"
 )
 
-// writeProfile profiles one backend under every kind of load in turn and leaves
-// the profile where the Go compiler looks for it.
+// writeProfile profiles one backend under every kind of load in turn, and writes the profile to
+// where the Go compiler looks for it.
 func writeProfile(ctx context.Context, each time.Duration, progress io.Writer) (err error) {
 	root, err := fleet.ModuleRoot(ctx)
 	if err != nil {
@@ -58,7 +58,7 @@ func writeProfile(ctx context.Context, each time.Duration, progress io.Writer) (
 	return os.WriteFile(filepath.Join(root, "server", "default.pgo"), p.profile, 0o644)
 }
 
-// fetchProfile reads a CPU profile from beside /metrics.
+// fetchProfile reads a CPU profile from the server of /metrics.
 func fetchProfile(ctx context.Context, metricsURL string, length time.Duration) ([]byte, error) {
 	url := fmt.Sprintf("%s/debug/pprof/profile?seconds=%.0f", strings.TrimSuffix(metricsURL, "/metrics"), length.Seconds())
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

@@ -16,7 +16,7 @@ import (
 	"snowlink/internal/fleet"
 )
 
-// created is a link as its create was answered.
+// created is a link, as the answer to its create names it.
 type created struct{ code, target string }
 
 // proveLinks creates n links through Nginx, then proves that there are exactly n,
@@ -62,8 +62,7 @@ func proveLinks(ctx context.Context, n, connections int, stdout io.Writer) (err 
 // The target of the nth create of a run, as requests.lua makes it.
 var loadTarget = regexp.MustCompile(`^https://example\.com/load/[0-9a-f]{8}/\d\d/\d{10}/some/long/page$`)
 
-// distinct fails unless links are n, with n codes and n targets that our scripts
-// sent.
+// distinct fails unless there are n links, with n codes and n targets that our scripts sent.
 func distinct(links []created, n int) error {
 	codes, targets := map[string]bool{}, map[string]bool{}
 	for _, l := range links {
@@ -73,7 +72,7 @@ func distinct(links []created, n int) error {
 		codes[l.code], targets[l.target] = true, true
 	}
 	if len(links) != n || len(codes) != n || len(targets) != n {
-		return fmt.Errorf("%d links have %d codes and %d targets; %d each were due", len(links), len(codes), len(targets), n)
+		return fmt.Errorf("%d links have %d codes and %d targets; want %d of each", len(links), len(codes), len(targets), n)
 	}
 	return nil
 }

@@ -29,13 +29,14 @@ var templates = template.Must(template.New("").Funcs(template.FuncMap{
 
 // output is where results go.
 type output struct {
-	dir      string // as -o says; empty for none
-	whole    bool   // the run has no flags: it is one that loadtest/results is made of
+	dir      string // of -o; empty for none
+	whole    bool   // the run has no flags, so its results replace those in loadtest/results
 	command  string // as typed
 	progress io.Writer
 }
 
-// write fills a template into a file, if any is wanted, and returns the text.
+// write executes a template and returns the text. It also writes the text to the file, if results
+// are kept.
 func (o output) write(root, file, template string, data any) ([]byte, error) {
 	var text bytes.Buffer
 	if err := templates.ExecuteTemplate(&text, template, data); err != nil {
@@ -54,7 +55,7 @@ func (o output) write(root, file, template string, data any) ([]byte, error) {
 	return text.Bytes(), os.WriteFile(filepath.Join(dir, file), text.Bytes(), 0o644)
 }
 
-// report prints the tables, and leaves them with the chart where output says.
+// report prints the tables, and writes them and the chart to output.
 func (b *bench) report(e fleet.Environment, rows []row, lost *evicted, stdout io.Writer) error {
 	if _, err := b.output.write(e.Root, "bench.svg", "bench.svg.tmpl", newBars(rows)); err != nil {
 		return err
@@ -71,7 +72,7 @@ func (b *bench) report(e fleet.Environment, rows []row, lost *evicted, stdout io
 	return err
 }
 
-// report prints the tables, and leaves them with the charts where output says.
+// report prints the tables, and writes them and the charts to output.
 func (g *growth) report(e fleet.Environment, byLinks []point, bytes []float64, byConnections []point, full int, stdout io.Writer) error {
 	byThousands := func(p point) float64 { return p.PerSecond / 1000 }
 	byBackendCPU := func(p point) float64 { return p.CPU.Backends }
@@ -107,8 +108,8 @@ func (g *growth) report(e fleet.Environment, byLinks []point, bytes []float64, b
 	return err
 }
 
-// bars is what bench.svg.tmpl draws: a bar per row, over a track as long as the
-// other side's throughput. All lengths are in pixels.
+// bars is what bench.svg.tmpl draws: a bar for each row, over a track whose length is the other
+// side's throughput. All lengths are in pixels.
 type bars struct {
 	Width, Height int
 	Left, Limit   int // where bars begin, and the length of one at the limit
@@ -136,8 +137,8 @@ func newBars(rows []row) bars {
 	return c
 }
 
-// lines is what lines.svg.tmpl draws: a line per name through its values, which
-// stand at even distances. All lengths are in pixels.
+// lines is what lines.svg.tmpl draws: a line for each name through its values, at even distances.
+// All lengths are in pixels.
 type lines struct {
 	Title         string
 	Width, Height int

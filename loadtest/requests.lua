@@ -1,5 +1,5 @@
 -- requests.lua: the two requests that the scripts here send. Not run by itself.
--- What can be built before the run is; both return a function for request().
+-- Both build what they can before the run, and return a function for request().
 
 local requests = {}
 

@@ -16,7 +16,7 @@ import (
 // A pair is the two sides of a scenario.
 type pair struct {
 	measured, against side
-	close             func() error // ends what was started for it; nil for nothing
+	close             func() error // stops what was started for it; nil for nothing
 }
 
 // A side is a server that a scenario loads.
@@ -26,14 +26,13 @@ type side struct {
 	fleets []*fleet.Fleet // whose processor time the requests take
 	env    []string       // for the script
 
-	// slice is how many codes a run of cold.lua may ask for; each run has codes
-	// of its own. 0: every run has all of them.
+	// slice is how many codes each run of cold.lua gets, other ones every time. 0: every run gets
+	// all of them.
 	slice int
 	runs  int
 }
 
-// run is one run of wrk, and the processor time that it took, in microseconds a
-// request.
+// run runs wrk once. The processor time is in microseconds a request.
 func (s *side) run(ctx context.Context, l load) (result, cpu, error) {
 	l.url, l.env = s.url, s.env
 	if s.slice > 0 {
@@ -60,7 +59,7 @@ func (s *side) run(ctx context.Context, l load) (result, cpu, error) {
 	}, nil
 }
 
-// spent is the processor time, in seconds, that the programs of fleets have used.
+// spent returns the processor time, in seconds, that the programs of fleets have used.
 func spent(fleets []*fleet.Fleet) (cpu, error) {
 	var total cpu
 	var errs []error
@@ -87,7 +86,7 @@ const measured, constant = "the real fleet", "constant answers"
 
 func (b *bench) env() []string { return []string{"API_KEY=" + b.real.APIKey, "CODES=" + b.codesFile()} }
 
-// direct is one backend and the constant-answer server.
+// direct compares one backend with the constant-answer server.
 func (b *bench) direct(context.Context) (*pair, error) {
 	return &pair{
 		measured: side{name: measured, url: b.real.Backends[0].URL, fleets: []*fleet.Fleet{b.real}, env: b.env()},
@@ -95,7 +94,7 @@ func (b *bench) direct(context.Context) (*pair, error) {
 	}, nil
 }
 
-// nginx is the same, three of each behind Nginx.
+// nginx compares three of each behind Nginx.
 func (b *bench) nginx(context.Context) (*pair, error) {
 	return &pair{
 		measured: side{name: measured, url: b.real.URL, fleets: []*fleet.Fleet{b.real}, env: b.env()},
@@ -103,8 +102,8 @@ func (b *bench) nginx(context.Context) (*pair, error) {
 	}, nil
 }
 
-// cold is one backend that is asked for each link once, and the constant-answer
-// server, which is asked for the same.
+// cold compares one backend, asked for each link once, with the constant-answer server, asked for
+// the same.
 func (b *bench) cold(ctx context.Context) (*pair, error) {
 	f, err := fleet.Start(ctx, fleet.Options{Backends: 1, NoNginx: true, RedisConfig: []string{"maxmemory 0", "appendonly no"}})
 	if err != nil {
@@ -142,13 +141,12 @@ func stockCold(ctx context.Context, f *fleet.Fleet, codes string) (err error) {
 
 const location = "    location / {\n"
 
-// edge is an Nginx that keeps redirects, in front of the real backends, and one
-// with the same configuration that answers by itself. All requests are for the
-// hot set: an answer is kept for a second, so only what is asked for that often
-// has any use of it.
+// edge compares an Nginx that caches redirects of the real backends with one of the same
+// configuration that answers by itself. All requests are for the hot set: an answer is kept for a
+// second, so the cache helps only links that are asked for more often.
 func (b *bench) edge(ctx context.Context) (*pair, error) { return b.edges(ctx, "HOT=1") }
 
-// edgeOfAll is the same with the usual requests.
+// edgeOfAll does the same with the usual requests.
 func (b *bench) edgeOfAll(ctx context.Context) (*pair, error) { return b.edges(ctx, "HOT=0.9") }
 
 func (b *bench) edges(ctx context.Context, hot string) (_ *pair, err error) {

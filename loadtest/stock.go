@@ -17,16 +17,16 @@ import (
 	"snowlink/snowflake"
 )
 
-// A stock puts links straight into a Redis, where creating them would take
-// minutes: real codes, and records as the backends write them, which following
-// some of them through a backend proves.
+// A stock puts links straight into a Redis, because creating them would take minutes. Codes and
+// records are like those of the backends: whoever fills a Redis follows some of the links through a
+// backend to prove it.
 type stock struct {
 	redis *redis.Client
 	mint  *snowflake.Generator
 	made  int
 }
 
-// stockNode is the node ID of such links: no backend of a fleet has it.
+// stockNode is the node ID in such codes: no backend of a fleet has it.
 const stockNode = snowflake.MaxNode
 
 func newStock(f *fleet.Fleet) (*stock, error) {
@@ -34,8 +34,7 @@ func newStock(f *fleet.Fleet) (*stock, error) {
 	return &stock{redis: f.Redis.Client().WithTimeout(time.Minute), mint: mint}, err
 }
 
-// add puts in n links, each with a target of 60 bytes, and hands each to made
-// unless that is nil.
+// add puts in n links, each with a target of 60 bytes, and calls made with each unless it is nil.
 func (s *stock) add(ctx context.Context, n int, made func(created)) error {
 	const batch = 1000
 	pairs := make([]any, 0, 2*batch)
@@ -55,8 +54,8 @@ func (s *stock) add(ctx context.Context, n int, made func(created)) error {
 	return nil
 }
 
-// sample puts in n links and returns some of them, evenly spread: as many as asked
-// for, or all if there are fewer. Their codes are left in the file.
+// sample puts in n links and returns some of them, or all if there are fewer, evenly spread. It
+// writes their codes to the file.
 func (s *stock) sample(ctx context.Context, n, some int, file string) ([]created, error) {
 	some = min(n, some)
 	var sample []created
@@ -72,7 +71,7 @@ func (s *stock) sample(ctx context.Context, n, some int, file string) ([]created
 	return sample, writeCodes(file, sample)
 }
 
-// writeCodes leaves the codes of links in a file, one a line, for the scripts.
+// writeCodes writes the codes of links to a file for the scripts, one a line.
 func writeCodes(file string, links []created) error {
 	var codes strings.Builder
 	for _, l := range links {
@@ -96,7 +95,7 @@ func (s *stock) log(ctx context.Context) error {
 	}
 }
 
-// info is a number of Redis's INFO.
+// info returns a number of Redis's INFO.
 func (s *stock) info(ctx context.Context, section, field string) (int, error) {
 	text, err := s.redis.Info(ctx, section).Result()
 	if err != nil {
@@ -111,8 +110,8 @@ func (s *stock) info(ctx context.Context, section, field string) (int, error) {
 	return n, nil
 }
 
-// count is how many links Redis has: DBSIZE without the keys that are not links, which are the
-// nodes' leases and clocks and the journal of the one API key.
+// count returns how many links Redis has: DBSIZE without the keys that are no links, which are the
+// leases and clocks of nodes and the journal of the one API key.
 func (s *stock) count(ctx context.Context) (int, error) {
 	others := []string{redisstore.JournalKey(httpapi.DefaultOwner)} // one by one: KEYS would walk through all links
 	for id := range snowflake.MaxNode + 1 {

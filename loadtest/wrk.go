@@ -35,7 +35,7 @@ type result struct {
 	failed         int         // requests without an answer
 }
 
-// total is how many requests were answered.
+// total returns how many requests were answered.
 func (r result) total() int {
 	var n int
 	for _, count := range r.answers {
@@ -44,8 +44,8 @@ func (r result) total() int {
 	return n
 }
 
-// run runs wrk to its end. A run in which anything but right answers came back
-// is an error: its figures would mean nothing.
+// run runs wrk to its end. If any answer was wrong or missing, that is an error: the figures would
+// mean nothing.
 func (l load) run(ctx context.Context) (result, error) {
 	wrk, err := fleet.LookPath("wrk")
 	if err != nil {
@@ -92,7 +92,7 @@ func parseResult(out string) (result, error) {
 	}
 	answers := answersLine.FindString(out)
 	if len(value) != 6 || answers == "" {
-		return result{}, fmt.Errorf("the report is not complete: %v, %q", value, answers)
+		return result{}, fmt.Errorf("the report is incomplete: %v, %q", value, answers)
 	}
 	ms := func(name string) time.Duration { return time.Duration(value[name] * float64(time.Millisecond)) }
 	r := result{
@@ -115,8 +115,8 @@ func parseResult(out string) (result, error) {
 	return r, nil
 }
 
-// fill creates n links at url and returns them. They are left in the file, too,
-// for redirect.lua and mixed.lua.
+// fill creates n links at url and returns them. It leaves them in the file too, for redirect.lua
+// and mixed.lua.
 func fill(ctx context.Context, f *fleet.Fleet, n, connections int, file string) ([]created, error) {
 	r, err := load{
 		script: "fill.lua", url: f.URL, threads: 1, connections: connections, duration: 2 * time.Minute,

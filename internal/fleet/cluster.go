@@ -13,11 +13,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A Cluster is the redis-servers of a fleet's Redis Cluster; there are none where
-// it has one Redis. The first three are masters, the others their replicas.
+// A Cluster is the redis-servers of a fleet's Redis Cluster. It is empty in a fleet with one Redis.
+// The first three are masters, the others their replicas.
 type Cluster []*Redis
 
-// URL is what REDIS_URL says of the Cluster: every address.
+// URL is the REDIS_URL of the Cluster: every address.
 func (c Cluster) URL() string { return "redis://" + strings.Join(c.addrs(), ",") }
 
 func (c Cluster) addrs() []string {
@@ -46,10 +46,10 @@ func (f *Fleet) newCluster(root string, extra []string) error {
 		}
 		r, err := f.newRedis(root, fmt.Sprintf("redis%d", i+1), append([]string{
 			"cluster-enabled yes",
-			"cluster-port " + port, // the default, 10,000 above the other, may be taken, or none
-			// They would take each other's address from connections, which come from 127.0.0.1.
+			"cluster-port " + port, // the default, 10,000 above the port, may be taken or no port at all
+			// Otherwise they take each other's address from connections, which come from 127.0.0.1.
 			"cluster-announce-ip " + f.host,
-			"repl-diskless-sync-delay 0", // replicas would be waited for, to copy to all at once [5]
+			"repl-diskless-sync-delay 0", // do not wait for more replicas before the copy [5]
 		}, extra...)...)
 		if err != nil {
 			return err
@@ -60,9 +60,9 @@ func (f *Fleet) newCluster(root string, extra []string) error {
 	return nil
 }
 
-// start starts the servers, makes a Cluster of them, and returns when all of them
-// know of it and every replica has its master's data. What redis-cli does for it
-// cannot be told of a cluster-port.
+// start starts the servers, joins them to a Cluster, and returns when all of them know of it and
+// every replica has its master's data. redis-cli --cluster create would do the same, but does not
+// know of cluster-port.
 func (c Cluster) start(ctx context.Context) error {
 	var clients []*redis.Client
 	for i, r := range c {
@@ -114,7 +114,7 @@ func (c Cluster) start(ctx context.Context) error {
 	return nil
 }
 
-// await waits until the server says all of that of itself.
+// await waits until the server's CLUSTER INFO and INFO have all of these lines.
 func (r *Redis) await(ctx context.Context, client *redis.Client, all ...string) error {
 	for {
 		cluster, err1 := client.ClusterInfo(ctx).Result()

@@ -56,8 +56,8 @@ func ReadEnvironment(ctx context.Context) (Environment, error) {
 	return e, nil
 }
 
-// version finds the first word with a digit and a dot in it, without what stands
-// before the digit: "nginx version: nginx/1.22.1" has 1.22.1.
+// version returns the first word that has a digit and a dot, from its first digit on: 1.22.1 for
+// "nginx version: nginx/1.22.1".
 func version(out string) string {
 	for word := range strings.FieldsSeq(out) {
 		if i := strings.IndexAny(word, "0123456789"); i >= 0 && strings.Contains(word[i:], ".") {

@@ -34,9 +34,8 @@ import (
 type Options struct {
 	// Backends is how many there are; 0 means three.
 	Backends int
-	// Binary is the program that runs as a backend. It is told all by its
-	// environment (LISTEN, NODE_ID and so on) and must answer /healthz. Empty
-	// means: build the server of this module.
+	// Binary is the program that runs as a backend. It is configured by its environment (LISTEN,
+	// NODE_ID and so on) and must answer /healthz. Empty means: build the server of this module.
 	Binary string
 	// Env is added to the environment of every backend, as "SHUTDOWN_GRACE=1s".
 	// It wins over what the fleet sets itself.
@@ -47,18 +46,18 @@ type Options struct {
 	RedisProgram string
 	// RedisConfig is added to the project's redis.conf, as "maxmemory 64mb".
 	RedisConfig []string
-	// RedisVia is told where Redis will listen and returns where the backends
-	// shall look for it: at a proxy between. Nil means: at Redis itself.
+	// RedisVia takes the address of Redis and returns the one that the backends connect to, such as
+	// that of a proxy. Nil means Redis itself.
 	RedisVia func(addr string) (string, error)
-	// Sentinel has three Redis, a master and two replicas, under three Sentinels
-	// in the place of the one. RedisConfig is for all three; RedisVia is not used.
+	// Sentinel runs three Redis, a master and two replicas, and three Sentinels in place of the one
+	// Redis. RedisConfig is for all three; RedisVia is not used.
 	Sentinel bool
 	// AccessLog keeps Nginx's access log, in nginx.log: gigabytes, under load.
 	AccessLog bool
 	// NoRedis, NoBackends and NoNginx leave programs out.
 	NoRedis, NoBackends, NoNginx bool
-	// Upstreams are the addresses of servers that run already. They stand in the
-	// backends' place behind Nginx; no backend and no Redis is started.
+	// Upstreams are the addresses of servers that run already. Nginx has them in place of backends;
+	// no backend and no Redis is started.
 	Upstreams []string
 }
 
@@ -81,16 +80,14 @@ type Fleet struct {
 	redisURL string       // empty where there is no Redis
 }
 
-// A Backend is one backend of a fleet. Started again after its end, it has the
-// addresses and the node ID it had.
+// A Backend is one backend of a fleet. Started again, it keeps its addresses and its node ID.
 type Backend struct {
 	Process
 	URL        string // of the backend itself, past Nginx
 	MetricsURL string // of its /metrics
 }
 
-// Redis is the redis-server of a fleet. Started again after its end, it has what
-// its append-only file has.
+// Redis is the redis-server of a fleet. Started again, it has what its append-only file holds.
 type Redis struct {
 	Process
 	Addr string // host:port
@@ -279,7 +276,7 @@ func (f *Fleet) Logs(lines int) string {
 	return b.String()
 }
 
-// newStore makes what the links are kept in, and its URL for the backends.
+// newStore makes what holds the links, and its URL for the backends.
 func (f *Fleet) newStore(root string, o Options) (err error) {
 	if o.Sentinel {
 		f.Sentinel, err = f.newSentinel(root, o.RedisConfig)
@@ -309,7 +306,7 @@ func (f *Fleet) newStore(root string, o Options) (err error) {
 	return err
 }
 
-// newRedis makes a redis-server of the project's configuration and more lines.
+// newRedis makes a redis-server with the project's configuration and extra lines of it.
 func (f *Fleet) newRedis(root, name string, extra ...string) (*Redis, error) {
 	program, err := LookPath("redis-server")
 	if err != nil {
@@ -397,13 +394,13 @@ func (f *Fleet) newBackends(o Options) error {
 	return nil
 }
 
-// claimPort is the port that a fleet listens on, and never answers, to have an
-// address for itself. It lies below every range of ports that clients speak from.
+// claimPort is a port that a fleet listens on, without ever answering, to have an address for
+// itself. It lies below every range of ports that clients connect from.
 const claimPort = "9999"
 
-// claimHost takes an address of 127.0.0.0/24 that no other fleet on this machine
-// has, for as long as the claim is open. So a port that was free stays free: no
-// other fleet listens there, and clients speak from 127.0.0.1.
+// claimHost takes an address of 127.0.0.0/24 that no other fleet on this machine has, for as long
+// as the claim is open. So a port that was free stays free: no other fleet listens there, and
+// clients connect from 127.0.0.1.
 func claimHost() (host string, claim net.Listener, err error) {
 	for n := 10; n < 250; n++ {
 		host = fmt.Sprintf("127.0.0.%d", n)
@@ -432,7 +429,7 @@ func (f *Fleet) freeAddr() (string, error) {
 	}
 }
 
-// port is that of an address of freeAddr's.
+// port returns the port of an address.
 func port(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
 
 // getOK succeeds when url answers 200.

@@ -64,9 +64,8 @@ func (f *Fleet) newNginx(root string, upstreams []string, accessLog bool) error 
 	return nil
 }
 
-// rewrite writes the file from to the file to, with what re matches replaced as
-// Regexp.Expand does it. No match is an error: the configuration is not what this
-// package believes it is.
+// rewrite writes the file from to the file to, with what re matches replaced as Regexp.Expand does
+// it. No match is an error: the configuration is not what this package expects.
 func rewrite(from, to string, re *regexp.Regexp, replacement string) error {
 	text, err := os.ReadFile(from)
 	if err != nil {
@@ -85,9 +84,8 @@ func (n *Nginx) Edit(file, old, new string) error {
 	return rewrite(path, path, regexp.MustCompile(regexp.QuoteMeta(old)), strings.ReplaceAll(new, "$", "$$"))
 }
 
-// Reload makes Nginx read its configuration again (SIGHUP) and returns when only
-// its new workers run. A configuration that Nginx refuses is an error, and it goes on
-// with the old one.
+// Reload makes Nginx read its configuration again (SIGHUP) and returns when only its new workers
+// run. If Nginx refuses the configuration, that is an error and the old one stays in use.
 func (n *Nginx) Reload(ctx context.Context) error {
 	before, err := n.group()
 	if err != nil {

@@ -20,13 +20,12 @@ import (
 type Process struct {
 	name  string
 	args  []string // the program first
-	env   []string // beside PATH, all there is: nothing of ours leaks in
+	env   []string // and PATH: nothing else of our own environment leaks in
 	dir   string   // working directory, and where its log is
 	ready func(context.Context) error
 
-	// orphaned is the signal it gets should we die without stopping it. Linux
-	// sends it when the thread that started the process ends, which for a Go
-	// program is when the program does.
+	// orphaned is the signal that it gets if we die without stopping it. Linux sends it when the
+	// thread that started the process ends, which for a Go program is when the program does.
 	orphaned syscall.Signal
 	// mute drops what it prints on standard output and keeps standard error.
 	mute bool
@@ -35,11 +34,11 @@ type Process struct {
 	exited chan struct{} // closed once the process is gone and waited for
 }
 
-// Start starts the process and returns when it is ready to work. A process
-// that runs already is an error.
+// Start starts the process and returns when it is ready to work. It is an error if the process is
+// running already.
 func (p *Process) Start(ctx context.Context) error {
 	if p.Running() {
-		return fmt.Errorf("%s runs already", p.name)
+		return fmt.Errorf("%s is running already", p.name)
 	}
 	log, err := os.OpenFile(p.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -54,7 +53,7 @@ func (p *Process) Start(ctx context.Context) error {
 	}
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, p.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Setpgid:   true, // a Ctrl-C is for us: we stop the fleet in order
+		Setpgid:   true, // Ctrl-C reaches us alone: we stop the fleet in order
 		Pdeathsig: p.orphaned,
 	}
 	if err := cmd.Start(); err != nil {
@@ -75,7 +74,7 @@ func (p *Process) Start(ctx context.Context) error {
 	return nil
 }
 
-// waitReady asks until the process is ready, is gone, or ctx ends.
+// waitReady polls until the process is ready, has ended, or ctx ends.
 func (p *Process) waitReady(ctx context.Context) error {
 	for {
 		err := p.ready(ctx)
@@ -92,8 +91,8 @@ func (p *Process) waitReady(ctx context.Context) error {
 	}
 }
 
-// Running reports whether the process was started and has not ended since. A
-// paused process runs.
+// Running reports whether the process was started and has not ended since. A paused process counts
+// as running.
 func (p *Process) Running() bool {
 	if p.cmd == nil {
 		return false
@@ -135,8 +134,8 @@ func (p *Process) Stop(ctx context.Context) error {
 	return nil
 }
 
-// Pause freezes the process (SIGSTOP): its connections stay open and nothing
-// answers on them. It returns when all of it stands still.
+// Pause freezes the process (SIGSTOP): its connections stay open and nothing answers on them. It
+// returns when every process of it has stopped.
 func (p *Process) Pause() {
 	p.signal(syscall.SIGSTOP)
 	for p.Running() {
@@ -158,7 +157,7 @@ func (p *Process) Hangup() { p.signal(syscall.SIGHUP) }
 // its workers.
 func (p *Process) signal(s syscall.Signal) {
 	if p.Running() {
-		_ = syscall.Kill(-p.cmd.Process.Pid, s) // fails only where nothing is left to signal
+		_ = syscall.Kill(-p.cmd.Process.Pid, s) // fails only if no process is left
 	}
 }
 
@@ -166,7 +165,7 @@ func (p *Process) signal(s syscall.Signal) {
 // the hundredth of a second that Linux counts in.
 func (p *Process) CPU() (time.Duration, error) {
 	if !p.Running() {
-		return 0, fmt.Errorf("%s does not run", p.name)
+		return 0, fmt.Errorf("%s is not running", p.name)
 	}
 	var ticks int
 	members, err := p.group()
@@ -176,11 +175,11 @@ func (p *Process) CPU() (time.Duration, error) {
 	return time.Duration(ticks) * time.Second / 100, err
 }
 
-// Memory is the resident memory of the process now, and the most that it was since
-// it started or since ForgetPeak, in bytes.
+// Memory returns the resident memory of the process now, and its peak since it started or since
+// ForgetPeak, in bytes.
 func (p *Process) Memory() (now, peak int, err error) {
 	if !p.Running() {
-		return 0, 0, fmt.Errorf("%s does not run", p.name)
+		return 0, 0, fmt.Errorf("%s is not running", p.name)
 	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
@@ -200,10 +199,10 @@ func (p *Process) Memory() (now, peak int, err error) {
 	return now, peak, err
 }
 
-// ForgetPeak makes now the most memory that there was.
+// ForgetPeak makes the memory of now the peak.
 func (p *Process) ForgetPeak() error {
 	if !p.Running() {
-		return fmt.Errorf("%s does not run", p.name)
+		return fmt.Errorf("%s is not running", p.name)
 	}
 	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid), []byte("5"), 0)
 }
@@ -248,7 +247,7 @@ func (p *Process) group() ([]member, error) {
 
 func (p *Process) logFile() string { return filepath.Join(p.dir, p.name+".log") }
 
-// logTail is the end of what the process printed, for an error message.
+// logTail returns the last lines that the process printed, for an error message.
 func (p *Process) logTail(lines int) string {
 	log, err := os.ReadFile(p.logFile())
 	if err != nil {

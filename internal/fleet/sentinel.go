@@ -15,14 +15,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// masterName is what the Sentinels call the group of Redis that they watch.
+// masterName is the Sentinels' name for the group of Redis that they watch.
 const masterName = "snowlink"
 
-// Sentinel is a group of Redis, one of them the master, and the Sentinels that
-// make another the master when it is gone for two seconds.
+// Sentinel is a group of Redis, one of them the master, and the Sentinels that promote a replica
+// when the master has been away for two seconds.
 type Sentinel struct {
-	Redis     []*Redis   // the first one is the master at the start
-	Sentinels []*Process // the smallest number that has a majority without one
+	Redis     []*Redis   // the first one is the master at first
+	Sentinels []*Process // three: the fewest that still have a majority when one is down
 	addrs     []string   // of the Sentinels
 }
 
@@ -30,12 +30,12 @@ func (f *Fleet) newSentinel(root string, extra []string) (*Sentinel, error) {
 	s := &Sentinel{}
 	for i := range 3 {
 		lines := slices.Concat([]string{
-			// A master that no replica hears refuses writes: what it took would be
-			// lost once another is made master.
+			// A master without a replica refuses writes: they would be lost when a replica is
+			// promoted.
 			"min-replicas-to-write 1",
-			// A new replica need not wait for others to share its copy [5].
+			// Do not wait for more replicas before the copy [5].
 			"repl-diskless-sync-delay 0",
-			// It speaks from 127.0.0.1, and does not listen there.
+			// It connects from 127.0.0.1, where it does not listen.
 			"replica-announce-ip " + f.host,
 		}, extra)
 		if i > 0 {
@@ -103,9 +103,10 @@ func (s *Sentinel) start(ctx context.Context) error {
 		if i == 0 {
 			continue
 		}
-		// Sentinel looks at a replica every 10 s only: it should be one by then.
+		// A Sentinel looks for new replicas only every 10 s: all should be there when it first
+		// does.
 		if err := await(ctx, func() error { return r.replicates(ctx) }); err != nil {
-			return fmt.Errorf("%s is no replica: %w", r.name, err)
+			return fmt.Errorf("%s is not a replica: %w", r.name, err)
 		}
 	}
 	for _, p := range s.Sentinels {
@@ -119,7 +120,7 @@ func (s *Sentinel) start(ctx context.Context) error {
 	return nil
 }
 
-// replicates succeeds once r is the replica of a master, and up to date.
+// replicates succeeds once r is a replica and up to date.
 func (r *Redis) replicates(ctx context.Context) error {
 	db := r.Client()
 	defer db.Close()
@@ -130,7 +131,7 @@ func (r *Redis) replicates(ctx context.Context) error {
 	return err
 }
 
-// await asks until is succeeds or ctx ends; then it returns what is said last.
+// await polls until is succeeds or ctx ends; then it returns the last error.
 func await(ctx context.Context, is func() error) error {
 	for {
 		err := is()
@@ -147,7 +148,7 @@ func await(ctx context.Context, is func() error) error {
 
 func (s *Sentinel) stop(ctx context.Context) error {
 	var errs []error
-	for _, p := range slices.Backward(s.processes()) { // nobody is to be replaced now
+	for _, p := range slices.Backward(s.processes()) { // the Sentinels first: they shall promote no replica now
 		errs = append(errs, p.Stop(ctx))
 	}
 	return errors.Join(errs...)
@@ -164,11 +165,10 @@ func (s *Sentinel) Master(ctx context.Context) (*Redis, error) {
 	return nil, fmt.Errorf("the Sentinels do not agree on a master: %v", votes)
 }
 
-// Failover makes a replica the master and the master a replica, as an operator
-// should, and returns when every Sentinel says so. The master is silenced before
-// (CLIENT PAUSE). Sentinel by itself leaves it at work for the second or more that
-// it takes until all have heard of the new one: what the old one acknowledges
-// then is lost, and what it does not know yet it calls missing.
+// Failover makes a replica the master and the master a replica, as an operator should, and returns
+// when every Sentinel says so. The master is paused first (CLIENT PAUSE). Sentinel alone leaves it
+// working for the second or more until everyone has heard of the new one: what the old master
+// acknowledges in that time is lost, and links that only the new one has are missing there.
 func (s *Sentinel) Failover(ctx context.Context) error {
 	master, err := s.Master(ctx)
 	if err != nil {
@@ -221,8 +221,7 @@ func (s *Sentinel) complete(ctx context.Context) error {
 	return nil
 }
 
-// votes counts, by address, how many of the Sentinels that run call a Redis the
-// master.
+// votes counts, by address, how many of the running Sentinels call a Redis the master.
 func (s *Sentinel) votes(ctx context.Context) map[string]int {
 	votes := make(map[string]int)
 	for i, addr := range s.addrs {

@@ -1,6 +1,5 @@
-// Package fleettest starts fleets for tests: they end with the test, show their
-// logs when it fails, and share what has to be built. It has what else the tests of
-// running programs share, too.
+// Package fleettest starts fleets for tests: they end with the test, show their logs when it fails,
+// and share what has to be built. It also has the helpers that tests of running programs share.
 package fleettest
 
 import (
@@ -22,8 +21,8 @@ import (
 	"snowlink/internal/fleet"
 )
 
-// Start starts a fleet for the length of a test. Where a program it needs is
-// missing, the test is skipped with the program's name, or fails if CI=true.
+// Start starts a fleet for the length of a test. If a program that it needs is not installed, the
+// test is skipped with the program's name, or fails if CI=true.
 func Start(t testing.TB, o fleet.Options) *fleet.Fleet {
 	t.Helper()
 	if o.Binary == "" && !o.NoBackends && len(o.Upstreams) == 0 {
@@ -45,8 +44,8 @@ func Start(t testing.TB, o fleet.Options) *fleet.Fleet {
 	return f
 }
 
-// SkipMissing skips the test where err says that a program is missing, and with
-// CI=true does not: the test then fails by err.
+// SkipMissing skips the test if err says that a program is not installed. With CI=true it does
+// nothing, and the test fails by err.
 func SkipMissing(t testing.TB, err error) {
 	t.Helper()
 	if missing, ok := errors.AsType[*fleet.MissingError](err); ok && os.Getenv("CI") != "true" {
@@ -54,8 +53,7 @@ func SkipMissing(t testing.TB, err error) {
 	}
 }
 
-// Redis starts a redis-server alone. More lines of configuration may be given,
-// as "maxmemory 64mb".
+// Redis starts a redis-server alone, with extra lines of configuration, as "maxmemory 64mb".
 func Redis(t testing.TB, config ...string) *fleet.Redis {
 	t.Helper()
 	return Start(t, fleet.Options{NoBackends: true, NoNginx: true, RedisConfig: config}).Redis
@@ -164,8 +162,8 @@ func Metric(t testing.TB, b *fleet.Backend, series string) float64 {
 	return 0
 }
 
-// Eventually waits until ok is true. The test fails, with what that would have been,
-// if it is not within a time.
+// Eventually waits until ok returns true. If that takes too long, the test fails and says what it
+// waited for.
 func Eventually(t testing.TB, within time.Duration, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(within); !ok(); time.Sleep(10 * time.Millisecond) {
@@ -175,21 +173,20 @@ func Eventually(t testing.TB, within time.Duration, what string, ok func() bool)
 	}
 }
 
-// Output is what a program says. It may be read meanwhile; all methods may be called
-// concurrently.
+// Output keeps what a program prints. All methods may be called concurrently.
 type Output struct {
 	mu   sync.Mutex
 	said bytes.Buffer
 }
 
-// Write takes note of what the program says. It never fails.
+// Write keeps p. It never fails.
 func (o *Output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.said.Write(p)
 }
 
-// String is all of it so far.
+// String returns everything printed so far.
 func (o *Output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 	"snowlink/internal/httpapi"
 )
 
-// The whole way: ten thousand links in one request, out again, and in again.
+// Ten thousand links are made in one request, exported, and imported again.
 func TestBulkThroughNginx(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{})
 	c := client(t, "127.0.0.1")
@@ -45,7 +45,7 @@ func TestBulkThroughNginx(t *testing.T) {
 		t.Errorf("import: %s, %s", resp.Status, answer[max(0, len(answer)-200):])
 	}
 
-	// A backend that is away has none of it, and the next gets all.
+	// If a backend is away, the next one gets the whole bulk.
 	f.Backends[1].Kill()
 	for range 6 {
 		if resp, answer := do(t, c, "POST", f.URL+"/links/bulk", f.APIKey, `[{"url":"https://example.com/"}]`); resp.StatusCode != 200 || strings.Contains(answer, "index") {
@@ -77,7 +77,7 @@ func TestLimitsOfBulk(t *testing.T) {
 	}
 }
 
-// A bulk may take longer than a create, and is then not done a second time.
+// A bulk may take longer than a create. Nginx must not send it a second time then.
 func TestLongWorkIsDoneOnce(t *testing.T) {
 	var calls atomic.Int32
 	f := upstream(t, func(w http.ResponseWriter, r *http.Request) {
@@ -92,7 +92,7 @@ func TestLongWorkIsDoneOnce(t *testing.T) {
 	}
 }
 
-// Bodies go through as they come.
+// Nginx passes a body on while it arrives.
 func TestImportIsNotHeldBack(t *testing.T) {
 	first := make(chan string, 1)
 	f := upstream(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -116,7 +116,7 @@ func TestImportIsNotHeldBack(t *testing.T) {
 	}
 }
 
-// An answer that breaks off at a backend breaks off for the client, too.
+// If an answer breaks off at a backend, it breaks off for the client too.
 func TestExportBreaksOffThroughNginx(t *testing.T) {
 	f := upstream(t, func(w http.ResponseWriter, r *http.Request) {
 		for range 100 {

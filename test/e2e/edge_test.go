@@ -24,7 +24,7 @@ func TestEdgeCache(t *testing.T) {
 	}
 	c := client(t, "127.0.0.1")
 	var code string
-	for code = range create(t, f, 1) { // and, as creates are not kept, any more of them
+	for code = range create(t, f, 1) { // two creates: the edge must not keep the first
 	}
 	if again := create(t, f, 1); again[code] != "" {
 		t.Errorf("two creates got the code %s", code)
@@ -48,15 +48,15 @@ func TestEdgeCache(t *testing.T) {
 		t.Errorf("%d visits within %s cost the backends %d requests, not %d at most", visits, time.Since(began), asked, most)
 	}
 
-	// Nobody asks in between: the first visitor after a pause gets no old answer.
+	// Nobody asks in between: after a pause the first visitor gets no old answer.
 	set(code, "https://example.com/changed")
 	time.Sleep(2 * time.Second)
 	if resp, _ := do(t, c, "GET", f.URL+"/"+code, "", ""); resp.Header.Get("Location") != "https://example.com/changed" {
 		t.Errorf("2 s after the change the edge answers %q", resp.Header.Get("Location"))
 	}
 
-	// A link that goes while it is asked for all the time is gone within 2 s, too,
-	// and so is the 404 when it comes back.
+	// A link that is deleted while visitors ask for it all the time is gone within 2 s too. When it
+	// is back, so is the 404.
 	for _, change := range []struct {
 		what string
 		do   func()

@@ -27,8 +27,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(fleettest.Main(m)) }
 
-// client makes a client that follows no redirect and speaks from an address of
-// 127.0.0.0/8.
+// client makes a client that follows no redirect and connects from an address of 127.0.0.0/8.
 func client(t *testing.T, from string) *http.Client {
 	t.Helper()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
@@ -84,7 +83,7 @@ func dial(t *testing.T, url string) (net.Conn, *bufio.Reader) {
 	return conn, bufio.NewReader(conn)
 }
 
-// exchange sends a request as it stands and reads the whole answer.
+// exchange sends a request byte for byte and reads the whole answer.
 func exchange(t *testing.T, url, request string) (*http.Response, string) {
 	t.Helper()
 	conn, answers := dial(t, url)
@@ -135,7 +134,7 @@ func cacheAtEdge(t *testing.T, f *fleet.Fleet) {
 	}
 }
 
-// answered is how many requests each backend has answered on a route.
+// answered returns how many requests each backend has answered on a route.
 func answered(t *testing.T, f *fleet.Fleet, route, class string) []int {
 	t.Helper()
 	return counters(t, f, fmt.Sprintf(`snowlink_http_requests_total{class=%q,route=%q}`, class, route))
@@ -155,13 +154,13 @@ func TestCreatesReachEveryBackend(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{})
 	create(t, f, 60)
 	for i, n := range answered(t, f, "create", "2xx") {
-		if n < 15 { // 20 each, in one round; Nginx's workers have a round each
+		if n < 15 { // 20 each in one round robin; each worker of Nginx has its own
 			t.Errorf("backend%d answered %d of 60 creates", i+1, n)
 		}
 	}
 }
 
-// All of it works on a real Redis Cluster, too.
+// Creates and redirects work on a real Redis Cluster too.
 func TestOnRedisCluster(t *testing.T) {
 	t.Parallel()
 	f := fleettest.Start(t, fleet.Options{Cluster: true})
@@ -316,7 +315,7 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// upstream starts a server of the test's own in the backends' place.
+// upstream starts a fleet whose one backend is a handler of the test.
 func upstream(t *testing.T, handler http.HandlerFunc) *fleet.Fleet {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -393,7 +392,7 @@ func TestForgedHeadersStayOutside(t *testing.T) {
 	}
 }
 
-// What was begun before SIGTERM gets its answer, and nothing stays behind.
+// A request begun before SIGTERM gets its answer, and no lease stays behind.
 func TestStopFinishesWhatWasBegun(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{Backends: 1, NoNginx: true})
 	db := fleettest.RedisClient(t, f.Redis.Addr)
@@ -444,8 +443,8 @@ func TestStopFinishesWhatWasBegun(t *testing.T) {
 	}
 }
 
-// The fleet is for experiments that kill, freeze and restart its programs: each
-// must do what it says.
+// Experiments kill, freeze and restart the programs of a fleet: this tests that the fleet does what
+// they ask for.
 func TestProgramsComeBack(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{Backends: 2, RedisConfig: []string{"appendfsync always"}})
 	links := create(t, f, 5)
@@ -463,7 +462,7 @@ func TestProgramsComeBack(t *testing.T) {
 	if err := f.Redis.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// A pooled connection to the Redis that was may still fail a request.
+	// A pooled connection to the Redis that was killed may still fail a request.
 	fleettest.Eventually(t, 10*time.Second, "backend1 is ready after Redis came back", func() bool {
 		resp, _ := do(t, c, "GET", f.Backends[0].URL+"/healthz", "", "")
 		return resp.StatusCode == http.StatusOK
@@ -496,8 +495,8 @@ func TestProgramsComeBack(t *testing.T) {
 	follow(f.URL)
 }
 
-// A ratio to the limit means something only while the limit sends what a backend
-// sends: the same headers in the same order, and as many bytes.
+// A ratio to the limit means something only if the limit sends what a backend sends: the same
+// headers in the same order, and as many bytes.
 func TestLimitAnswersAsABackend(t *testing.T) {
 	backend := fleettest.Start(t, fleet.Options{Backends: 1, NoNginx: true})
 	limit := fleettest.Start(t, fleet.Options{
@@ -519,7 +518,7 @@ func TestLimitAnswersAsABackend(t *testing.T) {
 	}
 }
 
-// raw is what the first backend of a fleet answers, byte for byte.
+// raw returns what the first backend of a fleet answers, byte for byte.
 func raw(t *testing.T, f *fleet.Fleet, request string) string {
 	t.Helper()
 	conn, answers := dial(t, f.Backends[0].URL)

@@ -16,8 +16,8 @@ import (
 	"snowlink/internal/fleet/fleettest"
 )
 
-// Named keys in a real fleet: one rate over both backends, and a file that is
-// read again on SIGHUP, unless it is wrong.
+// Named keys share one rate over both backends. Their file is read again on SIGHUP, and a wrong one
+// changes nothing.
 func TestNamedKeys(t *testing.T) {
 	t.Parallel()
 	const perHour = 10
@@ -72,8 +72,8 @@ func TestNamedKeys(t *testing.T) {
 		}
 	}
 
-	// hangup has the backends read the file again, and waits until the log of each
-	// has n lines with what it says to that.
+	// hangup makes the backends read the file again, and waits until each has logged a text n
+	// times.
 	hangup := func(says string, n int) {
 		t.Helper()
 		for i, b := range f.Backends {
@@ -101,7 +101,7 @@ func TestNamedKeys(t *testing.T) {
 	hangup("keys read again", 1)
 	wantEach("free", http.StatusUnauthorized)
 	wantEach("added", http.StatusCreated)
-	wantEach("limited", http.StatusTooManyRequests) // the count is not the backends'
+	wantEach("limited", http.StatusTooManyRequests) // Redis has the count, not the backends
 
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)

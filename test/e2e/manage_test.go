@@ -31,8 +31,8 @@ func TestCreatesByEitherPathReachEveryBackend(t *testing.T) {
 	}
 }
 
-// Whoever changes a link through Nginx sees the change there at once: the change
-// meets the backend whose cache has the link. The others see it within a second.
+// Whoever changes a link through Nginx sees the change there at once, because the change goes to
+// the backend whose cache has the link. The others have it within a second.
 func TestChangeThroughNginx(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{})
 	c := client(t, "127.0.0.1")
@@ -60,7 +60,7 @@ func TestChangeThroughNginx(t *testing.T) {
 				return status == 307 && got == target
 			})
 		}
-		// A version that is no more is refused, so If-Match came through.
+		// If-Match comes through: a wrong version is refused.
 		req, err := http.NewRequest("DELETE", f.URL+"/links/"+code, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -79,8 +79,8 @@ func TestChangeThroughNginx(t *testing.T) {
 	}
 }
 
-// However many come at once, and to whichever backend, a link gives the redirects it
-// has, no more and no fewer.
+// However many visitors come at once, and to whichever backend, a link gives exactly as many
+// redirects as it may.
 func TestVisitsAreExactOverAllBackends(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{})
 	wantExact(t, f, createWith(t, f, f.URL, `"max_visits":100`), append(backendURLs(f), f.URL))
@@ -98,8 +98,8 @@ func wantExact(t *testing.T, f *fleet.Fleet, code string, urls []string) {
 	t.Helper()
 	const visits, visitors = 100, 1000
 	c := client(t, "127.0.0.1")
-	// On connections enough to be many at once; a burst of 1,000 new ones would try
-	// the kernel's queues, and no backend.
+	// Enough connections for many visitors at once. A burst of 1,000 new ones would test the
+	// kernel's queues and not the backends.
 	c.Transport.(*http.Transport).MaxConnsPerHost = 200
 	c.Timeout = time.Minute
 	var led, gone atomic.Int32
@@ -154,8 +154,8 @@ func TestOneCodeIsTakenOnceOverAllBackends(t *testing.T) {
 	}
 }
 
-// A code that was asked for before it was taken leads on within a second of that, at
-// every backend.
+// A code that was asked for before it was taken leads to its target within a second, at every
+// backend.
 func TestTakenCodeShowsAtEveryBackend(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{NoNginx: true})
 	c := client(t, "127.0.0.1")
@@ -174,8 +174,8 @@ func TestTakenCodeShowsAtEveryBackend(t *testing.T) {
 	}
 }
 
-// The edge cache keeps what may be kept, and nothing that is counted or about one
-// client's links.
+// The edge cache keeps what may be kept. It keeps no link whose visits are counted, and no
+// management answer.
 func TestEdgeCacheOfManagedLinks(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{})
 	cacheAtEdge(t, f)
@@ -203,7 +203,7 @@ func TestEdgeCacheOfManagedLinks(t *testing.T) {
 		t.Errorf("%d visits by two queries cost the backends %d requests, not %d at most", visits, asked, most)
 	}
 
-	// A management answer, be it that there is nothing, is as of now.
+	// A management answer is never an old one, not even a 404.
 	for i := range 5 {
 		code := fmt.Sprintf("as-of-now-%d", i)
 		if resp, _ := do(t, c, "GET", f.URL+"/links/"+code, f.APIKey, ""); resp.StatusCode != http.StatusNotFound {

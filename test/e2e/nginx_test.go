@@ -28,7 +28,7 @@ func wantProblem(t *testing.T, resp *http.Response, body string, status int, cod
 	wantHeaders(t, resp)
 }
 
-// wantHeaders fails the test unless an answer has the headers of every answer, once.
+// wantHeaders fails the test unless an answer has each of the headers that every answer has, once.
 func wantHeaders(t *testing.T, resp *http.Response) {
 	t.Helper()
 	for name, want := range map[string]string{
@@ -78,7 +78,7 @@ func TestNginxRefusesWithProblems(t *testing.T) {
 	long := strings.Repeat("a", 9<<10)
 	tests := []struct {
 		name    string
-		request string // its last line ends behind it
+		request string // without the end of its last line
 		status  int
 		code    string
 	}{
@@ -111,8 +111,8 @@ func TestNginxRefusesWithProblems(t *testing.T) {
 	}
 }
 
-// While no backend is there the answer says so, and once they are back nobody
-// waits for them any longer.
+// While no backend can be reached the answer says so. Once they are back, requests reach them at
+// once.
 func TestAllBackendsAway(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{NoRedis: true, Binary: fleettest.Binary(t, "snowlink/loadtest/limit")})
 	c := client(t, "127.0.0.1")

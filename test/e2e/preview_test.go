@@ -9,8 +9,7 @@ import (
 	"snowlink/internal/fleet/fleettest"
 )
 
-// Paths that are not a code alone come through Nginx as they were sent, and
-// answers that are not small come whole.
+// Paths that are more than a code pass Nginx unchanged, and larger answers arrive whole.
 func TestPreviewQRCodeAndContract(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{})
 	c := client(t, "127.0.0.1")

@@ -16,12 +16,11 @@ import (
 	"snowlink/internal/fleet/fleettest"
 )
 
-// TestSmuggling sends what has split one request into two elsewhere, through Nginx
-// and to a backend. Each shape hides a request for a code of its own where a body
-// or a header is, and ends with one more honest request. What has an answer must be
-// what was asked for openly, in its order; the backend must have counted no request
-// more; and the next client, whom Nginx hands the same connection to the backend,
-// must get its own answer.
+// TestSmuggling sends shapes that have split one request into two elsewhere, through Nginx and to a
+// backend. Each hides a request for a code of its own in a body or a header, and ends with one more
+// honest request. Only what was asked for openly may be answered, in its order. The backend must
+// have counted no further request. And the next client, for whom Nginx uses the same connection to
+// the backend, must get its own answer.
 func TestSmuggling(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{Backends: 1})
 	// One worker, so that one idle connection to the backend serves all.
@@ -160,14 +159,14 @@ func TestSmuggling(t *testing.T) {
 	}
 }
 
-// served is how many requests the first backend has answered with 2xx or 3xx.
+// served returns how many requests the first backend has answered with 2xx or 3xx.
 func served(t *testing.T, f *fleet.Fleet) int {
 	t.Helper()
 	return answered(t, f, "redirect", "3xx")[0] + answered(t, f, "create", "2xx")[0]
 }
 
-// converse sends bytes as they stand and reads until the server closes. It returns,
-// for each answer, the name of the link that it leads to, or its status.
+// converse sends bytes and reads until the server closes. It returns, for each answer, the name of
+// the link that it leads to, or its status.
 func converse(t *testing.T, url, request string, names map[string]string) (answers []string) {
 	t.Helper()
 	conn, _ := dial(t, url)

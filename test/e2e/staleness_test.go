@@ -41,7 +41,7 @@ func TestChangeReachesEveryBackend(t *testing.T) {
 			}
 
 			if tt.cut {
-				// Nobody may subscribe; who has is disconnected.
+				// Nobody may subscribe any more, and subscribers are disconnected.
 				if err := store.Do(t.Context(), "ACL", "SETUSER", "default", "resetchannels").Err(); err != nil {
 					t.Fatal(err)
 				}
@@ -77,7 +77,7 @@ func TestChangeReachesEveryBackend(t *testing.T) {
 	}
 }
 
-// cacheEvents is how often each backend's near cache has counted an event.
+// cacheEvents returns how often the near cache of each backend has counted an event.
 func cacheEvents(t *testing.T, f *fleet.Fleet, event string) []int {
 	t.Helper()
 	return counters(t, f, fmt.Sprintf(`snowlink_cache_events_total{event=%q}`, event))

@@ -15,8 +15,8 @@ import (
 	"snowlink/internal/fleet/fleettest"
 )
 
-// Experiment 1. A create may fail that was in flight; Nginx tries it elsewhere,
-// though, so that none need to.
+// Experiment 1. A create in flight may fail, although Nginx tries it at another backend, so that
+// none needs to.
 func TestKilledBackend(t *testing.T) {
 	x := start(t, 1, "kill -9 a backend", fleet.Options{})
 	x.wait(pick(time.Second, 5*time.Second))
@@ -48,9 +48,8 @@ func TestKilledBackend(t *testing.T) {
 	}
 }
 
-// Experiment 2. To Nginx a paused backend is one that hangs: its connections are
-// open, and nothing answers. The long pause outlasts the 15 s of its lease, so that
-// it goes on without a node ID.
+// Experiment 2. To Nginx a paused backend is one that hangs: its connections are open, and nothing
+// answers. The long pause outlasts the 15 s of its lease: it wakes without a node ID.
 func TestPausedBackend(t *testing.T) {
 	x := start(t, 2, "SIGSTOP a backend "+pick("3 s", "for 16 s, past its lease"), fleet.Options{})
 	paused := x.fleet.Backends[1]
@@ -58,7 +57,7 @@ func TestPausedBackend(t *testing.T) {
 	paused.Pause()
 	x.wait(pick(3*time.Second, 16*time.Second))
 	paused.Resume()
-	// As long as Nginx leaves it alone, 30 s, and then some.
+	// Longer than the 30 s for which Nginx sends it nothing.
 	x.wait(pick(time.Second, 40*time.Second))
 	o := x.finish()
 
@@ -70,8 +69,8 @@ func TestPausedBackend(t *testing.T) {
 	}
 }
 
-// Experiment 3. Links are changed and deleted meanwhile, too. Bulk, import and export
-// are not in it: see nginx/snippets/long.conf.
+// Experiment 3. Links are changed and deleted meanwhile too. Bulk, import and export are left out:
+// see nginx/snippets/long.conf.
 func TestRollingRestart(t *testing.T) {
 	x := start(t, 3, "rolling SIGTERM and restart of all three", fleet.Options{})
 	manage, end := context.WithCancel(t.Context())
@@ -130,9 +129,9 @@ func (x *experiment) changeAndDelete() {
 	}
 }
 
-// Experiment 3, too. A reload closes idle connections, and some client is just then
-// sending on one: it has to send again, once for each connection at most. From 1.27.4
-// on Nginx can spare it that, as in upstreams/compose.conf; TestCompose sees to it.
+// Experiment 3. A reload closes idle connections. A client that is just sending on one has to send
+// again, at most once for each connection. From 1.27.4 on Nginx can avoid that, as in
+// upstreams/compose.conf: see TestCompose.
 func TestNginxReload(t *testing.T) {
 	reloads := pick(5, 30)
 	x := start(t, 3, fmt.Sprintf("nginx -s reload, %d times", reloads), fleet.Options{})
@@ -150,8 +149,7 @@ func TestNginxReload(t *testing.T) {
 	o.noneFailed(t, create)
 }
 
-// What a rolling restart needs at its other end: the first create that a starting
-// backend takes is one that it can do.
+// A rolling restart needs this: the first create that a starting backend accepts succeeds.
 func TestStartingBackendCreatesAtOnce(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{Backends: 1, NoNginx: true})
 	b := f.Backends[0]
@@ -164,7 +162,7 @@ func TestStartingBackendCreatesAtOnce(t *testing.T) {
 		go func() {
 			deadline := time.Now().Add(recovery)
 			_, s := impatient.create()
-			for strings.Contains(s.failure, "connect") && time.Now().Before(deadline) { // there is nobody yet
+			for strings.Contains(s.failure, "connect") && time.Now().Before(deadline) { // it does not listen yet
 				_, s = impatient.create()
 			}
 			first <- s
@@ -175,6 +173,6 @@ func TestStartingBackendCreatesAtOnce(t *testing.T) {
 		if s := <-first; s.failure != "" {
 			t.Fatalf("the first create of a started backend: %s", s.failure)
 		}
-		impatient.client.CloseIdleConnections() // which the backend would wait for, to say that it goes
+		impatient.client.CloseIdleConnections() // or the backend's stop would wait for them
 	}
 }

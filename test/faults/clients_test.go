@@ -13,9 +13,8 @@ import (
 	"snowlink/internal/fleet"
 )
 
-// slow is a kind of client that takes its time. To a server, one that says nothing
-// and one that has vanished without a word, which leaves the connection half-open,
-// are the same.
+// slow is a kind of slow client. A server cannot tell one that says nothing from one that has
+// vanished and left the connection half-open.
 type slow struct {
 	name    string
 	first   string // what it sends at once
@@ -31,7 +30,7 @@ type crowd struct {
 	dripping                  int // bodies: for those at Nginx see TestDrippingBodies
 }
 
-// slowClients are the kinds of them. They know a key and a link.
+// slowClients lists the kinds. They use a key and a link that is known.
 func slowClients(c crowd, key string, known entry) []slow {
 	post := "POST /generate_url HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\nAPI-Key: " + key + "\r\n\r\n{"
 	ask := "GET /" + known.code + " HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -56,9 +55,9 @@ func (x *experiment) longLink() entry {
 	return x.ledger.find(l.prefix)
 }
 
-// besiege has slow clients at addr until ctx ends, each from its own address and
-// coming back when it is thrown out. It returns when every one has been thrown out
-// once more, or not within patience, which fails the test.
+// besiege keeps slow clients at addr until ctx ends, each from its own address. A client that is
+// thrown out comes back. It returns when each has been thrown out once more; if that takes longer
+// than patience, the test fails.
 func besiege(ctx context.Context, t *testing.T, addr string, patience time.Duration, kinds []slow) {
 	t.Helper()
 	type ending struct {
@@ -104,11 +103,11 @@ func besiege(ctx context.Context, t *testing.T, addr string, patience time.Durat
 	}
 }
 
-// errKept is that a slow client was still connected when its time was over.
+// errKept reports that a slow client was still connected when its time was over.
 var errKept = errors.New("still connected")
 
-// visit is one connection of a slow client. It returns how long the server kept it,
-// and whether it had an answer first.
+// visit opens one connection of a slow client. It returns how long the server kept it, and whether
+// the client had an answer before.
 func (s slow) visit(addr, from string, patience time.Duration) (kept time.Duration, answered bool, err error) {
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: patience}
 	conn, err := dialer.Dial("tcp", addr)
@@ -116,7 +115,7 @@ func (s slow) visit(addr, from string, patience time.Duration) (kept time.Durati
 		return 0, false, err
 	}
 	defer conn.Close()
-	if s.deaf { // the less this end takes in, the sooner the server's is full
+	if s.deaf { // the smaller this buffer, the sooner the server's is full
 		if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
 			return 0, false, err
 		}
@@ -149,9 +148,8 @@ func TestSlowClients(t *testing.T) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), pick(0, 60*time.Second))
 	defer cancel()
-	// 400 redirects at once and 200 a second are what Nginx lets an address ask for:
-	// some seconds until they fill the buffers of a connection, megabytes, which is too
-	// long for a brief run.
+	// Nginx lets an address ask for 400 redirects at once and 200 a second. They take some seconds
+	// to fill the buffers of a connection, which are megabytes: too long for a brief run.
 	many := crowd{slowloris: 1000, halfOpen: 100, deaf: pick(0, 10), asks: 400}
 	// 10 s is what Nginx gives a header, a body and an answer.
 	besiege(ctx, t, strings.TrimPrefix(x.fleet.URL, "http://"), 40*time.Second, slowClients(many, x.fleet.APIKey, known))
@@ -160,7 +158,7 @@ func TestSlowClients(t *testing.T) {
 	x.unharmed(o, began)
 }
 
-// Experiment 12, past Nginx: a backend must not need it to survive.
+// Experiment 12, without Nginx: a backend must survive by itself.
 func TestSlowClientsAtABackend(t *testing.T) {
 	x := start(t, 12, "a tenth of them at a backend, past Nginx", fleet.Options{})
 	b := x.fleet.Backends[0]
@@ -190,8 +188,8 @@ func (x *experiment) unharmed(o *outcome, began time.Time) {
 	}
 }
 
-// Experiment 12: bodies that drip in stay within every timeout of Nginx. What bounds
-// them is how many requests one address may have in flight.
+// Experiment 12. Bodies that drip in stay within every timeout of Nginx. They are bounded by the
+// number of requests that one address may have in flight.
 func TestDrippingBodies(t *testing.T) {
 	const clients, allowed = 150, 100
 	x := start(t, 12, "150 bodies that drip in, from one address", fleet.Options{})

@@ -6,23 +6,21 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"snowlink/internal/fleet"
+	"snowlink/internal/fleet/fleettest"
 )
 
-// Experiment 13: one of three masters of a Cluster hangs. The links that the others
+// Experiment 10, in a Cluster: one of three masters of a Cluster hangs. The links that the others
 // have are read and created meanwhile, as fast as ever; nothing that was acknowledged
 // is lost. The set-up keeps everything else out: no replica takes over, for nodes wait
 // a minute, and the Cluster serves what it has of its slots. The master that hangs has
 // neither the journal of the load's key nor a lease on a node ID, of which each stops
 // creates: all of that key's, or those at one backend once its lease has run out.
 func TestHungClusterMaster(t *testing.T) {
-	x := start(t, 13, "SIGSTOP one of three masters of a Cluster, without a failover: what fails is of its links",
+	x := start(t, 10, "SIGSTOP one of three masters of a Cluster, without a failover: what fails is of its links",
 		fleet.Options{Cluster: true, RedisConfig: []string{"cluster-node-timeout 60000", "cluster-require-full-coverage no"}})
 	const hangs = 1 // the second
-	db := redis.NewClient(&redis.Options{Addr: x.fleet.Cluster[0].Addr})
-	defer db.Close()
+	db := fleettest.RedisClient(t, x.fleet.Cluster[0].Addr)
 	onHung := func(key string) bool {
 		slot, err := db.ClusterKeySlot(t.Context(), key).Result()
 		if err != nil {

@@ -17,7 +17,7 @@ import (
 	"snowlink/internal/fleet/fleettest"
 )
 
-// composition is the fleet of docker-compose.yml, under a name of its own.
+// composition is the fleet of docker-compose.yml, under a project name of its own.
 type composition struct {
 	t       *testing.T
 	project string
@@ -26,8 +26,8 @@ type composition struct {
 	fleet   *fleet.Fleet // its addresses; its processes are Docker's
 }
 
-// compose starts the fleet of docker-compose.yml for the length of a test, with an
-// image built of this tree. Its port and its open files are what this machine has.
+// compose starts the fleet of docker-compose.yml for the length of a test, with an image built from
+// this tree. It takes a free port, and no more open files than this machine allows.
 func compose(t *testing.T) *composition {
 	t.Helper()
 	root, err := fleet.ModuleRoot(t.Context())
@@ -64,7 +64,7 @@ func compose(t *testing.T) *composition {
 	return c
 }
 
-// running is for begin.
+// running returns the fleet; it is an argument of begin.
 func (c *composition) running() *fleet.Fleet { return c.fleet }
 
 // docker runs a command of Docker, which must succeed, and returns what it said.
@@ -73,7 +73,7 @@ func (c *composition) docker(args ...string) string {
 	if args[0] == "compose" {
 		args = append([]string{"compose", "--project-name", c.project}, args[1:]...)
 	}
-	cmd := exec.Command("docker", args...) // not of the test's context: it cleans up, too
+	cmd := exec.Command("docker", args...) // without the test's context, because it also cleans up
 	var stderr bytes.Buffer
 	cmd.Dir, cmd.Env, cmd.Stderr = c.root, c.env, &stderr
 	out, err := cmd.Output()
@@ -93,8 +93,7 @@ func (c *composition) locate(n int) (address string) {
 	return address
 }
 
-// TestCompose has the experiments whose faults only containers have, or only a newer
-// Nginx than Debian's masters.
+// TestCompose runs the experiments that need containers, or a newer Nginx than Debian's.
 func TestCompose(t *testing.T) {
 	const recreated, reloaded = "a backend's container recreated with another address (Compose)", "nginx -s reload, 30 times (Compose)"
 	if !*long {

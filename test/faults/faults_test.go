@@ -19,7 +19,7 @@ import (
 
 var long = flag.Bool("long", false, "run each experiment for a minute and with repeats, and write loadtest/results/faults.md")
 
-// pick is how long an experiment does something, or how often.
+// pick returns how long an experiment does something, or how often.
 func pick[T any](brief, lengthy T) T {
 	if *long {
 		return lengthy
@@ -47,7 +47,7 @@ type experiment struct {
 	fleet  *fleet.Fleet
 	ledger *ledger
 	load   *load
-	// cutOff is how many requests may be sent again: none, but where a promise says so.
+	// cutOff is how many requests may be sent again: none, unless a promise says so.
 	cutOff  int
 	outcome *outcome // nil until finish
 }
@@ -58,8 +58,8 @@ func start(t *testing.T, number int, fault string, o fleet.Options) *experiment 
 	return begin(t, number, fault, func() *fleet.Fleet { return fleettest.Start(t, o) })
 }
 
-// begin puts a fleet under load through Nginx. From here on the experiment has its
-// row in the table, whatever becomes of it.
+// begin puts a fleet under load through Nginx. From here on the experiment has a row in the table,
+// whatever its outcome.
 func begin(t *testing.T, number int, fault string, running func() *fleet.Fleet) *experiment {
 	t.Helper()
 	x := &experiment{t: t, number: number, fault: fault}
@@ -73,15 +73,14 @@ func begin(t *testing.T, number int, fault string, running func() *fleet.Fleet) 
 type outcome struct {
 	measured                    // the load, from its beginning to its end
 	acknowledged int            // links in the ledger
-	gone         map[entry]bool // of them, those that a backend has not
+	gone         map[entry]bool // of them, those that a backend does not have
 	lost         int            // how many those are
 	misled       int            // of the ledger, those that a backend leads elsewhere
 }
 
-// finish ends the load, waits until every backend is ready, and reads the ledger
-// from each. What no fault excuses fails the test here: an answer that leads to
-// another link's target, and a request that had to be sent again. Everything else is
-// for the experiment to judge, and for the table.
+// finish ends the load, waits until every backend is ready, and reads the ledger from each. What no
+// fault excuses fails the test here: an answer that leads to another link's target, and a request
+// that had to be sent again. The experiment judges everything else.
 func (x *experiment) finish() *outcome {
 	x.t.Helper()
 	x.load.stop()
@@ -158,9 +157,8 @@ func (x *experiment) awaitReady() {
 	}
 }
 
-// restart starts a backend again as a supervisor does: until it stays up. One that
-// was killed is refused while the lease of the dead process lasts, 15 s; a brief
-// run does not wait for that.
+// restart starts a backend again as a supervisor does: until it stays up. After a kill it is
+// refused while the lease of the dead process lasts, 15 s; a brief run does not wait for that.
 func (x *experiment) restart(b *fleet.Backend) {
 	x.t.Helper()
 	if !*long && x.fleet.Redis != nil {
@@ -179,8 +177,7 @@ func (x *experiment) restart(b *fleet.Backend) {
 	x.t.Fatal(err)
 }
 
-// expireLease makes Redis forget who holds a node ID and until when, as if the time
-// of the lease had passed.
+// expireLease makes Redis forget who holds a node ID and until when, as if the lease had run out.
 func (x *experiment) expireLease(node int) {
 	x.t.Helper()
 	lease, clock := redisstore.NodeKeys(node)
@@ -189,14 +186,14 @@ func (x *experiment) expireLease(node int) {
 	}
 }
 
-// wait lets the load go on for a while: it is what an experiment measures.
+// wait lets the load go on for a while. The load is what an experiment measures.
 func (x *experiment) wait(d time.Duration) { time.Sleep(d) }
 
 // collided counts the codes that a backend minted and found taken.
 const collided = "snowlink_collisions_total"
 
-// collisions is how many codes the backends have minted that were taken, each since
-// it was started.
+// collisions returns how many codes the backends have minted that were taken, since each of them
+// was started.
 func (x *experiment) collisions() (n int) {
 	x.t.Helper()
 	for _, b := range x.fleet.Backends {
@@ -205,9 +202,9 @@ func (x *experiment) collisions() (n int) {
 	return n
 }
 
-// readBack reads every entry from every backend, past Nginx and without its
-// retries. A backend that is not itself yet is asked again. An entry counts once,
-// however many backends have lost it.
+// readBack reads every entry from every backend directly, without Nginx and its retries. A backend
+// that has not recovered yet is asked again. An entry counts once, however many backends have lost
+// it.
 func readBack(t *testing.T, backends []*fleet.Backend, entries []entry) (gone map[entry]bool, misled int) {
 	t.Helper()
 	const readers = 16

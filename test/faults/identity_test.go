@@ -14,7 +14,7 @@ import (
 	"snowlink/snowflake"
 )
 
-// rivalOf is a backend outside of the fleet that wants a node ID of one within.
+// rivalOf describes a backend outside the fleet that wants the node ID of one inside.
 func rivalOf(f *fleet.Fleet, node int) fleet.Options {
 	return fleet.Options{
 		Backends: 1, NoRedis: true, NoNginx: true,
@@ -22,7 +22,7 @@ func rivalOf(f *fleet.Fleet, node int) fleet.Options {
 	}
 }
 
-// refused starts a rival that must not come up, and returns what it said.
+// refused starts a rival, which must fail, and returns its error.
 func refused(t *testing.T, o fleet.Options) string {
 	t.Helper()
 	o.Binary = fleettest.Binary(t, "snowlink/server")
@@ -51,7 +51,7 @@ func TestSharedNodeID(t *testing.T) {
 		x.wait(pick(0, time.Second))
 	}
 
-	// A clock that went back by 60 s finds what this one finds: a mark 60 s ahead.
+	// To a backend, a mark 60 s ahead is the same as a clock that went back by 60 s.
 	b := x.fleet.Backends[1]
 	setBack := func(by time.Duration) {
 		t.Helper()
@@ -91,14 +91,14 @@ func TestSharedNodeID(t *testing.T) {
 	}
 }
 
-// Experiment 9, where Redis has lost the mark: the clock is back at a time whose
-// codes are links already, as many as this load makes.
+// Experiment 9, if Redis has lost the mark: the clock is back at a time whose codes are links
+// already, as many as this load makes.
 func TestCodesOfTimesToComeAreTaken(t *testing.T) {
 	x := start(t, 9, "the same with the mark lost: codes are minted that are links already", fleet.Options{})
 	db := x.redis()
 	taken := pick(3*time.Second, 60*time.Second)
 	first := time.Now().Add(500 * time.Millisecond).UnixMilli()
-	const each = 23 // milliseconds: the load makes one in 30 at a backend, and is not to be in step
+	const each = 23 // milliseconds: the load makes one every 30 at a backend, and the two must not be in step
 	pipe := db.Pipeline()
 	var links []entry
 	for ms := first; ms < first+taken.Milliseconds(); ms += each {
@@ -125,10 +125,10 @@ func TestCodesOfTimesToComeAreTaken(t *testing.T) {
 	}
 }
 
-// Experiments 2 and 9 together: a backend is paused, its lease runs out, another
-// process takes its node ID, and it goes on, believing for a while that the ID is its
-// own. A real lease leaves it no such time: it knows when it ends. So the lease is
-// ended early here, and both mint in the same milliseconds.
+// Experiments 2 and 9 together: a backend is paused, its lease runs out, another process takes its
+// node ID, and it wakes and believes for a while that it still has the ID. With a real lease it
+// would not, because it knows when the lease ends. So the lease is ended early here, and both mint
+// in the same milliseconds.
 func TestPausedBackendWhoseNodeIsTaken(t *testing.T) {
 	x := start(t, 2, "SIGSTOP a backend whose node ID another takes meanwhile, then SIGCONT", fleet.Options{})
 	db := x.redis()
@@ -140,7 +140,7 @@ func TestPausedBackendWhoseNodeIsTaken(t *testing.T) {
 	const most = 10
 	var rounds, twice int
 	for try := 0; try < most && rounds < pick(1, 5); try++ {
-		// It renews every 4 s: from just after one until the next is the time to do it.
+		// It renews every 4 s: pause it just after one renewal, so that the next is far.
 		fleettest.Eventually(t, 10*time.Second, "the lease is renewed", func() bool {
 			left, err := db.PTTL(t.Context(), lease).Result()
 			return err == nil && left > redisstore.LeaseTTL-500*time.Millisecond
@@ -175,8 +175,8 @@ func TestPausedBackendWhoseNodeIsTaken(t *testing.T) {
 	}
 }
 
-// createAt makes links at several backends, past Nginx, as fast as a few clients can
-// until ctx ends. They are in the ledger, and not in the figures of the load.
+// createAt makes links at several backends directly, as fast as a few clients can, until ctx ends.
+// They are in the ledger but not in the figures of the load.
 func (x *experiment) createAt(ctx context.Context, urls ...string) {
 	const clients = 8
 	var creating sync.WaitGroup
@@ -185,7 +185,7 @@ func (x *experiment) createAt(ctx context.Context, urls ...string) {
 		for range clients {
 			creating.Go(func() {
 				for ctx.Err() == nil {
-					direct.send(create) // refused, once the backend knows that the node ID is not its own
+					direct.send(create) // refused once the backend knows that the node ID is another's
 				}
 			})
 		}

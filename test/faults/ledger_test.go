@@ -24,7 +24,7 @@ type ledger struct {
 
 	syncing sync.Mutex // held by whoever writes
 	file    *os.File
-	err     error // the first of the file; nothing counts after it
+	err     error // the first one; nothing counts after it
 }
 
 // newLedger makes an empty ledger that ends with the test.
@@ -38,8 +38,7 @@ func newLedger(t *testing.T) *ledger {
 	return &ledger{file: file}
 }
 
-// add returns once e is synced. Those who wait while another one syncs share the
-// next sync.
+// add returns once e is synced. Callers that wait while another one syncs share the next sync.
 func (l *ledger) add(e entry) error {
 	l.mu.Lock()
 	l.waiting = append(l.waiting, e)
@@ -51,7 +50,7 @@ func (l *ledger) add(e entry) error {
 	batch := l.waiting
 	l.waiting = nil
 	l.mu.Unlock()
-	if len(batch) == 0 || l.err != nil { // who synced before took e along
+	if len(batch) == 0 || l.err != nil { // the one who synced before took e along
 		return l.err
 	}
 	var lines bytes.Buffer
@@ -83,7 +82,7 @@ func (l *ledger) addAll(t *testing.T, entries []entry) {
 	adding.Wait()
 }
 
-// last returns up to n entries that were synced last.
+// last returns the n entries that were synced last, or all if there are fewer.
 func (l *ledger) last(n int) []entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -97,7 +96,7 @@ func (l *ledger) find(prefix string) entry {
 	return l.synced[slices.IndexFunc(l.synced, func(e entry) bool { return strings.HasPrefix(e.target, prefix) })]
 }
 
-// read returns what the file says.
+// read returns the entries in the file.
 func (l *ledger) read() ([]entry, error) {
 	text, err := os.ReadFile(l.file.Name())
 	if err != nil {

@@ -29,8 +29,8 @@ const (
 	recentGET      // of a link made a moment ago
 )
 
-// plan bounds the load. It is far from what the fleet can do: faults are to be
-// seen, not overload.
+// plan is the load. It is far below what the fleet can do: the experiments are about faults, not
+// overload.
 var plan = [...]struct {
 	name        string
 	perSecond   int
@@ -41,7 +41,7 @@ var plan = [...]struct {
 	recentGET: {"recent GET", 100, 16},
 }
 
-// connections is how many the whole plan has.
+// connections returns how many connections the whole plan has.
 func connections() (n int) {
 	for _, p := range plan {
 		n += p.connections
@@ -59,8 +59,8 @@ const (
 	// clientTimeout is longer than the slowest answer that Nginx may give: two tries
 	// of 2 s, then as many at @last_resort.
 	clientTimeout = 10 * time.Second
-	// abnormal is a 99th percentile that no load of this size explains, on a machine
-	// that is busy with other things too: half of what a dead address costs, 500 ms.
+	// abnormal is a 99th percentile that a load of this size cannot explain, even on a busy
+	// machine: half of the 500 ms that a dead address costs.
 	abnormal = 250 * time.Millisecond
 )
 
@@ -77,8 +77,8 @@ type sample struct {
 
 func (s sample) ended() time.Time { return s.began.Add(s.took) }
 
-// load keeps mixed requests on a fleet, at the plan's pace: a request that is due
-// while its connection still waits for an answer is left out, not made up for.
+// load sends mixed requests to a fleet at the plan's pace. A request that is due while its
+// connection still waits for an answer is left out and not made up for.
 type load struct {
 	url, key string
 	client   *http.Client
@@ -226,14 +226,13 @@ func (l *load) follow(k kind, from []entry) sample {
 	return s
 }
 
-// request does what browsers and curl do, whatever the method: a request that went
-// out on a connection kept from before, and met its end there before any of the
-// answer came, is sent again on a new one, once. The server may close an idle
-// connection whenever it likes, and its client cannot know in time.
+// request does what browsers and curl do, whatever the method. If a request went out on a kept
+// connection, which then closed before any of the answer came, it is sent once more on a new one. A
+// server may close an idle connection at any time, and its client cannot know in time.
 func (l *load) request(k kind, method, path, body string) (s sample, resp *http.Response, answer []byte) {
 	s = sample{kind: k, began: time.Now()}
 	var kept, answered atomic.Bool
-	ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{ // not that of work: what was begun is finished
+	ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{ // without the context of work: a request that was begun is finished
 		GotConn:              func(info httptrace.GotConnInfo) { kept.Store(info.Reused) },
 		GotFirstResponseByte: func() { answered.Store(true) },
 	})
@@ -271,8 +270,8 @@ func do(ctx context.Context, c *http.Client, method, url, key, body string) (*ht
 	return resp, answer, err
 }
 
-// failureOf says what an error of the transport is, without the addresses in it,
-// so that like ones can be counted.
+// failureOf describes an error of the transport without its addresses, so that equal ones can be
+// counted.
 func failureOf(err error) string {
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		return "no answer"
@@ -286,14 +285,14 @@ func failureOf(err error) string {
 	return err.Error()
 }
 
-// measured is what happened to requests in a span of time.
+// measured holds the requests of a span of time.
 type measured struct {
 	samples  []sample // by when they began
 	from, to time.Time
 }
 
-// between is what happened to the requests that began in a span. A time.Time of
-// zero stands for the beginning or the end of the load. Stop the load before.
+// between returns the requests that began in a span. A zero time stands for the beginning or the
+// end of the load. Stop the load first.
 func (l *load) between(from, to time.Time) measured {
 	m := measured{from: from, to: to}
 	if from.IsZero() {
@@ -313,7 +312,7 @@ func (l *load) between(from, to time.Time) measured {
 	return m
 }
 
-// of is the requests of some kinds among m.
+// of returns the requests of some kinds.
 func (m measured) of(kinds ...kind) measured {
 	some := measured{from: m.from, to: m.to}
 	for _, s := range m.samples {
@@ -356,8 +355,8 @@ func (m measured) failures() map[string]int {
 	return counts
 }
 
-// percentile is the latency that a part of the requests, such as 0.99, stayed
-// within: 1 is the slowest of all. Failed requests count too.
+// percentile returns the latency that a part of the requests, such as 0.99, stayed within; 1 gives
+// the slowest of all. Failed requests count too.
 func (m measured) percentile(part float64) time.Duration {
 	if len(m.samples) == 0 {
 		return 0
@@ -370,7 +369,7 @@ func (m measured) percentile(part float64) time.Duration {
 	return took[min(len(took)-1, int(part*float64(len(took))))]
 }
 
-// outage is the longest span in which no request succeeded.
+// outage returns the longest span in which no request succeeded.
 func (m measured) outage() (longest time.Duration) {
 	ended := []time.Time{m.from, m.to}
 	for _, s := range m.samples {

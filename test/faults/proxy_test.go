@@ -9,8 +9,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// proxy stands between the backends and Redis and does to their connections what
-// networks do.
+// proxy stands between the backends and Redis, and does to their connections what bad networks do.
 type proxy struct {
 	t     *testing.T
 	proxy *toxiproxy.Proxy
@@ -18,7 +17,7 @@ type proxy struct {
 
 // via is a fleet's Options.RedisVia.
 func (p *proxy) via(redisAddr string) (string, error) {
-	zerolog.SetGlobalLevel(zerolog.Disabled) // of toxics, which are not asked
+	zerolog.SetGlobalLevel(zerolog.Disabled) // toxics log to the global logger
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	p.proxy = toxiproxy.NewProxy(server, "redis", "127.0.0.1:0", redisAddr)
 	if err := p.proxy.Start(); err != nil {
@@ -36,7 +35,7 @@ type toxic struct {
 	Attributes map[string]int `json:"attributes"`
 }
 
-// poison puts toxics on every connection that there is and will be, until cure.
+// poison puts toxics on every connection, present and future, until cure.
 func (p *proxy) poison(toxics ...toxic) {
 	p.t.Helper()
 	for _, t := range toxics {

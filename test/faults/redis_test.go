@@ -24,13 +24,12 @@ import (
 	"snowlink/internal/redisstore"
 )
 
-// Experiment 4. With everysec Redis syncs its file once a second, and writes nothing
-// to it meanwhile, for two seconds at most (its own limit): killed just then, it has
-// lost what it acknowledged during the sync. That is milliseconds on a sound disk.
+// Experiment 4. With everysec Redis syncs its file once a second, and writes nothing to it during
+// the sync, for two seconds at most (its own limit). Killed just then, it loses what it
+// acknowledged during the sync: milliseconds on a healthy disk.
 //
-// It tells, though, whether it keeps anything back: what it had acknowledged before it
-// said that it does not must survive. The kill comes at any time of its, during a sync
-// or not.
+// But it tells whether anything is unwritten. What it had acknowledged before it last said that
+// nothing is must survive. The kill comes at a random moment, during a sync or not.
 func TestKilledRedis(t *testing.T) {
 	for _, fsync := range []string{"everysec", "always"} {
 		t.Run(fsync, func(t *testing.T) {
@@ -80,9 +79,9 @@ func TestKilledRedis(t *testing.T) {
 	}
 }
 
-// Experiment 4, too: a Redis that hangs, with its connections open, and many who
-// wait for it. What waits is bounded, in time and in memory. Each pause ends before the
-// lease on the node ID does: without one a create fails at once, and nobody waits.
+// Experiment 4. Redis hangs with its connections open, and many clients wait for it. Their wait is
+// bounded in time and in memory. Each pause ends before the lease on the node ID does: without a
+// lease a create fails at once, and nobody waits.
 func TestPausedRedis(t *testing.T) {
 	const impatient = 500
 	pauses, pausedFor := pick(1, 4), pick(3*time.Second, 8*time.Second)
@@ -114,8 +113,8 @@ func TestPausedRedis(t *testing.T) {
 			})
 		}
 		for end := time.Now().Add(pausedFor); time.Now().Before(end); x.wait(500 * time.Millisecond) {
-			// One serves a connection; a few are everyone's. Commands that are given up
-			// go with their batch.
+			// One goroutine serves a connection, and a few serve all. Commands that were given up
+			// end with their batch.
 			if n := fleettest.Metric(t, b, "go_goroutines"); n > goroutines+4*impatient {
 				t.Errorf("%.0f goroutines; %.0f before, and %d connections since", n, goroutines, impatient)
 			}
@@ -134,8 +133,8 @@ func TestPausedRedis(t *testing.T) {
 	o.nothingLost(t)
 	o.noneFailed(t, hotGET)
 	o.failedOnlyBy(t, "503")
-	// A backend gives up after 1.7 s. Were it 2 s, Nginx would take it for one that
-	// hangs, and the load have answers other than 503.
+	// A backend gives up after 1.7 s. After 2 s Nginx would take it for one that hangs, and the
+	// load would see other answers than 503.
 	took := time.Duration(slowest.Load())
 	t.Logf("the slowest create of the crowd took %s", took)
 	if took < 500*time.Millisecond || took > 3*time.Second {
@@ -146,9 +145,8 @@ func TestPausedRedis(t *testing.T) {
 // Experiment 5.
 func TestRedisConnection(t *testing.T) {
 	cuts := pick(50, 1000)
-	// Cut after so many bytes, whatever they are: what had a connection and lost it
-	// in the middle of a command goes on with the next one. A reset_peer that no
-	// data meets makes an end of a connection a reset.
+	// Each connection is cut after so many bytes, in the middle of whatever it carries. A
+	// reset_peer with a toxicity of 0 makes the cut a reset instead of an end.
 	cut := func(stream string, bytes int) []toxic {
 		return []toxic{
 			{Type: "reset_peer", Stream: stream, Toxicity: 0},
@@ -207,9 +205,9 @@ func TestRedisConnection(t *testing.T) {
 // Experiment 6. With everysec Redis refuses writes until it can write down what it
 // has; with always it ends itself, and a supervisor starts it again.
 //
-// With everysec the writes of the moment in which the disk filled are answered all
-// the same, and Redis keeps them in memory until there is room: they are lost if it
-// dies before. That is a second fault, and the price of everysec.
+// With everysec Redis still acknowledges the writes of the moment in which the disk fills, and
+// keeps them in memory until there is room. If it dies before, they are lost: a second fault, and
+// the price of everysec.
 func TestFullDisk(t *testing.T) {
 	for _, tt := range []struct {
 		fsync string
@@ -240,7 +238,7 @@ func TestFullDisk(t *testing.T) {
 				x.wait(500 * time.Millisecond)
 				if !x.fleet.Redis.Running() {
 					ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
-					_ = x.fleet.Redis.Start(ctx) // it may end again at once: the disk is full
+					_ = x.fleet.Redis.Start(ctx) // it may end at once, because the disk is full
 					cancel()
 				}
 			}
@@ -254,7 +252,8 @@ func TestFullDisk(t *testing.T) {
 				x.startRedis()
 			}
 			x.awaitCreate()
-			// What was acknowledged is not in memory alone, once Redis says so.
+			// Once Redis says that it has written everything, nothing acknowledged is in memory
+			// alone.
 			x.load.stop()
 			db := x.redis()
 			fleettest.Eventually(t, recovery, "Redis has written what it has", func() bool { return info(t, db, "persistence", "aof_buffer_length") == 0 })
@@ -324,8 +323,7 @@ func TestTornAOF(t *testing.T) {
 	x.awaitCreate()
 	o := x.finish()
 
-	// What Redis had not written when it was killed is not the tear's doing: see
-	// TestKilledRedis.
+	// What Redis had not written when it was killed is not lost by the tear: see TestKilledRedis.
 	var whole []entry
 	for _, e := range x.ledger.last(everything) {
 		if bytes.Contains(aof[:last], []byte(redisstore.LinkKey(e.code)+"\r\n")) {
@@ -339,7 +337,7 @@ func TestTornAOF(t *testing.T) {
 		t.Errorf("of %d links before the tear %d are lost", len(whole), lost)
 	}
 	o.noneFailed(t, hotGET)
-	// The lost link may be asked for: of that one alone Redis knows nothing.
+	// The lost link may be asked for. It is the only one that Redis does not know.
 	for failure, n := range o.failures() {
 		if !strings.HasSuffix(failure, ": 503") && !(failure == "recent GET: 404" && o.lost > 0) {
 			t.Errorf("%d × %s", n, failure)
@@ -349,8 +347,8 @@ func TestTornAOF(t *testing.T) {
 
 // Experiment 8: eviction.
 func TestFillPastMaxmemory(t *testing.T) {
-	// The near caches keep hot links young by reading them every 25 s: a long run.
-	// A brief one has none, so that Redis hears of every visit.
+	// In a long run the near caches keep hot links young by reading them every 25 s. A brief run
+	// has no near caches, so that Redis hears of every visit.
 	o := fleet.Options{RedisConfig: []string{fmt.Sprintf("maxmemory %dmb", pick(4, 16))}}
 	if !*long {
 		o.Env = []string{"CACHE_BYTES=0"}
@@ -387,7 +385,7 @@ func TestFillUnderNoeviction(t *testing.T) {
 	x.warm()
 	x.fill(5000, func() bool { return x.tryCreate() == http.StatusInsufficientStorage })
 	x.wait(pick(2*time.Second, 30*time.Second)) // twice the lease
-	// Redis counts its buffers too: now and then one link fits in what they gave back.
+	// Redis counts its buffers too: now and then one link fits into what they have freed.
 	fleettest.Eventually(t, recovery, "a create in a full Redis is answered 507", func() bool {
 		return x.tryCreate() == http.StatusInsufficientStorage
 	})
@@ -403,7 +401,7 @@ func TestFillUnderNoeviction(t *testing.T) {
 	o.failedOnlyBy(t, "507")
 }
 
-// everything is more links than a ledger has.
+// everything is more links than any ledger has.
 const everything = 1 << 30
 
 // warm follows every hot link once, so that the near caches have them.
@@ -455,13 +453,13 @@ func (x *experiment) awaitCreate() (failed int) {
 	return failed
 }
 
-// redis is a client of the fleet's Redis, past proxies.
+// redis returns a client of the fleet's Redis that bypasses any proxy.
 func (x *experiment) redis() *redis.Client {
 	x.t.Helper()
 	return fleettest.RedisClient(x.t, x.fleet.Redis.Addr)
 }
 
-// info is a number that Redis tells of itself.
+// info returns a number of Redis's INFO.
 func info(t *testing.T, db *redis.Client, section, name string) int {
 	t.Helper()
 	text, err := db.Info(t.Context(), section).Result()
@@ -477,11 +475,11 @@ func info(t *testing.T, db *redis.Client, section, name string) int {
 			return n
 		}
 	}
-	t.Fatalf("Redis tells no %s", name)
+	t.Fatalf("INFO has no %s", name)
 	return 0
 }
 
-// links is how many links Redis has.
+// links returns how many links Redis has.
 func (x *experiment) links() int {
 	x.t.Helper()
 	keys, err := linkKeys(x.t.Context(), x.redis())
@@ -501,7 +499,8 @@ func linkKeys(ctx context.Context, db *redis.Client) (map[string]bool, error) {
 	return keys, scan.Err()
 }
 
-// fill puts so many links a second into Redis until it is enough. They are nobody's.
+// fill puts so many links a second into Redis until enough returns true. They are not in the
+// ledger.
 func (x *experiment) fill(perSecond int, enough func() bool) {
 	x.t.Helper()
 	db := x.redis()
@@ -524,7 +523,7 @@ func (x *experiment) fill(perSecond int, enough func() bool) {
 	}
 }
 
-// log is what a program of the fleet has printed.
+// log returns what a program of the fleet has printed.
 func (x *experiment) log(name string) string {
 	x.t.Helper()
 	text, err := os.ReadFile(filepath.Join(x.fleet.Dir, name+".log"))
@@ -534,7 +533,7 @@ func (x *experiment) log(name string) string {
 	return string(text)
 }
 
-// wantHealth waits until every backend calls itself ready and status.
+// wantHealth waits until the /healthz of every backend is 200 with this status.
 func (x *experiment) wantHealth(status string) {
 	x.t.Helper()
 	for _, b := range x.fleet.Backends {
@@ -545,7 +544,7 @@ func (x *experiment) wantHealth(status string) {
 	}
 }
 
-// failedOnlyBy fails the test if a request failed by another answer.
+// failedOnlyBy fails the test if a request failed by an answer other than these.
 func (o *outcome) failedOnlyBy(t *testing.T, answers ...string) {
 	t.Helper()
 	for failure, n := range o.failures() {

@@ -14,10 +14,10 @@ import (
 	"snowlink/internal/redisstore"
 )
 
-// Experiment 10. Redis replicates what it has acknowledged already: a link that no
-// replica has yet when the master goes, goes with it. That is the window, much less
-// than a second of links; it closes when there is another master. All else must be
-// there afterwards, and where an operator asks for the failover there is no window.
+// Experiment 10. Redis acknowledges first and replicates then: a link that no replica has when the
+// master dies is lost. This window is much less than a second of links, and it closes when there is
+// another master. Everything else must survive. When an operator asks for the failover there is no
+// window.
 func TestSentinelFailover(t *testing.T) {
 	for _, tt := range []struct {
 		fault string
@@ -32,7 +32,7 @@ func TestSentinelFailover(t *testing.T) {
 			after: func(x *experiment, was *fleet.Redis) { x.startAgain(was) },
 		},
 		{
-			// Its connections stay open, and when it wakes it takes itself for the master.
+			// Its connections stay open, and when it wakes it believes that it is the master.
 			fault: "SIGSTOP the master under Sentinel, SIGCONT later", long: true,
 			cause: func(_ *experiment, master *fleet.Redis) { master.Pause() },
 			after: func(_ *experiment, was *fleet.Redis) { was.Resume() },
@@ -50,7 +50,7 @@ func TestSentinelFailover(t *testing.T) {
 			after: func(*experiment, *fleet.Redis) {},
 		},
 		{
-			// The backends hear of a failover from the Sentinel they are connected to.
+			// Backends learn of a failover from the Sentinel that they are connected to.
 			fault: "kill -9 the master and a Sentinel", long: true,
 			cause: func(x *experiment, master *fleet.Redis) {
 				x.fleet.Sentinel.Sentinels[0].Kill()
@@ -70,11 +70,11 @@ func TestSentinelFailover(t *testing.T) {
 			began := time.Now()
 			tt.cause(x, was)
 			var had map[string]bool
-			if !tt.calm { // it will be two seconds until a replica is made master
+			if !tt.calm { // it takes two seconds until a replica is promoted
 				had = x.replicated(was)
 			}
 			x.master(was)
-			before := x.ledger.last(everything) // some of it by the new master already
+			before := x.ledger.last(everything) // some of them by the new master already
 			x.awaitCreate()
 			t.Logf("links could be made again after %s", time.Since(began).Round(10*time.Millisecond))
 			x.wait(pick(time.Second, 20*time.Second))
@@ -99,7 +99,7 @@ func TestSentinelFailover(t *testing.T) {
 				t.Errorf("%d links are lost that a replica had, or that were made after the failover", lost)
 			}
 			o.noneFailed(t, hotGET)
-			// A link that no replica had is asked for, and is gone.
+			// A link that no replica had may be asked for, and is gone.
 			for failure, n := range o.failures() {
 				if !strings.HasSuffix(failure, ": 503") && !(failure == "recent GET: 404" && o.lost > 0) {
 					t.Errorf("%d × %s", n, failure)
@@ -109,9 +109,8 @@ func TestSentinelFailover(t *testing.T) {
 	}
 }
 
-// Experiment 10, the window: a master that no replica hears goes on for
-// min-replicas-max-lag, and takes no more. What it acknowledged then is what a
-// failover would lose.
+// Experiment 10, the window: a master without replicas goes on for min-replicas-max-lag, then
+// refuses writes. What it acknowledged in that time is what a failover would lose.
 func TestMasterAlone(t *testing.T) {
 	lag := pick(3, 10) // 10 is Redis's default
 	x := start(t, 10, "SIGSTOP both replicas under Sentinel", fleet.Options{
@@ -145,7 +144,7 @@ func TestMasterAlone(t *testing.T) {
 	o.failedOnlyBy(t, "503")
 }
 
-// master waits until the Sentinels agree on a master that is not another.
+// master waits until the Sentinels agree on a master other than another, which may be nil.
 func (x *experiment) master(another *fleet.Redis) (m *fleet.Redis) {
 	x.t.Helper()
 	fleettest.Eventually(x.t, recovery, "the Sentinels agree on a master", func() bool {

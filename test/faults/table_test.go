@@ -36,8 +36,7 @@ var rows struct {
 	all []row
 }
 
-// addRow notes an experiment whose test has ended, as it may before its promises were
-// judged.
+// addRow adds an experiment whose test has ended, which may be before its promises were judged.
 func addRow(x *experiment) {
 	o := x.outcome
 	if o == nil {
@@ -59,7 +58,7 @@ func addRow(x *experiment) {
 	})
 }
 
-// addSkipped notes an experiment that cannot be run here.
+// addSkipped adds an experiment that cannot be run here.
 func addSkipped(number int, fault, why string) {
 	add(row{Number: number, Fault: fault, Skipped: why})
 }
@@ -96,11 +95,11 @@ Three backends behind Nginx over one Redis, or as the row says, share {{.Env.Cor
 Nginx {{.Env.Nginx}}, Redis {{.Env.Redis}}.
 `))
 
-// experiments is how many numbers the table has.
-const experiments = 13
+// experiments is the highest number in the table.
+const experiments = 12
 
-// report prints the table, and writes it where results are kept if it is whole: every
-// experiment was asked for, and all promises held.
+// report prints the table. It also writes it to loadtest/results if every experiment was asked for
+// and all promises held.
 func report(stdout io.Writer, held bool) error {
 	env, err := fleet.ReadEnvironment(context.Background())
 	if err != nil {

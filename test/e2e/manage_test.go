@@ -13,24 +13,6 @@ import (
 	"snowlink/internal/fleet/fleettest"
 )
 
-// createWith makes a link with these fields beside the URL and returns its code.
-func createWith(t *testing.T, f *fleet.Fleet, url, fields string) string {
-	t.Helper()
-	return createOne(t, client(t, "127.0.0.1"), url+"/links", f.APIKey, `{"url":"https://example.com/",`+fields+`}`)
-}
-
-func TestCreatesByEitherPathReachEveryBackend(t *testing.T) {
-	f := fleettest.Start(t, fleet.Options{})
-	for range 60 {
-		createWith(t, f, f.URL, `"title":"T"`)
-	}
-	for i, n := range answered(t, f, "create", "2xx") {
-		if n < 15 { // 20 each, in one round; Nginx's workers have a round each
-			t.Errorf("backend%d answered %d of 60 creates", i+1, n)
-		}
-	}
-}
-
 // Whoever changes a link through Nginx sees the change there at once, because the change goes to
 // the backend whose cache has the link. The others have it within a second.
 func TestChangeThroughNginx(t *testing.T) {
@@ -84,13 +66,6 @@ func TestChangeThroughNginx(t *testing.T) {
 func TestVisitsAreExactOverAllBackends(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{})
 	wantExact(t, f, createWith(t, f, f.URL, `"max_visits":100`), append(backendURLs(f), f.URL))
-}
-
-func backendURLs(f *fleet.Fleet) (urls []string) {
-	for _, b := range f.Backends {
-		urls = append(urls, b.URL)
-	}
-	return urls
 }
 
 // wantExact sends 1,000 visitors to a link of 100 visits.
@@ -221,11 +196,4 @@ func TestEdgeCacheOfManagedLinks(t *testing.T) {
 			t.Errorf("without a key: %s", resp.Status)
 		}
 	}
-}
-
-func sum(counts []int) (n int) {
-	for _, c := range counts {
-		n += c
-	}
-	return n
 }

@@ -13,37 +13,6 @@ import (
 	"snowlink/internal/fleet/fleettest"
 )
 
-// wantProblem fails the test unless an answer is a whole RFC 9457 problem.
-func wantProblem(t *testing.T, resp *http.Response, body string, status int, code string) {
-	t.Helper()
-	var p struct {
-		Type, Title, Detail, Code string
-		Status                    int
-	}
-	err := json.Unmarshal([]byte(body), &p)
-	if err != nil || resp.StatusCode != status || resp.Header.Get("Content-Type") != "application/problem+json" ||
-		p.Type != "about:blank" || p.Title == "" || p.Detail == "" || p.Status != status || p.Code != code {
-		t.Errorf("answered %s, %s (%v), want %d with code %s", resp.Status, body, err, status, code)
-	}
-	wantHeaders(t, resp)
-}
-
-// wantHeaders fails the test unless an answer has each of the headers that every answer has, once.
-func wantHeaders(t *testing.T, resp *http.Response) {
-	t.Helper()
-	for name, want := range map[string]string{
-		"X-Content-Type-Options":  "nosniff",
-		"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-		"Referrer-Policy":         "strict-origin-when-cross-origin",
-		"X-Robots-Tag":            "noindex",
-		"X-Request-Id":            "", // another each time
-	} {
-		if got := resp.Header.Values(name); len(got) != 1 || got[0] != want && want != "" {
-			t.Errorf("%s has %s: %q, want %q", resp.Status, name, got, want)
-		}
-	}
-}
-
 func TestHeadersOfEveryAnswer(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{Backends: 1})
 	c := client(t, "127.0.0.1")
@@ -196,4 +165,38 @@ func TestAccessLog(t *testing.T) {
 		}
 		return len(want) == 0
 	})
+}
+
+func TestForgedHeadersStayOutside(t *testing.T) {
+	seen := make(chan http.Header, 1)
+	f := upstream(t, func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header })
+	// By hand, for an http.Client would set some of these itself.
+	exchange(t, f.URL, strings.Join([]string{
+		"GET /abc HTTP/1.1", "Host: go.example",
+		"Connection: X-Hop, keep-alive", "X-Hop: forged", "Keep-Alive: timeout=forged",
+		"TE: trailers", "Trailer: X-Forged", "Upgrade: forged", "Proxy-Authorization: forged", "Proxy-Connection: forged",
+		"X-Forwarded-For: 203.0.113.7, forged", "X-Forwarded-Host: forged", "X-Forwarded-Proto: forged",
+		"X-Forwarded-Port: forged", "X-Real-IP: forged", "Forwarded: for=forged", "X-Request-ID: forged",
+		"X-Original-URL: /forged", "API-Key: sent", "Accept: text/csv", "If-Match: \"a\"", "Idempotency-Key: k",
+	}, "\r\n")+"\r\n\r\n")
+
+	header := <-seen
+	for _, name := range []string{"Connection", "Keep-Alive", "Te", "Trailer", "Upgrade", "Proxy-Authorization", "Proxy-Connection", "X-Hop", "X-Real-Ip", "Forwarded", "X-Request-Id"} {
+		if value, ok := header[name]; ok {
+			t.Errorf("the backend got %s: %q", name, value)
+		}
+	}
+	for name, values := range header {
+		if strings.Contains(strings.Join(values, ","), "forged") {
+			t.Errorf("the backend got %s: %q", name, values)
+		}
+	}
+	for name, want := range map[string]string{
+		"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "go.example", "X-Forwarded-Proto": "http", "API-Key": "sent",
+		"Accept": "text/csv", "If-Match": `"a"`, "Idempotency-Key": "k",
+	} {
+		if got := header.Values(name); len(got) != 1 || got[0] != want {
+			t.Errorf("the backend got %s: %q, want %q", name, got, want)
+		}
+	}
 }

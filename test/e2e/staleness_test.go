@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -75,10 +74,4 @@ func TestChangeReachesEveryBackend(t *testing.T) {
 			}
 		})
 	}
-}
-
-// cacheEvents returns how often the near cache of each backend has counted an event.
-func cacheEvents(t *testing.T, f *fleet.Fleet, event string) []int {
-	t.Helper()
-	return counters(t, f, fmt.Sprintf(`snowlink_cache_events_total{event=%q}`, event))
 }

@@ -18,7 +18,7 @@ const (
 	bulkBar    = 5        // a bulk must make at least so many times the links of single creates
 	exportRoom = 64 << 20 // bytes: the most memory that an export may take
 
-	onlyLink  = `{"url":"https://example.com/load/%020d/some/long/page"}` + "\n"
+	onlyLink  = `{"url":"` + longTarget + `"}` + "\n"
 	codeField = `"code":"`
 )
 

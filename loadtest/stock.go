@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +25,9 @@ type stock struct {
 	made  int
 }
 
+// longTarget takes the number of a link. The target has 60 bytes.
+const longTarget = "https://example.com/load/%020d/some/long/page"
+
 // stockNode is the node ID in such codes: no backend of a fleet has it.
 const stockNode = snowflake.MaxNode
 
@@ -39,7 +41,7 @@ func (s *stock) add(ctx context.Context, n int, made func(created)) error {
 	const batch = 1000
 	pairs := make([]any, 0, 2*batch)
 	for i := range n {
-		l := created{snowflake.Encode(s.mint.Next()), fmt.Sprintf("https://example.com/load/%020d/some/long/page", s.made)}
+		l := created{snowflake.Encode(s.mint.Next()), fmt.Sprintf(longTarget, s.made)}
 		s.made++
 		if made != nil {
 			made(l)
@@ -97,17 +99,7 @@ func (s *stock) log(ctx context.Context) error {
 
 // info returns a number of Redis's INFO.
 func (s *stock) info(ctx context.Context, section, field string) (int, error) {
-	text, err := s.redis.Info(ctx, section).Result()
-	if err != nil {
-		return 0, err
-	}
-	_, value, ok := strings.Cut(text, "\r\n"+field+":")
-	value, _, _ = strings.Cut(value, "\r\n")
-	n, err := strconv.Atoi(value)
-	if !ok || err != nil {
-		return 0, fmt.Errorf("INFO %s has %s:%q", section, field, value)
-	}
-	return n, nil
+	return fleet.Info(ctx, s.redis, section, field)
 }
 
 // count returns how many links Redis has: DBSIZE without the keys that are no links, which are the

@@ -22,6 +22,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -341,6 +342,21 @@ func (f *Fleet) newRedis(root, name string, extra ...string) (*Redis, error) {
 
 // Client makes a client, which the caller closes.
 func (r *Redis) Client() *redis.Client { return redis.NewClient(&redis.Options{Addr: r.Addr}) }
+
+// Info returns a number of Redis's INFO.
+func Info(ctx context.Context, client *redis.Client, section, field string) (int, error) {
+	text, err := client.Info(ctx, section).Result()
+	if err != nil {
+		return 0, err
+	}
+	_, value, ok := strings.Cut(text, "\r\n"+field+":")
+	value, _, _ = strings.Cut(value, "\r\n")
+	n, err := strconv.Atoi(value)
+	if !ok || err != nil {
+		return 0, fmt.Errorf("INFO %s has %s:%q", section, field, value)
+	}
+	return n, nil
+}
 
 // ping succeeds once Redis has read its data and answers commands.
 func (r *Redis) ping(ctx context.Context) error {

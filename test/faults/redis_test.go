@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -460,23 +459,13 @@ func (x *experiment) redis() *redis.Client {
 }
 
 // info returns a number of Redis's INFO.
-func info(t *testing.T, db *redis.Client, section, name string) int {
+func info(t *testing.T, db *redis.Client, section, field string) int {
 	t.Helper()
-	text, err := db.Info(t.Context(), section).Result()
+	n, err := fleet.Info(t.Context(), db, section, field)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(text) {
-		if value, ok := strings.CutPrefix(line, name+":"); ok {
-			n, err := strconv.Atoi(strings.TrimSpace(value))
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n
-		}
-	}
-	t.Fatalf("INFO has no %s", name)
-	return 0
+	return n
 }
 
 // links returns how many links Redis has.

@@ -11,12 +11,13 @@ import (
 	"time"
 
 	"snowlink/internal/fleet"
+	"snowlink/internal/httpapi"
 )
 
 const (
-	bulkLinks  = 10_000   // in a request: the most that one may have
-	bulkBar    = 5        // a bulk must make at least so many times the links of single creates
-	exportRoom = 64 << 20 // bytes: the most memory that an export may take
+	bulkLinks  = httpapi.MaxItems // in a request
+	bulkBar    = 5                // a bulk must make at least so many times the links of single creates
+	exportRoom = 64 << 20         // bytes: the most memory that an export may take
 
 	onlyLink  = `{"url":"` + longTarget + `"}` + "\n"
 	codeField = `"code":"`

@@ -20,7 +20,7 @@ import (
 const (
 	contentNDJSON = "application/x-ndjson"
 
-	maxItems  = 10_000 // of a bulk
+	MaxItems  = 10_000 // links in a bulk
 	bulkBatch = 1000   // links that are created between two parts of the answer
 
 	maxArrayItem = 2 * MaxBody // bytes that are read for an item of an array
@@ -87,8 +87,8 @@ func (a *API) readItems(body io.Reader, now time.Time) (items []item, isArray bo
 	} else {
 		items, err = a.readLines(r, now)
 	}
-	if len(items) > maxItems {
-		err = &bodyError{problemBodyTooLarge, "A bulk may have " + thousands(maxItems) + " links at most."}
+	if len(items) > MaxItems {
+		err = &bodyError{problemBodyTooLarge, "A bulk may have " + thousands(MaxItems) + " links at most."}
 	}
 	return items, isArray, err
 }
@@ -110,7 +110,7 @@ func (a *API) readArray(r io.Reader, now time.Time) (items []item, err error) {
 			return nil, notJSON(err, d)
 		}
 		b.left = maxArrayItem
-		if items = append(items, a.parseItem(raw, now)); len(items) > maxItems {
+		if items = append(items, a.parseItem(raw, now)); len(items) > MaxItems {
 			return items, nil
 		}
 	}
@@ -145,7 +145,7 @@ func (a *API) readLines(r *bufio.Reader, now time.Time) (items []item, err error
 		case len(line) > 0:
 			items = append(items, a.parseItem(line, now))
 		}
-		if len(items) > maxItems {
+		if len(items) > MaxItems {
 			return items, nil
 		}
 	}

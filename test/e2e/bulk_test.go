@@ -15,33 +15,33 @@ import (
 	"snowlink/internal/httpapi"
 )
 
-// Ten thousand links are made in one request, exported, and imported again.
+// As many links as a bulk may have are made in one request, exported, and imported again.
 func TestBulkThroughNginx(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{})
 	c := client(t, "127.0.0.1")
 	var body strings.Builder
-	for i := range 10_000 {
+	for i := range httpapi.MaxItems {
 		fmt.Fprintf(&body, `{"url":"https://example.com/%d"}`+"\n", i)
 	}
 	wantAll := func(how string, resp *http.Response, answer string) {
 		t.Helper()
-		if n := strings.Count(answer, `"code":"`); resp.StatusCode != 200 || n != 10_000 || strings.Contains(answer, `"index"`) {
+		if n := strings.Count(answer, `"code":"`); resp.StatusCode != 200 || n != httpapi.MaxItems || strings.Contains(answer, `"index"`) {
 			t.Fatalf("with %s: %s, %d links, %.200s", how, resp.Status, n, answer)
 		}
 	}
 	start := time.Now()
 	resp, answer := do(t, c, "POST", f.URL+"/links/bulk", f.APIKey, body.String())
-	t.Logf("10,000 links in %s", time.Since(start))
+	t.Logf("%d links in %s", httpapi.MaxItems, time.Since(start))
 	wantAll("a length", resp, answer)
 	resp, answer = send(t, c, "POST", f.URL+"/links/bulk", f.APIKey, io.MultiReader(strings.NewReader(body.String())))
 	wantAll("chunks", resp, answer)
 
 	_, exported := do(t, c, "GET", f.URL+"/links/export", f.APIKey, "")
-	if n := strings.Count(exported, "\n"); n != 20_000 {
+	if n := strings.Count(exported, "\n"); n != 2*httpapi.MaxItems {
 		t.Fatalf("%d links are exported", n)
 	}
 	resp, answer = send(t, c, "POST", f.URL+"/links/import", f.APIKey, io.MultiReader(strings.NewReader(exported)))
-	if summary := `{"summary":{"created":0,"exists":20000,"conflict":0,"invalid":0,"dry_run":false}}` + "\n"; resp.StatusCode != 200 || !strings.HasSuffix(answer, summary) {
+	if summary := fmt.Sprintf(`{"summary":{"created":0,"exists":%d,"conflict":0,"invalid":0,"dry_run":false}}`+"\n", 2*httpapi.MaxItems); resp.StatusCode != 200 || !strings.HasSuffix(answer, summary) {
 		t.Errorf("import: %s, %s", resp.Status, answer[max(0, len(answer)-200):])
 	}
 

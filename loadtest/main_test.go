@@ -128,6 +128,19 @@ func TestOnlyWholeRunsReplaceResults(t *testing.T) {
 	}
 }
 
+// A wrong value is refused before anything starts, by an error that names the flag.
+func TestWrongFlags(t *testing.T) {
+	for _, line := range []string{
+		"fleet -backends 0", "links -n 0", "bench -rounds 0", "bench -duration 1500ms", "growth -links 10,", "growth -threads x",
+		"eviction -pace 9", "bulk -links -1", "pgo -duration 0s",
+	} {
+		args := strings.Fields(line)
+		if err := run(t.Context(), args, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "flag "+args[1]+":") {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
 func TestParseResultRefusesHalfAReport(t *testing.T) {
 	const whole = "requests a second    1000\np50   1.5 ms\np99   2 ms\np99.9   3 ms\n" +
 		"answers  10 x 201, 990 x 302\nunexpected answers   0\nfailed requests   1 (connect 1, read 0, write 0, timeout 0)\n"

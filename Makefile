@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: help run test check fuzz fleet links bench growth bulk faults pgo tools
+.PHONY: help run test check fuzz fleet links bench growth bulk faults docs pgo tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ faults: tools ## kill, freeze and restart what there is, under load, 15 minutes 
 
 bulk: tools ## measure bulk against single creates, and an export and an import of a million links
 	go run ./loadtest bulk
+
+docs: ## write the parts of README.md and docs/ that are made from the code and from loadtest/results/
+	go test -count=1 -run Docs ./server ./docs -write
 
 pgo: tools ## profile a backend under load and write server/default.pgo, which builds then use
 	go run ./loadtest pgo

@@ -6,9 +6,9 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/caarlos0/env/v11"
@@ -17,58 +17,108 @@ import (
 	"snowlink/snowflake"
 )
 
-// config is the environment, read once. A variable that is set but empty counts
-// as unset. The takes tag says what a variable accepts, for errors and help.
+// config is the environment, read once. A variable that is set but empty counts as unset. What each
+// one is for stands in variables.
 type config struct {
-	// Listen is the address of the public HTTP server.
-	Listen string `env:"LISTEN" envDefault:":8000" takes:"an address such as :8000 or 127.0.0.1:8000"`
+	Listen        string        `env:"LISTEN" envDefault:":8000"`
+	RedisURL      string        `env:"REDIS_URL"`
+	APIKeys       []string      `env:"API_KEY"`
+	APIKeysFile   string        `env:"API_KEYS_FILE"`
+	BaseURL       string        `env:"BASE_URL"`
+	NodeID        int           `env:"NODE_ID"` // -1: the lowest that is free
+	CacheBytes    byteSize      `env:"CACHE_BYTES" envDefault:"64MiB"`
+	StaleIfError  time.Duration `env:"STALE_IF_ERROR" envDefault:"24h"`
+	JournalMax    int           `env:"JOURNAL_MAX" envDefault:"1000000"`
+	MetricsListen string        `env:"METRICS_LISTEN" envDefault:"127.0.0.1:9100"`
+	ShutdownGrace time.Duration `env:"SHUTDOWN_GRACE" envDefault:"10s"`
 
-	// RedisURL is where links live. Several addresses mean Cluster,
-	// ?master_name= means Sentinel. Unset: an embedded Redis in this process,
-	// whose links are lost with it.
-	RedisURL string `env:"REDIS_URL" takes:"redis://, rediss:// or unix://, comma-separated for Cluster, ?master_name= for Sentinel; unset: a Redis in this process, lost with it"`
+	own link.Hosts // those of BaseURL, which no target may point to
+}
 
-	// APIKeys may do everything, without a limit. Unset with the embedded Redis: one
-	// is minted and printed. Unset with a real one, and no APIKeysFile: the server
-	// refuses to start.
-	APIKeys []string `env:"API_KEY" takes:"one or more keys, comma-separated, with all scopes; make one with: openssl rand -hex 32"`
+// A variable describes one field of config. The texts are Markdown, with backquotes around what is
+// typed; for a terminal the backquotes are left out.
+type variable struct {
+	name  string // the env tag of the field
+	about string // what it is for and what follows from it
+	takes string // the values it accepts, to follow "it takes"
+	unset string // what holds without it, if the field has no envDefault
+}
 
-	// APIKeysFile has named keys, each with what it may do and how often. It is read
-	// again at SIGHUP. Unset: there are none.
-	APIKeysFile string `env:"API_KEYS_FILE" takes:"a file of named keys, a line each; make one with: server key NAME"`
+// variables is the one description of the environment: errors, server help and
+// docs/configuration.md are made from it.
+var variables = []variable{
+	{
+		name:  "LISTEN",
+		about: "The address of the HTTP server.",
+		takes: "an address such as `:8000` or `127.0.0.1:8000`",
+	},
+	{
+		name: "REDIS_URL",
+		about: "The Redis that holds the links. Its query parameters are those of go-redis, such as `read_timeout`. " +
+			"Sizes of pools count twice: lists and bulks have connections of their own.",
+		takes: "`redis://`, `rediss://` or `unix://`; several addresses, comma-separated, for Cluster; `?master_name=` for Sentinel",
+		unset: "a Redis in this process, whose links die with it",
+	},
+	{
+		name:  "API_KEY",
+		about: "Keys that may do everything, as often as they like. Only their digests stay in memory.",
+		takes: "one or more keys, comma-separated; make one with: `openssl rand -hex 32`",
+		unset: "without `REDIS_URL`, a key is made and printed; with it, `API_KEYS_FILE` must be set",
+	},
+	{
+		name:  "API_KEYS_FILE",
+		about: "Named keys, each with scopes and a rate. The file is read again on SIGHUP; a wrong file changes nothing and is reported in the log.",
+		takes: "the path of a file with one key a line; make a line with: `server key NAME`",
+		unset: "no named keys",
+	},
+	{
+		name:  "BASE_URL",
+		about: "What short URLs begin with, whatever `Host` a request names. No target may point to its host.",
+		takes: "a URL such as `https://example.com`, without a path",
+		unset: "`http://localhost` and the port of `LISTEN`",
+	},
+	{
+		name:  "NODE_ID",
+		about: "This backend's part of every ID that it mints. It is leased in Redis: a second process with the same ID refuses to start and names the first.",
+		takes: "a number from 0 to 1023",
+		unset: "the lowest that is free",
+	},
+	{
+		name:  "CACHE_BYTES",
+		about: "The memory of the near cache, which keeps the links in use in the process. With 0 every redirect asks Redis.",
+		takes: "bytes such as `64MiB`, 1MiB at least, or 0 for no near cache",
+	},
+	{
+		name:  "STALE_IF_ERROR",
+		about: "How long the near cache goes on serving a link that Redis, being away, cannot confirm.",
+		takes: "a duration such as `24h`; below 30s it is 30s",
+	},
+	{
+		name: "JOURNAL_MAX",
+		about: "How many links of each key name can be listed at least: the newest ones, at 16 to 25 bytes of Redis a link. " +
+			"Older links go on working and are not listed.",
+		takes: "a number such as `1000000`, or 0 for no lists",
+	},
+	{
+		name:  "METRICS_LISTEN",
+		about: "The address of Prometheus `/metrics` and of `/debug/pprof/`. Neither asks for a key, and whoever reaches them can read the memory of the process.",
+		takes: "an address such as `127.0.0.1:9100` or, if nobody else can reach it, `:9100`; or `off`",
+	},
+	{
+		name:  "SHUTDOWN_GRACE",
+		about: "How long requests in flight have to finish after SIGTERM. A bulk, an import or an export that takes longer is cut off.",
+		takes: "a duration above zero such as `10s`",
+	},
+}
 
-	// BaseURL is what short URLs begin with, whatever Host a request names, and
-	// no target may point to its host. Unset: http://localhost:<port of LISTEN>.
-	BaseURL string `env:"BASE_URL" takes:"a URL such as https://example.com, without a path; unset: http://localhost and the port of LISTEN"`
-
-	// NodeID is this backend's part of every ID it mints. Two backends never
-	// share one. Unset, here -1: the lowest that is free.
-	NodeID int `env:"NODE_ID" takes:"a number from 0 to 1023; unset: the lowest that is free"`
-
-	// CacheBytes bounds the near cache, which keeps this backend's share of the
-	// hot links in the process. 0 turns it off: every redirect asks Redis.
-	CacheBytes byteSize `env:"CACHE_BYTES" envDefault:"64MiB" takes:"bytes such as 64MiB, 1MiB at least, or 0 for no near cache"`
-
-	// StaleIfError is how long the near cache goes on serving a link that Redis,
-	// being away, cannot confirm. Less than nearcache.FreshFor counts as that.
-	StaleIfError time.Duration `env:"STALE_IF_ERROR" envDefault:"24h" takes:"a duration such as 24h; below 30s it is 30s"`
-
-	// JournalMax bounds the journal of each API key, which lists its links, to
-	// this many entries of 25 to 65 bytes: journals must not crowd links out of
-	// Redis. Older links live on unlisted. 0 keeps no journals, and lists are empty.
-	JournalMax int `env:"JOURNAL_MAX" envDefault:"1000000" takes:"how many links of a key can be listed at least, the newest ones, such as 1000000; 0 for no lists"`
-
-	// MetricsListen is the address of /metrics and /debug/pprof/, which ask for no
-	// key and must not be reachable from outside. On another address than the
-	// loopback, whoever reaches it can read the process's memory.
-	MetricsListen string `env:"METRICS_LISTEN" envDefault:"127.0.0.1:9100" takes:"an address such as 127.0.0.1:9100 or, if nobody else can reach it, :9100; or off"`
-
-	// ShutdownGrace is how long requests in flight have to finish after SIGTERM.
-	// A bulk, an import or an export that takes longer is cut off.
-	ShutdownGrace time.Duration `env:"SHUTDOWN_GRACE" envDefault:"10s" takes:"a duration above zero such as 10s"`
-
-	// own are the hosts of BaseURL, which no target may point to.
-	own link.Hosts
+// describe returns the description of a field of config.
+func describe(field reflect.StructField) variable {
+	name := field.Tag.Get("env")
+	i := slices.IndexFunc(variables, func(v variable) bool { return v.name == name })
+	if i < 0 {
+		return variable{name: name}
+	}
+	return variables[i]
 }
 
 // readConfig reads environ, which has the form of os.Environ. Its error names
@@ -85,7 +135,8 @@ func readConfig(environ []string) (config, error) {
 	var wrong []error
 	invalid := func(field string) {
 		f, _ := reflect.TypeFor[config]().FieldByName(field)
-		wrong = append(wrong, fmt.Errorf("%s is not valid: it takes %s", f.Tag.Get("env"), f.Tag.Get("takes")))
+		v := describe(f)
+		wrong = append(wrong, fmt.Errorf("%s is not valid: it takes %s", v.name, plain(v.takes)))
 	}
 
 	if err := env.ParseWithOptions(&c, env.Options{Environment: set}); err != nil {
@@ -172,13 +223,42 @@ func portOf(listen string) (string, bool) {
 	return port, err == nil && n > 0
 }
 
-// writeVariables writes the configuration as a table for people.
+// helpWidth fits the narrowest terminal that people use.
+const helpWidth = 80
+
+// writeVariables writes the environment for people at a terminal.
 func writeVariables(w io.Writer) {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[config]()) {
-		if name := f.Tag.Get("env"); name != "" {
-			fmt.Fprintf(table, "  %s\t%s\t%s\n", name, f.Tag.Get("envDefault"), f.Tag.Get("takes"))
+		v := describe(f)
+		if v.name == "" {
+			continue
+		}
+		fmt.Fprintf(w, "\n  %s", v.name)
+		if byDefault := f.Tag.Get("envDefault"); byDefault != "" {
+			fmt.Fprintf(w, "=%s", byDefault)
+		}
+		fmt.Fprintln(w)
+		writeWrapped(w, v.about)
+		writeWrapped(w, "Takes "+v.takes+".")
+		if v.unset != "" {
+			writeWrapped(w, "Unset: "+v.unset+".")
 		}
 	}
-	table.Flush()
 }
+
+// writeWrapped writes a paragraph, indented.
+func writeWrapped(w io.Writer, text string) {
+	const indent = "       "
+	line := indent
+	for _, word := range strings.Fields(plain(text)) {
+		if len(line)+len(" ")+len(word) > helpWidth {
+			fmt.Fprintln(w, line)
+			line = indent
+		}
+		line += " " + word
+	}
+	fmt.Fprintln(w, line)
+}
+
+// plain is Markdown for a terminal.
+func plain(text string) string { return strings.ReplaceAll(text, "`", "") }

@@ -60,6 +60,13 @@ func main() {
 	}
 }
 
+const usage = `usage: server [ping | key NAME | help | version]
+
+Without an argument it serves. On SIGHUP it reads API_KEYS_FILE again.
+
+The environment, with defaults; a variable that is empty counts as unset:
+`
+
 // run does what args say until it is done or ctx ends. People are spoken to on
 // stdout; the log goes to stderr.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
@@ -69,7 +76,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	}
 	switch command {
 	case "help", "-h", "-help", "--help":
-		fmt.Fprint(stdout, "usage: server [ping | key NAME | help | version]\n\nWithout an argument it serves. On SIGHUP it reads API_KEYS_FILE again. The environment, with defaults:\n\n")
+		fmt.Fprint(stdout, usage)
 		writeVariables(stdout)
 		return nil
 	case "version":

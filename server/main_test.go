@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -151,17 +150,5 @@ func TestConfigDefaults(t *testing.T) {
 				t.Errorf("readConfig = %+v, %v", c, err)
 			}
 		})
-	}
-}
-
-func TestHelpNamesEveryVariable(t *testing.T) {
-	var out bytes.Buffer
-	if err := run(t.Context(), []string{"help"}, nil, &out, io.Discard); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"LISTEN", "REDIS_URL", "API_KEY", "API_KEYS_FILE", "BASE_URL", "NODE_ID", "CACHE_BYTES", "STALE_IF_ERROR", "METRICS_LISTEN", "SHUTDOWN_GRACE"} {
-		if !strings.Contains(out.String(), "  "+name+" ") {
-			t.Errorf("help lacks %s:\n%s", name, &out)
-		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"snowlink/internal/apikey"
 	"snowlink/internal/fleet"
-	"snowlink/internal/httpapi"
 	"snowlink/internal/redisstore"
 	"snowlink/snowflake"
 )
@@ -105,7 +105,7 @@ func (s *stock) info(ctx context.Context, section, field string) (int, error) {
 // count returns how many links Redis has: DBSIZE without the keys that are no links, which are the
 // leases and clocks of nodes and the journal of the one API key.
 func (s *stock) count(ctx context.Context) (int, error) {
-	others := []string{redisstore.JournalKey(httpapi.DefaultOwner)} // one by one: KEYS would walk through all links
+	others := []string{redisstore.JournalKey(apikey.DefaultOwner)} // one by one: KEYS would walk through all links
 	for id := range snowflake.MaxNode + 1 {
 		lease, clock := redisstore.NodeKeys(id)
 		others = append(others, lease, clock)

@@ -9,17 +9,17 @@ import (
 	"log/slog"
 	"os"
 
-	"snowlink/internal/httpapi"
+	"snowlink/internal/apikey"
 )
 
 // readKeysFile reads API_KEYS_FILE. Its error names the file, each wrong line and
 // the rule that it breaks.
-func readKeysFile(path string) ([]httpapi.Key, error) {
+func readKeysFile(path string) ([]apikey.Key, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("API_KEYS_FILE: %w", err)
 	}
-	keys, err := httpapi.ParseKeys(string(text))
+	keys, err := apikey.ParseFile(string(text))
 	if err != nil {
 		return nil, fmt.Errorf("API_KEYS_FILE: %s:\n%w", path, err)
 	}
@@ -28,7 +28,7 @@ func readKeysFile(path string) ([]httpapi.Key, error) {
 
 // rereadKeys reads API_KEYS_FILE again at every hangup until ctx ends. A file that
 // is wrong changes nothing; one without keys lets nobody in, which may be the wish.
-func rereadKeys(ctx context.Context, hangup <-chan os.Signal, path string, keys *httpapi.Keys, log *slog.Logger) {
+func rereadKeys(ctx context.Context, hangup <-chan os.Signal, path string, keys *apikey.Keys, log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -83,7 +83,7 @@ func mintKey(args []string, stdout, stderr io.Writer) error {
 		return errors.New("key: it takes one name, before the flags; see: server key -h")
 	}
 
-	key, secret, err := httpapi.MintKey(name, *scopes, *rate)
+	key, secret, err := apikey.Mint(name, *scopes, *rate)
 	if err != nil {
 		return fmt.Errorf("key: %w", err)
 	}

@@ -27,6 +27,7 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/valyala/fasthttp"
 
+	"snowlink/internal/apikey"
 	"snowlink/internal/embedded"
 	"snowlink/internal/httpapi"
 	"snowlink/internal/link"
@@ -103,7 +104,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) error {
 	tuneGC(uint64(cfg.CacheBytes))
 	hangup := make(chan os.Signal, 1)
-	var named []httpapi.Key
+	var named []apikey.Key
 	if cfg.APIKeysFile != "" {
 		signal.Notify(hangup, syscall.SIGHUP) // before the file is read: no change to it is missed
 		defer signal.Stop(hangup)
@@ -186,7 +187,7 @@ func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) 
 		return missing
 	}
 
-	keys := httpapi.NewKeys(cfg.APIKeys...)
+	keys := apikey.NewKeys(cfg.APIKeys...)
 	keys.SetNamed(named)
 	go rereadKeys(background, hangup, cfg.APIKeysFile, keys, log)
 
@@ -200,7 +201,7 @@ func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) 
 
 	api := httpapi.New(context.WithoutCancel(ctx), httpapi.Config{
 		Store: links, Memory: store, Mint: mint, Ready: ready, Degraded: degraded,
-		BaseURL: cfg.BaseURL, Own: cfg.own, Keys: keys, Take: store.Take,
+		BaseURL: cfg.BaseURL, Own: cfg.own, Keys: keys, TakeRequest: store.TakeRequest,
 		BulkMemory: debug.SetMemoryLimit(-1) / bulkShare, Metrics: m, Log: log,
 	})
 	srv := api.Server()

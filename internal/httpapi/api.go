@@ -22,6 +22,7 @@ import (
 	"github.com/fasthttp/router"
 	"github.com/valyala/fasthttp"
 
+	"snowlink/internal/apikey"
 	"snowlink/internal/deadline"
 	"snowlink/internal/link"
 	"snowlink/internal/metrics"
@@ -45,11 +46,11 @@ type Config struct {
 	BaseURL string
 	// Own are the hosts that a target may not point to.
 	Own  link.Hosts
-	Keys *Keys
-	// Take takes one of the n requests that the keys named name may make in every
+	Keys *apikey.Keys
+	// TakeRequest takes one of the n requests that the keys named name may make in every
 	// per, over the whole fleet. It returns how long to wait where none is left, and
 	// 0 otherwise. Keys without a rate never come here.
-	Take func(ctx context.Context, name string, n int, per time.Duration) (wait time.Duration, err error)
+	TakeRequest func(ctx context.Context, name string, n int, per time.Duration) (wait time.Duration, err error)
 	// BulkMemory is what all bulks and imports together may take of memory, in bytes. There
 	// is room for one of them whatever it says.
 	BulkMemory int64
@@ -120,9 +121,9 @@ func (a *API) routes() (r *router.Router, named map[string]bool) {
 		{"POST", "/generate_url", metrics.Create, a.create},
 		{"POST", "/links", metrics.Create, a.create},
 		{"GET", "/links", metrics.List, a.list},
-		{"POST", "/links/bulk", metrics.Bulk, a.streamed(metrics.Bulk, ScopeCreate, bulkTime, a.bulk)},
+		{"POST", "/links/bulk", metrics.Bulk, a.streamed(metrics.Bulk, apikey.ScopeCreate, bulkTime, a.bulk)},
 		{"GET", "/links/export", metrics.Export, a.export},
-		{"POST", "/links/import", metrics.Import, a.streamed(metrics.Import, ScopeManage, importTime, a.importLinks)},
+		{"POST", "/links/import", metrics.Import, a.streamed(metrics.Import, apikey.ScopeManage, importTime, a.importLinks)},
 		{"GET", "/links/{code}", metrics.Read, a.read},
 		{"PATCH", "/links/{code}", metrics.Change, a.change},
 		{"DELETE", "/links/{code}", metrics.Delete, a.delete},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"snowlink/internal/apikey"
 	"snowlink/internal/httpapi"
 	"snowlink/internal/link"
 	"snowlink/internal/metrics"
@@ -37,7 +38,7 @@ func BenchmarkHandler(b *testing.B) {
 	api := httpapi.New(context.Background(), httpapi.Config{
 		Store: cache, Mint: func() (snowflake.ID, error) { return generator.Next(), nil },
 		Ready: func(context.Context) []string { return nil }, Degraded: func() string { return "" }, BaseURL: baseURL, Own: link.Hosts{},
-		Keys: httpapi.NewKeys(key), Metrics: m, Log: slog.New(slog.DiscardHandler),
+		Keys: apikey.NewKeys(key), Metrics: m, Log: slog.New(slog.DiscardHandler),
 	})
 	run := func(name string, handler fasthttp.RequestHandler, method, path, body string) {
 		b.Run(name, func(b *testing.B) {

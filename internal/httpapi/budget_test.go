@@ -15,6 +15,7 @@ import (
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/fasthttputil"
 
+	"snowlink/internal/apikey"
 	"snowlink/internal/httpapi"
 	"snowlink/internal/link"
 	"snowlink/internal/metrics"
@@ -53,7 +54,7 @@ func TestRequestBudget(t *testing.T) {
 	m, log := metrics.New(), slog.New(slog.DiscardHandler)
 	cache := nearcache.New(oneLink{}, 1<<20, time.Hour, m)
 	defer cache.Close()
-	keys, lines := httpapi.NewKeys(key), make([]string, 100)
+	keys, lines := apikey.NewKeys(key), make([]string, 100)
 	for i := range lines {
 		lines[i] = keyLine("shop", strconv.Itoa(i), "scopes=create")
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"snowlink/internal/apikey"
 	"snowlink/internal/link"
 )
 
@@ -28,7 +29,7 @@ type changeRequest struct {
 // change answers PATCH /links/{code} with the link as it is then.
 func (a *API) change(ctx *fasthttp.RequestCtx) {
 	within := a.deadline(ctx)
-	if _, ok := a.authorize(ctx, within, ScopeManage); !ok {
+	if _, ok := a.authorize(ctx, within, apikey.ScopeManage); !ok {
 		return
 	}
 	var request changeRequest

@@ -9,6 +9,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"snowlink/internal/apikey"
 	"snowlink/internal/link"
 	"snowlink/snowflake"
 )
@@ -44,7 +45,7 @@ type made struct {
 // the options, and stores the link under its own code or a minted one.
 func (a *API) create(ctx *fasthttp.RequestCtx) {
 	within := a.deadline(ctx)
-	owner, ok := a.authorize(ctx, within, ScopeCreate)
+	owner, ok := a.authorize(ctx, within, apikey.ScopeCreate)
 	if !ok {
 		return
 	}

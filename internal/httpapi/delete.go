@@ -5,6 +5,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"snowlink/internal/apikey"
 	"snowlink/internal/link"
 )
 
@@ -13,7 +14,7 @@ import (
 // forgotten at once.
 func (a *API) delete(ctx *fasthttp.RequestCtx) {
 	within := a.deadline(ctx)
-	if _, ok := a.authorize(ctx, within, ScopeManage); !ok {
+	if _, ok := a.authorize(ctx, within, apikey.ScopeManage); !ok {
 		return
 	}
 	code := managedCode(ctx)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"snowlink/internal/apikey"
 	"snowlink/internal/link"
 )
 
@@ -28,7 +29,7 @@ var exportColumns = []string{
 // one a line: as a list shows them, or as CSV for who prefers that.
 func (a *API) export(ctx *fasthttp.RequestCtx) {
 	within := a.deadline(ctx)
-	owner, ok := a.authorize(ctx, within, ScopeRead)
+	owner, ok := a.authorize(ctx, within, apikey.ScopeRead)
 	if !ok {
 		return
 	}

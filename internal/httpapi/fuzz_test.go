@@ -15,6 +15,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"snowlink/internal/apikey"
 	"snowlink/internal/httpapi"
 	"snowlink/internal/link"
 	"snowlink/internal/metrics"
@@ -65,7 +66,7 @@ func FuzzRequest(f *testing.F) {
 	api := httpapi.New(context.Background(), httpapi.Config{
 		Store: echo{}, Memory: echo{}, Mint: func() (snowflake.ID, error) { return 115394839571988480, nil },
 		Ready: func(context.Context) []string { return nil }, Degraded: func() string { return "" },
-		BaseURL: baseURL, Own: own, Keys: httpapi.NewKeys(key), Metrics: metrics.New(), Log: slog.New(slog.DiscardHandler),
+		BaseURL: baseURL, Own: own, Keys: apikey.NewKeys(key), Metrics: metrics.New(), Log: slog.New(slog.DiscardHandler),
 	})
 	srv := api.Server()
 	handler := srv.Handler

@@ -19,6 +19,7 @@ import (
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/fasthttputil"
 
+	"snowlink/internal/apikey"
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
 	"snowlink/internal/httpapi"
@@ -39,7 +40,7 @@ type backend struct {
 	redis   *fleet.Redis
 	metrics *metrics.Metrics
 	store   *fragile
-	keys    *httpapi.Keys
+	keys    *apikey.Keys
 	mint    func() (snowflake.ID, error)
 	missing []string
 
@@ -68,12 +69,12 @@ func newBackendVia(t testing.TB, via func(redisAddr string) string) *backend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &backend{t: t, redis: redis, metrics: m, store: &fragile{Store: store, pages: -1, batches: -1}, keys: httpapi.NewKeys("another-key", key), mint: func() (snowflake.ID, error) { return generator.Next(), nil }}
+	b := &backend{t: t, redis: redis, metrics: m, store: &fragile{Store: store, pages: -1, batches: -1}, keys: apikey.NewKeys("another-key", key), mint: func() (snowflake.ID, error) { return generator.Next(), nil }}
 	b.api = httpapi.New(context.Background(), httpapi.Config{
 		Store: b.store, Memory: store, Mint: func() (snowflake.ID, error) { return b.mint() },
 		Ready:    func(context.Context) []string { return b.missing },
 		Degraded: func() string { return b.degraded },
-		BaseURL:  baseURL, Own: own, Keys: b.keys, Take: store.Take, Metrics: m, Log: log,
+		BaseURL:  baseURL, Own: own, Keys: b.keys, TakeRequest: store.TakeRequest, Metrics: m, Log: log,
 		BulkMemory: 3 * httpapi.SlotMemory,
 	})
 	listener := fasthttputil.NewInmemoryListener()

@@ -19,6 +19,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"snowlink/internal/apikey"
 	"snowlink/internal/httpapi"
 	"snowlink/internal/link"
 	"snowlink/internal/metrics"
@@ -359,7 +360,7 @@ func TestImportListsWhatOneBeforeItDidNot(t *testing.T) {
 	b := newBackend(t)
 	client := redis.NewClient(&redis.Options{Addr: b.redis.Addr})
 	defer client.Close()
-	const journal = "journal:" + httpapi.DefaultOwner
+	const journal = "journal:" + apikey.DefaultOwner
 	client.Set(t.Context(), journal, "no stream", 0)
 	minted := snowflake.Encode(1 << 40)
 	rows := `{"url":"https://example.com/1","code":"one"}` + "\n" + `{"url":"https://example.com/2","code":"` + minted + `"}` + "\n"
@@ -442,7 +443,7 @@ func FuzzImport(f *testing.F) {
 		f.Fatal(err)
 	}
 	api := httpapi.New(f.Context(), httpapi.Config{
-		Store: echo{}, Memory: echo{}, Keys: httpapi.NewKeys(key), Own: own, BaseURL: baseURL,
+		Store: echo{}, Memory: echo{}, Keys: apikey.NewKeys(key), Own: own, BaseURL: baseURL,
 		Metrics: metrics.New(), Log: slog.New(slog.DiscardHandler),
 	})
 	srv := api.Server()

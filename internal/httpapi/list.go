@@ -7,6 +7,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"snowlink/internal/apikey"
 	"snowlink/internal/link"
 )
 
@@ -20,7 +21,7 @@ const (
 // list answers GET /links with the links that the key made, newest first.
 func (a *API) list(ctx *fasthttp.RequestCtx) {
 	within := a.deadline(ctx)
-	owner, ok := a.authorize(ctx, within, ScopeRead)
+	owner, ok := a.authorize(ctx, within, apikey.ScopeRead)
 	if !ok {
 		return
 	}

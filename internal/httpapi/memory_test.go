@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"snowlink/internal/apikey"
 	"snowlink/internal/httpapi"
 	"snowlink/internal/link"
 	"snowlink/internal/metrics"
@@ -88,7 +89,7 @@ func TestSlotIsLargeEnough(t *testing.T) {
 	}
 	srv := httpapi.New(t.Context(), httpapi.Config{
 		Store: echo{}, Memory: echo{}, Mint: func() (snowflake.ID, error) { return generator.Next(), nil },
-		BaseURL: baseURL, Own: own, Keys: httpapi.NewKeys(key), Metrics: metrics.New(), Log: slog.New(slog.DiscardHandler),
+		BaseURL: baseURL, Own: own, Keys: apikey.NewKeys(key), Metrics: metrics.New(), Log: slog.New(slog.DiscardHandler),
 	}).Server()
 	title, tags := strings.Repeat("\U0001F600", 255), strings.Repeat("t", 50)
 	random := rand.New(rand.NewPCG(1, 2))

@@ -6,6 +6,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"snowlink/internal/apikey"
 	"snowlink/internal/link"
 )
 
@@ -16,7 +17,7 @@ const linksPath = "/links/"
 // disabled, and its version as the ETag.
 func (a *API) read(ctx *fasthttp.RequestCtx) {
 	within := a.deadline(ctx)
-	if _, ok := a.authorize(ctx, within, ScopeRead); !ok {
+	if _, ok := a.authorize(ctx, within, apikey.ScopeRead); !ok {
 		return
 	}
 	code := managedCode(ctx)

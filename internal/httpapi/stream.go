@@ -11,6 +11,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"snowlink/internal/apikey"
 	"snowlink/internal/metrics"
 )
 
@@ -102,7 +103,7 @@ func thousands(n int) string {
 // streamed is a handler that reads its body as it arrives, within a time, and holds much
 // of it. So it needs a key with the scope, and a slot, which it keeps until its answer has
 // been sent.
-func (a *API) streamed(route metrics.Route, scope Scope, within time.Duration, handler func(ctx *fasthttp.RequestCtx, owner string, body io.Reader)) fasthttp.RequestHandler {
+func (a *API) streamed(route metrics.Route, scope apikey.Scope, within time.Duration, handler func(ctx *fasthttp.RequestCtx, owner string, body io.Reader)) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		body := &arriving{
 			ctx: ctx, stream: ctx.RequestBodyStream(), length: ctx.Request.Header.ContentLength(),

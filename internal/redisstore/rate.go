@@ -11,7 +11,7 @@ import (
 	"snowlink/internal/metrics"
 )
 
-// Take takes one of the n requests that name may make in every per, all backends
+// TakeRequest takes one of the n requests that name may make in every per, all backends
 // together: after a rest n at once, and then one every per/n. It returns how long
 // to wait for the next one where there is none left, and 0 where there was. It
 // fails with link.ErrUnavailable when Redis does not answer.
@@ -20,7 +20,7 @@ import (
 // name has rested: redis_rate's, by the generic cell rate algorithm and Redis's own
 // clock. A new rate counts anew: against the time that the old one says is used up,
 // a name with 10 an hour that gets 100 a second would wait for an hour first.
-func (s *Store) Take(ctx context.Context, name string, n int, per time.Duration) (wait time.Duration, err error) {
+func (s *Store) TakeRequest(ctx context.Context, name string, n int, per time.Duration) (wait time.Duration, err error) {
 	count := fmt.Sprintf("%s:%d/%d", name, n, per/time.Second)
 	result, err := s.limiter.Allow(ctx, count, redis_rate.Limit{Rate: n, Burst: n, Period: per})
 	if redis.IsOOMError(err) {

@@ -58,7 +58,7 @@ func TestTakeIsExactOverAllBackends(t *testing.T) {
 			var wg sync.WaitGroup
 			for i := range 2 * each {
 				wg.Go(func() {
-					wait, err := backends[i%2].Take(t.Context(), "shop", n, per)
+					wait, err := backends[i%2].TakeRequest(t.Context(), "shop", n, per)
 					if err != nil {
 						t.Error(err)
 					} else if wait == 0 {
@@ -78,12 +78,12 @@ func TestTakeIsExactOverAllBackends(t *testing.T) {
 				t.Fatal(err)
 			}
 			for name, want := range map[string]bool{"shop": false, "other": true} {
-				if wait, err := backends[0].Take(t.Context(), name, n, per); err != nil || (wait == 0) != want {
-					t.Errorf("Take %s = %s, %v", name, wait, err)
+				if wait, err := backends[0].TakeRequest(t.Context(), name, n, per); err != nil || (wait == 0) != want {
+					t.Errorf("TakeRequest %s = %s, %v", name, wait, err)
 				}
 			}
-			if wait, err := backends[0].Take(t.Context(), "shop", 1, time.Second); err != nil || wait > 0 {
-				t.Errorf("Take with another rate than before = %s, %v, want a count of its own", wait, err)
+			if wait, err := backends[0].TakeRequest(t.Context(), "shop", 1, time.Second); err != nil || wait > 0 {
+				t.Errorf("TakeRequest with another rate than before = %s, %v, want a count of its own", wait, err)
 			}
 			if ttl := client.TTL(t.Context(), "rate:shop:100/3600").Val(); ttl <= 0 || ttl > per {
 				t.Errorf("the count of a name stays for %s, want %s at most", ttl, per)
@@ -96,18 +96,18 @@ func TestTakeWithoutRedisIsUnavailable(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t)
 	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
-	if _, err := store.Take(t.Context(), "shop", 1, time.Second); err != nil {
+	if _, err := store.TakeRequest(t.Context(), "shop", 1, time.Second); err != nil {
 		t.Fatal(err)
 	}
 	r.Pause()
 	started := time.Now()
-	_, err := store.Take(t.Context(), "shop", 1, time.Second)
+	_, err := store.TakeRequest(t.Context(), "shop", 1, time.Second)
 	if took := time.Since(started); !errors.Is(err, link.ErrUnavailable) || took > 1500*time.Millisecond {
 		t.Errorf("a paused Redis: %v after %s, want ErrUnavailable sooner", err, took)
 	}
 	r.Resume()
 	r.Kill()
-	if _, err := store.Take(t.Context(), "shop", 1, time.Second); !errors.Is(err, link.ErrUnavailable) {
+	if _, err := store.TakeRequest(t.Context(), "shop", 1, time.Second); !errors.Is(err, link.ErrUnavailable) {
 		t.Errorf("no Redis: %v, want ErrUnavailable", err)
 	}
 }

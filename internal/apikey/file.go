@@ -1,4 +1,4 @@
-package httpapi
+package apikey
 
 import (
 	"crypto/rand"
@@ -11,28 +11,28 @@ import (
 	"strings"
 )
 
-// The rules of a line. Their texts repeat nothing of it: a secret may have been
-// put where its digest belongs.
+// The rules of a line. An error repeats nothing of the line: somebody may have put a secret where
+// its digest belongs.
 var (
 	errKeyFields = errors.New("a key is: NAME sha256:DIGEST scopes=create,manage,read rate=100/s, where rate= may be left out")
 	errKeyName   = errors.New("a name has 1 to 64 letters, digits, dots, hyphens and underscores")
 	errKeyDigest = errors.New("after the name comes sha256: and the SHA-256 of the secret as 64 hexadecimal digits")
-	errKeyEmpty  = errors.New("this is the digest of an empty secret, which is none")
+	errKeyEmpty  = errors.New("this is the digest of an empty secret, which nobody can use")
 	errKeyScopes = errors.New("scopes= takes one or more of create, manage and read, comma-separated")
 	errKeyRate   = fmt.Errorf("rate= takes a number from 1 to %d and a unit, as 100/s, 1000/m or 5000/h", maxRate)
 )
 
 const (
 	maxKeyName = 64
-	// maxRate is in one unit of time. Redis keeps time in microseconds.
+	// maxRate is per unit of time. Redis keeps time in microseconds.
 	maxRate = 1_000_000
 
 	digestPrefix = "sha256:"
 )
 
-// MintKey makes a key with a secret of 130 random bits. Name, scopes and rate are as
-// in a keys file; rate may be empty, for no limit.
-func MintKey(name, scopes, rate string) (key Key, secret string, err error) {
+// Mint makes a key with a secret of 130 random bits. Name, scopes and rate are written as in a keys
+// file. An empty rate means no limit.
+func Mint(name, scopes, rate string) (key Key, secret string, err error) {
 	if !isKeyName(name) {
 		return Key{}, "", errKeyName
 	}
@@ -47,12 +47,11 @@ func MintKey(name, scopes, rate string) (key Key, secret string, err error) {
 	return key, secret, err
 }
 
-// ParseKeys reads a keys file: a key a line, as ParseKey takes it. Blank lines and
-// what follows a # are left out. Keys of one name are one owner: to give it a new
-// secret, add a line, and remove the old one later. The error has a line for each
-// wrong line, with its number and the rule that it breaks, and nothing of what it
-// says.
-func ParseKeys(text string) ([]Key, error) {
+// ParseFile reads the text of a keys file: one key a line, as Parse reads it. Blank lines and
+// everything after a # are ignored. Keys of one name are one owner: to change its secret, add a line
+// and remove the old one later. The error has one line for each wrong line: its number and the rule
+// that it breaks, and nothing of its text.
+func ParseFile(text string) ([]Key, error) {
 	var keys []Key
 	var wrong []error
 	number := 0
@@ -62,7 +61,7 @@ func ParseKeys(text string) ([]Key, error) {
 		if strings.TrimSpace(line) == "" {
 			continue
 		}
-		key, err := ParseKey(line)
+		key, err := Parse(line)
 		if err == nil {
 			err = fits(keys, key)
 		}
@@ -78,7 +77,7 @@ func ParseKeys(text string) ([]Key, error) {
 	return keys, nil
 }
 
-// fits checks key against those before it.
+// fits checks the key against the keys before it.
 func fits(before []Key, key Key) error {
 	if slices.ContainsFunc(before, func(k Key) bool { return k.Digest == key.Digest }) {
 		return errors.New("this digest stands on a line above: each key has its own")
@@ -89,12 +88,12 @@ func fits(before []Key, key Key) error {
 	return nil
 }
 
-// ParseKey reads one key as String writes it:
+// Parse reads one key as String writes it:
 //
 //	NAME sha256:DIGEST scopes=create,manage,read rate=100/s
 //
-// The rate may be left out, for no limit.
-func ParseKey(line string) (Key, error) {
+// Without a rate there is no limit.
+func Parse(line string) (Key, error) {
 	fields := strings.Fields(line)
 	if len(fields) < 3 || len(fields) > 4 {
 		return Key{}, errKeyFields
@@ -131,7 +130,7 @@ func ParseKey(line string) (Key, error) {
 	return key, nil
 }
 
-// String is the key's line of a keys file.
+// String returns the key as a line of a keys file.
 func (k Key) String() string {
 	line := fmt.Sprintf("%s %s%x scopes=%s", k.Name, digestPrefix, k.Digest, k.Scopes)
 	if k.Rate != (Rate{}) {
@@ -140,8 +139,8 @@ func (k Key) String() string {
 	return line
 }
 
-// isKeyName takes what can stand in a Redis key and in a log without a second
-// thought.
+// isKeyName reports whether s can be a name: only characters that need no escape in a Redis key or a
+// log.
 func isKeyName(s string) bool {
 	return len(s) <= maxKeyName && s != "" && !strings.ContainsFunc(s, func(r rune) bool {
 		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '.' || r == '-' || r == '_')

@@ -1,0 +1,60 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+
+	"github.com/valyala/fasthttp"
+
+	"snowlink/internal/apikey"
+)
+
+// authorize returns the name of the request's key if the key may do s now. Otherwise it has answered
+// with the problem, within the deadline of the request.
+func (a *API) authorize(ctx *fasthttp.RequestCtx, within context.Context, s apikey.Scope) (owner string, ok bool) {
+	key, ok := a.Keys.Find(presentedKey(ctx))
+	if !ok {
+		ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
+		writeProblem(ctx, problemUnauthorized,
+			"This needs an API key, as API-Key: KEY, X-API-Key: KEY or Authorization: Bearer KEY; the one sent, if any, is not known.")
+		return "", false
+	}
+	if missing := s &^ key.Scopes; missing != 0 {
+		writeProblem(ctx, problemForbidden, fmt.Sprintf("This key may not do this: it lacks the scope %s.", missing))
+		return "", false
+	}
+	if key.Rate == (apikey.Rate{}) {
+		return key.Name, true
+	}
+	wait, err := a.TakeRequest(within, key.Name, key.Rate.N, key.Rate.Per)
+	if err != nil {
+		a.fail(ctx, err)
+		return "", false
+	}
+	if wait > 0 {
+		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, strconv.Itoa(int(math.Ceil(wait.Seconds()))))
+		writeProblem(ctx, problemRateLimited, fmt.Sprintf("This key may make %s requests, counted over all backends.", key.Rate))
+		return "", false
+	}
+	return key.Name, true
+}
+
+// presentedKey reads the three header forms, which all mean the same. The bytes belong to the
+// request.
+func presentedKey(ctx *fasthttp.RequestCtx) []byte {
+	header := &ctx.Request.Header
+	if key := header.Peek("Api-Key"); len(key) > 0 {
+		return key
+	}
+	if key := header.Peek("X-Api-Key"); len(key) > 0 {
+		return key
+	}
+	scheme, key, _ := bytes.Cut(header.Peek(fasthttp.HeaderAuthorization), []byte(" "))
+	if !bytes.EqualFold(scheme, []byte("Bearer")) {
+		return nil
+	}
+	return bytes.TrimSpace(key)
+}

@@ -113,32 +113,32 @@ func (a *API) fulfil(ctx context.Context, owner string, p promise, r *createRequ
 	if err != nil {
 		return made{}, err
 	}
-	m := made{link.Coded{Code: p.code, Link: l}, p.at}
 	if own, _ := r.ownCode(); own != "" {
-		m = ownMade(own, l, p.at, p.nonce)
+		m := ownMade(own, l, p.at, p.nonce)
+		return m, a.Store.Create(ctx, owner, m.Code, m.Link)
 	}
+	if l.Options == nil {
+		l.Options = new(link.Options)
+	}
+	l.Nonce = p.nonce // by which became knows it, once it was changed
+	m := made{link.Coded{Code: p.code, Link: l}, p.at}
 	return m, a.Store.Create(ctx, owner, m.Code, m.Link)
 }
 
 // became returns nil if the other link that stands under the code of m is what
 // changes made of m, and link.ErrExists if it is somebody else's: one who chose the
-// code, or imported it.
+// code, or imported it after m was evicted. Every change leaves the nonce as it was,
+// and an import has none.
 func (a *API) became(ctx context.Context, m made) error {
 	s, err := a.Store.Read(ctx, m.Code)
 	if err != nil {
 		return err
 	}
-	var created time.Time // of a minted code there is none in the record
-	var nonce uint32
-	if s.Options != nil {
-		created, nonce = s.Created, s.Nonce
-	}
-	if m.Options == nil || m.Nonce == 0 {
-		if created.IsZero() {
-			return nil
-		}
-	} else if created.Equal(m.at) && nonce == m.Nonce {
+	if s.Options != nil && s.Nonce == m.Nonce && s.Created.Equal(m.Created) {
 		return nil
+	}
+	if !m.Chosen() && equalButCreated(s.Link, m.Link) {
+		return nil // imported as it was: the first answer is true of it
 	}
 	return link.ErrExists
 }
@@ -150,7 +150,7 @@ type promise struct {
 	body  string // its digest
 	code  string
 	at    time.Time // to the millisecond
-	nonce uint32    // of an own code
+	nonce uint32
 }
 
 func (p promise) String() string {

@@ -317,6 +317,49 @@ func TestIdempotencyKeySurvivesAnOutage(t *testing.T) {
 	}
 }
 
+// A code whose link was evicted and that an import took since is a stranger's: a repeat
+// does not pass it off as the first answer. As it was, or changed, it is ours.
+func TestIdempotencyKeyAndAStrangersLink(t *testing.T) {
+	b := newBackend(t)
+	client := redis.NewClient(&redis.Options{Addr: b.redis.Addr})
+	defer client.Close()
+	for i, tt := range []struct {
+		name string
+		then func(t *testing.T, code string)
+		want int
+	}{
+		{"another link imported", func(t *testing.T, code string) {
+			client.Del(t.Context(), "link:"+code)
+			b.imported("", `{"url":"https://example.org/stranger","code":"`+code+`"}`)
+		}, 409},
+		{"imported as it was", func(t *testing.T, code string) {
+			client.Del(t.Context(), "link:"+code)
+			b.imported("", `{"url":"https://example.com/","code":"`+code+`"}`)
+		}, 201},
+		{"evicted", func(t *testing.T, code string) { client.Del(t.Context(), "link:"+code) }, 201},
+		{"changed", func(t *testing.T, code string) {
+			b.manage("PATCH", "/links/"+code, `{"url":"https://example.org/new","title":"T"}`)
+		}, 201},
+		{"changed to another and back", func(t *testing.T, code string) {
+			b.manage("PATCH", "/links/"+code, `{"title":"T"}`)
+			b.manage("PATCH", "/links/"+code, `{"title":null}`)
+		}, 201},
+		{"deleted", func(t *testing.T, code string) { b.manage("DELETE", "/links/"+code, "") }, 201},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			again := func() answer {
+				return b.do("POST", "/links", `{"url":"https://example.com/"}`, "API-Key: "+key, fmt.Sprint("Idempotency-Key: ", i))
+			}
+			first := again()
+			code := wantCreated(t, first).Code
+			tt.then(t, code)
+			if a := again(); a.status != tt.want || tt.want == 201 && a.body != first.body {
+				t.Errorf("again = %d %s, want %d; the first answer was %s", a.status, a.body, tt.want, first.body)
+			}
+		})
+	}
+}
+
 // A link that was stored when Redis became full before its owner's journal had it: the
 // promise stays, and the repeat has the first answer once there is room.
 func TestIdempotencyKeySurvivesAFullJournal(t *testing.T) {

@@ -69,8 +69,8 @@ type Options struct {
 	Deleted bool
 	// Created is when the link was made, to the millisecond, where its code is not minted and so does not say it.
 	Created time.Time
-	// Nonce tells a create of a chosen code from another one that is equal but for it, which the store would take for
-	// the first one repeated. 0 is none.
+	// Nonce tells a create from another one of the same code that is equal but for it, which the store would take for
+	// the first one repeated, and is kept by changes. 0 is none.
 	Nonce uint32
 	// Title and Tags are for the people who manage the link.
 	Title string

@@ -34,12 +34,18 @@ type memory struct {
 
 func newMemory() *memory { return &memory{links: make(map[string]link.Link)} }
 
-func (m *memory) Get(_ context.Context, code string) (link.Link, error) {
+func (m *memory) Get(ctx context.Context, code string) (link.Link, error) {
 	m.reads.Add(1)
 	m.mu.Lock()
 	l, ok := m.links[code]
 	m.mu.Unlock()
-	time.Sleep(time.Duration(m.wait.Load())) // the answer is on its way
+	if wait := time.Duration(m.wait.Load()); wait > 0 { // the answer is on its way
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return link.Link{}, fmt.Errorf("%w: %w", link.ErrUnavailable, ctx.Err())
+		}
+	}
 	switch {
 	case m.away.Load():
 		return link.Link{}, link.ErrUnavailable
@@ -464,6 +470,52 @@ func TestUnreadableLinkIsNoOutage(t *testing.T) {
 		}
 		wantTarget(t, c, code(8), "two")
 	})
+}
+
+// Who has little time left when others ask for the same link waits no longer than that,
+// and neither cuts them off nor makes the store look away.
+func TestWaitersKeepTheirOwnDeadlines(t *testing.T) {
+	const short, slow = 100 * time.Millisecond, 500 * time.Millisecond
+	for _, old := range []bool{false, true} {
+		for _, shortFirst := range []bool{false, true} {
+			t.Run(fmt.Sprintf("old %t, the short one first %t", old, shortFirst), func(t *testing.T) {
+				inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+					if old {
+						wantTarget(t, c, "a", "one")
+						time.Sleep(2 * nearcache.FreshFor)
+					}
+					m.set("a", "two")
+					m.wait.Store(int64(slow))
+					var all sync.WaitGroup
+					for i := range 4 {
+						hasLittle := (i == 0) == shortFirst && (i == 0 || i == 3)
+						all.Go(func() {
+							ctx, asked := t.Context(), time.Now()
+							if hasLittle {
+								var cancel context.CancelFunc
+								ctx, cancel = context.WithTimeout(ctx, short)
+								defer cancel()
+							}
+							l, err := c.Get(ctx, "a")
+							took := time.Since(asked)
+							if hasLittle && (took != short || !old && err == nil || old && l.Target != "one") {
+								t.Errorf("who has %s: %q, %v after %s", short, l.Target, err, took)
+							}
+							if !hasLittle && (err != nil || l.Target != "two" || took > slow+short) {
+								t.Errorf("who has time: %q, %v after %s", l.Target, err, took)
+							}
+						})
+						time.Sleep(time.Millisecond)
+					}
+					all.Wait()
+					// The store does not count as away: what is old is read, not served as it is.
+					time.Sleep(2 * nearcache.FreshFor)
+					m.set("a", "three")
+					wantTarget(t, c, "a", "three")
+				})
+			})
+		}
+	}
 }
 
 func TestStaleIfErrorEnds(t *testing.T) {

@@ -13,7 +13,7 @@ func wantLongPath(t *testing.T, path string) {
 	if err != nil {
 		t.Fatalf("%q: %v", path, err)
 	}
-	if got := longPath(path); got != u.Pathname() {
+	if got := longPath(path); got != u.Pathname() && !(len(got) > maxTarget && strings.HasPrefix(u.Pathname(), got)) {
 		t.Errorf("longPath(%q) = %q, the parser says %q", path, got, u.Pathname())
 	}
 }

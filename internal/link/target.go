@@ -106,8 +106,8 @@ func normalise(raw string) (target, hostname string, err error) {
 	return target, u.Hostname(), nil
 }
 
-// longPath returns what the parser makes of a path, in time that grows with its length only. FuzzLongPath holds it to
-// that.
+// longPath returns what the parser makes of a path, in time that grows with its length only, or the beginning of it if
+// that is too long already. FuzzLongPath holds it to that.
 func longPath(path string) string {
 	segments := strings.Split(path[1:], "/")
 	kept := segments[:0]
@@ -127,6 +127,9 @@ func longPath(path string) string {
 	}
 	var b strings.Builder
 	for part := range slices.Chunk(kept, fewSegments) {
+		if b.Len() > maxTarget {
+			break
+		}
 		segments := strings.Join(part, "/")
 		if isPlainPath(segments) {
 			b.WriteString("/" + segments)

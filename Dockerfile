@@ -14,7 +14,7 @@ COPY server server
 ARG VERSION=devel
 # No cgo: there is no libc in the image.
 RUN --mount=type=cache,target=/root/.cache/go-build \
-    CGO_ENABLED=0 go build -trimpath -ldflags="-s -w -X snowlink/internal/metrics.version=${VERSION}" -o /server ./server
+    CGO_ENABLED=0 go build -trimpath -ldflags="-s -w -X snowlink/internal/buildinfo.version=${VERSION}" -o /server ./server
 
 FROM scratch
 

@@ -12,6 +12,7 @@ import (
 
 	"snowlink/internal/apikey"
 	"snowlink/internal/fleet"
+	"snowlink/internal/nodelease"
 	"snowlink/internal/redisstore"
 	"snowlink/snowflake"
 )
@@ -107,7 +108,7 @@ func (s *stock) info(ctx context.Context, section, field string) (int, error) {
 func (s *stock) count(ctx context.Context) (int, error) {
 	others := []string{redisstore.JournalKey(apikey.DefaultOwner)} // one by one: KEYS would walk through all links
 	for id := range snowflake.MaxNode + 1 {
-		lease, clock := redisstore.NodeKeys(id)
+		lease, clock := nodelease.Keys(id)
 		others = append(others, lease, clock)
 	}
 	size, err1 := s.redis.DBSize(ctx).Result()

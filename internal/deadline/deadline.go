@@ -1,6 +1,5 @@
-// Package deadline bounds many operations by one timer. A context with a timer for
-// each took a seventh of what a create costs here: those that begin at about the same
-// time share one.
+// Package deadline bounds many operations by one timer. A context with a timer for each took a
+// seventh of what a create costs here, so operations that begin at about the same time share one.
 package deadline
 
 import (
@@ -9,12 +8,11 @@ import (
 	"time"
 )
 
-// every is how long operations share a context, and so by how much that of the last of
-// them may end too early.
+// every is how long operations share a context. That of the last of them ends too early by as much.
 const every = 50 * time.Millisecond
 
-// A Shared hands out contexts that end a fixed time after the operation began, or up to
-// a twentieth of a second sooner. It is safe for concurrent use.
+// Shared hands out contexts that end a fixed time after an operation began, or up to 50 ms sooner.
+// All methods may be called concurrently.
 type Shared struct {
 	after  time.Duration
 	latest atomic.Pointer[shared]
@@ -28,8 +26,8 @@ type shared struct {
 // NewShared makes a Shared whose contexts end after the time.
 func NewShared(after time.Duration) *Shared { return &Shared{after: after} }
 
-// From returns the context of an operation that begins now, which it is told since most
-// callers know. Others use it, too.
+// From returns the context of an operation that begins now. The caller says what now is, since most
+// know it already. Other operations use the context, too.
 func (s *Shared) From(now time.Time) context.Context {
 	latest := s.latest.Load()
 	if latest == nil || now.Sub(latest.began) > every {
@@ -40,4 +38,16 @@ func (s *Shared) From(now time.Time) context.Context {
 		latest = next
 	}
 	return latest.ctx
+}
+
+// Sleep waits for d. It reports whether it did so before ctx ended.
+func Sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
 }

@@ -20,22 +20,19 @@ import (
 	"time"
 
 	"github.com/fasthttp/router"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
 	"snowlink/internal/apikey"
 	"snowlink/internal/deadline"
 	"snowlink/internal/link"
-	"snowlink/internal/metrics"
-	"snowlink/snowflake"
+	"snowlink/internal/shorten"
 )
 
 // Config is what an API is made of. Every field is required.
 type Config struct {
-	Store link.Store
-	// Memory is that of Idempotency-Keys.
-	Memory Memory
-	// Mint gives a new ID, or an error when this process holds no node ID.
-	Mint func() (snowflake.ID, error)
+	Store     link.Store
+	Shortener *shorten.Shortener
 	// Ready reports what is missing to serve every route, in words for people;
 	// nothing means ready.
 	Ready func(context.Context) (missing []string)
@@ -44,9 +41,9 @@ type Config struct {
 	Degraded func() string
 	// BaseURL is what short URLs begin with: scheme and host, no slash at the end.
 	BaseURL string
-	// Own are the hosts that a target may not point to.
-	Own  link.Hosts
-	Keys *apikey.Keys
+	// OwnHosts are the hosts that a target may not point to.
+	OwnHosts link.Hosts
+	Keys     *apikey.Keys
 	// TakeRequest takes one of the n requests that the keys named name may make in every
 	// per, over the whole fleet. It returns how long to wait where none is left, and
 	// 0 otherwise. Keys without a rate never come here.
@@ -54,8 +51,9 @@ type Config struct {
 	// BulkMemory is what all bulks and imports together may take of memory, in bytes. There
 	// is room for one of them whatever it says.
 	BulkMemory int64
-	Metrics    *metrics.Metrics
-	Log        *slog.Logger
+	// Registry takes the collectors of the requests.
+	Registry prometheus.Registerer
+	Log      *slog.Logger
 }
 
 // API answers the requests of one backend. All methods may be called
@@ -63,6 +61,7 @@ type Config struct {
 type API struct {
 	Config
 	ctx      context.Context // the process's: see the package comment
+	metrics  *requestMetrics
 	requests *deadline.Shared
 	handler  fasthttp.RequestHandler
 	drawing  drawingRoom
@@ -74,12 +73,12 @@ type API struct {
 // which must outlive the last request; those of the others have RequestTime.
 func New(ctx context.Context, c Config) *API {
 	a := &API{
-		Config: c, ctx: ctx, requests: deadline.NewShared(RequestTime),
-		drawing: newDrawingRoom(), slots: newSlots(c.BulkMemory, c.Metrics),
+		Config: c, ctx: ctx, metrics: newRequestMetrics(c.Registry), requests: deadline.NewShared(RequestTime),
+		drawing: newDrawingRoom(), slots: newSlots(c.BulkMemory, c.Registry),
 	}
 	router, named := a.routes()
 	routed := router.Handler
-	redirect, preview := a.observe(metrics.Redirect, a.redirect), a.observe(metrics.Preview, a.preview)
+	redirect, preview := a.observe(routeRedirect, a.redirect), a.observe(routePreview, a.preview)
 	a.handler = func(ctx *fasthttp.RequestCtx) {
 		if ctx.Request.IsBodyStream() && bodyLimit(ctx) == MaxBody && !a.readBody(ctx) {
 			return
@@ -115,23 +114,23 @@ func (a *API) Drain() { a.draining.Store(true) }
 func (a *API) routes() (r *router.Router, named map[string]bool) {
 	routes := []struct {
 		method, path string
-		route        metrics.Route
+		route        route
 		handler      fasthttp.RequestHandler
 	}{
-		{"POST", "/generate_url", metrics.Create, a.create},
-		{"POST", "/links", metrics.Create, a.create},
-		{"GET", "/links", metrics.List, a.list},
-		{"POST", "/links/bulk", metrics.Bulk, a.streamed(metrics.Bulk, apikey.ScopeCreate, bulkTime, a.bulk)},
-		{"GET", "/links/export", metrics.Export, a.export},
-		{"POST", "/links/import", metrics.Import, a.streamed(metrics.Import, apikey.ScopeManage, importTime, a.importLinks)},
-		{"GET", "/links/{code}", metrics.Read, a.read},
-		{"PATCH", "/links/{code}", metrics.Change, a.change},
-		{"DELETE", "/links/{code}", metrics.Delete, a.delete},
-		{"GET", "/ping", metrics.Ping, a.ping},
-		{"GET", "/healthz", metrics.Healthz, a.healthz},
-		{"GET", "/openapi.yaml", metrics.OpenAPI, a.openapi},
-		{"GET", "/{code}/qr", metrics.QR, a.qr},
-		{"GET", "/{code}", metrics.Redirect, a.redirect}, // and /{code}+, metrics.Preview, a.preview: see New
+		{"POST", "/generate_url", routeCreate, a.create},
+		{"POST", "/links", routeCreate, a.create},
+		{"GET", "/links", routeList, a.list},
+		{"POST", "/links/bulk", routeBulk, a.streamed(routeBulk, apikey.ScopeCreate, bulkTime, a.bulk)},
+		{"GET", "/links/export", routeExport, a.export},
+		{"POST", "/links/import", routeImport, a.streamed(routeImport, apikey.ScopeManage, importTime, a.importLinks)},
+		{"GET", "/links/{code}", routeRead, a.read},
+		{"PATCH", "/links/{code}", routeChange, a.change},
+		{"DELETE", "/links/{code}", routeDelete, a.delete},
+		{"GET", "/ping", routePing, a.ping},
+		{"GET", "/healthz", routeHealthz, a.healthz},
+		{"GET", "/openapi.yaml", routeOpenAPI, a.openapi},
+		{"GET", "/{code}/qr", routeQR, a.qr},
+		{"GET", "/{code}", routeRedirect, a.redirect}, // and /{code}+, routePreview, a.preview: see New
 	}
 
 	r = router.New()
@@ -139,7 +138,7 @@ func (a *API) routes() (r *router.Router, named map[string]bool) {
 	r.RedirectFixedPath = false
 	r.HandleOPTIONS = false
 	r.HandleMethodNotAllowed = false // /{code} matches every path of GET: see below
-	r.NotFound = a.observe(metrics.Other, a.notFound)
+	r.NotFound = a.observe(routeOther, a.notFound)
 	r.PanicHandler = a.panicked
 	named = make(map[string]bool)
 	methods := make(map[string][]string) // by path
@@ -156,7 +155,7 @@ func (a *API) routes() (r *router.Router, named map[string]bool) {
 	}
 	for path, taken := range methods {
 		slices.Sort(taken)
-		refuse := a.observe(metrics.Other, a.methodNotAllowed(path, strings.Join(taken, ", ")))
+		refuse := a.observe(routeOther, a.methodNotAllowed(path, strings.Join(taken, ", ")))
 		// GET /generate_url would otherwise be looked up as a code.
 		for _, m := range []string{fasthttp.MethodGet, fasthttp.MethodHead} {
 			if !slices.Contains(taken, m) {
@@ -169,7 +168,7 @@ func (a *API) routes() (r *router.Router, named map[string]bool) {
 }
 
 // observe counts and times a handler, and lets a draining backend go.
-func (a *API) observe(route metrics.Route, handler fasthttp.RequestHandler) fasthttp.RequestHandler {
+func (a *API) observe(route route, handler fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		handler(ctx)
 		if a.draining.Load() {
@@ -179,7 +178,7 @@ func (a *API) observe(route metrics.Route, handler fasthttp.RequestHandler) fast
 			answer.route = route // it is counted when it ends
 			return
 		}
-		a.Metrics.Request(route, ctx.Response.StatusCode(), time.Since(ctx.Time()))
+		a.metrics.answered(route, ctx.Response.StatusCode(), time.Since(ctx.Time()))
 	}
 }
 
@@ -211,7 +210,7 @@ func (a *API) recovered(ctx *fasthttp.RequestCtx) {
 func (a *API) panicked(ctx *fasthttp.RequestCtx, v any) {
 	ctx.Response.Reset()
 	a.fail(ctx, fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
-	a.Metrics.Request(metrics.Other, ctx.Response.StatusCode(), time.Since(ctx.Time()))
+	a.metrics.answered(routeOther, ctx.Response.StatusCode(), time.Since(ctx.Time()))
 }
 
 // fail answers with what explain makes of err.
@@ -242,12 +241,12 @@ func (a *API) explain(err error) (p problem, detail string) {
 		return problemInvalidField, field.detail
 	case errors.Is(err, link.ErrCursor):
 		return problemInvalidField, `The parameter "cursor" must be the "next" of another list.`
-	case errors.Is(err, errNoFreeCode): // before ErrExists, which it wraps
+	case errors.Is(err, shorten.ErrNoFreeCode): // before ErrExists, which it wraps
 		a.Log.Error("every code minted for a link was taken: two processes share a node ID or a clock went back", "err", err)
 		return problemUnavailable, "No free code was found. Try again."
 	case errors.Is(err, link.ErrExists):
 		return problemCodeTaken, "The code stands for another link, or did until lately. Choose another."
-	case errors.Is(err, errOtherBody):
+	case errors.Is(err, shorten.ErrOtherBody):
 		return problemIdempotency, "This Idempotency-Key came with another body within the last 24 hours. Send a new key, or the same body."
 	case errors.Is(err, errPrecondition), errors.Is(err, link.ErrChanged):
 		return problemPrecondition, "The link was changed meanwhile. Read it again, and change what it is now."
@@ -261,7 +260,7 @@ func (a *API) explain(err error) (p problem, detail string) {
 		return problemUnavailable, "The link store does not answer. Try again."
 	case errors.Is(err, errBusy):
 		return problemUnavailable, "Too many QR codes are asked for at once. Try again."
-	case errors.Is(err, ErrNoNode):
+	case errors.Is(err, shorten.ErrNoNode):
 		return problemUnavailable, "This backend holds no node ID and cannot make links now. Try again."
 	default:
 		a.Log.Error("request failed", "err", err)

@@ -6,13 +6,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
 	"snowlink/internal/apikey"
 	"snowlink/internal/httpapi"
 	"snowlink/internal/link"
-	"snowlink/internal/metrics"
 	"snowlink/internal/nearcache"
+	"snowlink/internal/shorten"
 	"snowlink/snowflake"
 )
 
@@ -28,7 +29,7 @@ func (oneLink) Create(context.Context, string, string, link.Link) error { return
 // writing the answer, with a store that costs nothing. "constant" is what the
 // constant-answer server does there.
 func BenchmarkHandler(b *testing.B) {
-	m := metrics.New()
+	m := prometheus.NewRegistry()
 	cache := nearcache.New(oneLink{}, 1<<20, time.Hour, m)
 	defer cache.Close()
 	generator, err := snowflake.NewGenerator(1)
@@ -36,9 +37,9 @@ func BenchmarkHandler(b *testing.B) {
 		b.Fatal(err)
 	}
 	api := httpapi.New(context.Background(), httpapi.Config{
-		Store: cache, Mint: func() (snowflake.ID, error) { return generator.Next(), nil },
-		Ready: func(context.Context) []string { return nil }, Degraded: func() string { return "" }, BaseURL: baseURL, Own: link.Hosts{},
-		Keys: apikey.NewKeys(key), Metrics: m, Log: slog.New(slog.DiscardHandler),
+		Store: cache, Shortener: shorten.New(cache, nil, func() (snowflake.ID, error) { return generator.Next(), nil }, m),
+		Ready: func(context.Context) []string { return nil }, Degraded: func() string { return "" }, BaseURL: baseURL, OwnHosts: link.Hosts{},
+		Keys: apikey.NewKeys(key), Registry: m, Log: slog.New(slog.DiscardHandler),
 	})
 	run := func(name string, handler fasthttp.RequestHandler, method, path, body string) {
 		b.Run(name, func(b *testing.B) {

@@ -53,22 +53,27 @@ func plainURL(body []byte) (url string, ok bool) {
 // jsonSpace is what JSON calls space.
 const jsonSpace = " \t\r\n"
 
-// decodeBody reads one JSON object. What it returns is "" or, for the client,
-// what is wrong and where; it repeats nothing of the body but names of fields.
-// An unknown field is refused: a client that asks for what we do not do must
-// not believe it was done.
-func decodeBody(body []byte, into any) (detail string) { return decodeObject("body", body, into) }
+// decodeBody reads the body of a request, which is one JSON object. An unknown field is refused: a
+// client that asks for what we do not do must not believe that it was done. The error is a
+// *bodyError, for the client: it says what is wrong and where, and repeats nothing of the body but
+// names of fields.
+func decodeBody(body []byte, into any) error { return decodeObject("body", body, into) }
 
-// decodeObject is decodeBody for what the client knows by another name.
-func decodeObject(what string, body []byte, into any) (detail string) {
+// decodeObject is decodeBody for an object that the client knows by another name.
+func decodeObject(what string, text []byte, into any) error {
 	var err error
-	if utf8.Valid(body) {
-		if err = json.Unmarshal(body, into, json.RejectUnknownMembers(true)); err == nil {
-			return ""
+	if utf8.Valid(text) {
+		if err = json.Unmarshal(text, into, json.RejectUnknownMembers(true)); err == nil {
+			return nil
 		}
 	}
+	return &bodyError{problemInvalidJSON, notAnObject(what, text, err)}
+}
+
+// notAnObject says why the text could not be read as a JSON object: it is not UTF-8, or err.
+func notAnObject(what string, text []byte, err error) (detail string) {
 	example := "the " + what + ` must be one JSON object such as {"url":"https://example.com/"}.`
-	if len(body) == 0 {
+	if len(text) == 0 {
 		return "The " + what + " is empty; " + example
 	}
 	if err == nil {
@@ -76,14 +81,14 @@ func decodeObject(what string, body []byte, into any) (detail string) {
 	}
 	if syntactic, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		if errors.Is(err, jsontext.ErrDuplicateName) {
-			return fmt.Sprintf("The field %q is there twice.", shorten(syntactic.JSONPointer.LastToken()))
+			return fmt.Sprintf("The field %q is there twice.", abbreviated(syntactic.JSONPointer.LastToken()))
 		}
 		return fmt.Sprintf("The %s is not valid JSON at byte %d; %s", what, syntactic.ByteOffset, example)
 	}
 	if semantic, ok := errors.AsType[*json.SemanticError](err); ok {
 		for name := range semantic.JSONPointer.Tokens() { // the first: an error may lie deeper
 			if errors.Is(err, json.ErrUnknownName) {
-				return fmt.Sprintf("The field %q is not known.", shorten(name))
+				return fmt.Sprintf("The field %q is not known.", abbreviated(name))
 			}
 			return fmt.Sprintf("The field %q must be %s.", name, kindOf(name))
 		}
@@ -104,8 +109,8 @@ func kindOf(field string) string {
 	return "a string"
 }
 
-// shorten keeps a client's own field name from filling the answer.
-func shorten(s string) string {
+// abbreviated keeps a client's own field name from filling the answer.
+func abbreviated(s string) string {
 	const most = 40
 	if len(s) <= most {
 		return s

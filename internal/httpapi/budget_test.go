@@ -12,14 +12,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/fasthttputil"
 
 	"snowlink/internal/apikey"
 	"snowlink/internal/httpapi"
 	"snowlink/internal/link"
-	"snowlink/internal/metrics"
 	"snowlink/internal/nearcache"
+	"snowlink/internal/shorten"
 	"snowlink/snowflake"
 )
 
@@ -51,7 +52,7 @@ func allocations(t *testing.T, srv *fasthttp.Server, request string) float64 {
 // which codeOf makes a string of.
 func TestRequestBudget(t *testing.T) {
 	own, mint := link.Hosts{}, func() (snowflake.ID, error) { return 1 << 40, nil }
-	m, log := metrics.New(), slog.New(slog.DiscardHandler)
+	m, log := prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
 	cache := nearcache.New(oneLink{}, 1<<20, time.Hour, m)
 	defer cache.Close()
 	keys, lines := apikey.NewKeys(key), make([]string, 100)
@@ -60,8 +61,8 @@ func TestRequestBudget(t *testing.T) {
 	}
 	keys.SetNamed(parseKeys(t, lines...))
 	api := httpapi.New(context.Background(), httpapi.Config{
-		Store: cache, Mint: mint, Ready: func(context.Context) []string { return nil },
-		Degraded: func() string { return "" }, BaseURL: baseURL, Own: own, Keys: keys, Metrics: m, Log: log,
+		Store: cache, Shortener: shorten.New(cache, nil, mint, m), Ready: func(context.Context) []string { return nil },
+		Degraded: func() string { return "" }, BaseURL: baseURL, OwnHosts: own, Keys: keys, Registry: m, Log: log,
 	})
 	ours := api.Server()
 	bare := api.Server()

@@ -9,12 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"snowlink/internal/shorten"
+
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/valyala/fasthttp"
-
-	"snowlink/internal/link"
-	"snowlink/snowflake"
 )
 
 const (
@@ -25,14 +24,6 @@ const (
 
 	maxArrayItem = 2 * MaxBody // bytes that are read for an item of an array
 )
-
-// item is one link of a bulk.
-type item struct {
-	link.Coded
-	at     time.Time
-	minted bool // its code is, and so may be minted again
-	err    error
-}
 
 // bulk answers POST /links/bulk: creates, as a JSON array or one a line, and to
 // each of them, in order and in the same form, what a create would answer: the
@@ -55,7 +46,7 @@ func (a *API) bulk(ctx *fasthttp.RequestCtx, owner string, body io.Reader) {
 		b := []byte(opening)
 		for done := 0; done < len(items); {
 			batch := items[done:min(done+bulkBatch, len(items))]
-			a.createItems(owner, batch)
+			a.Shortener.CreateAll(a.ctx, owner, batch)
 			for i := range batch {
 				if done+i > 0 {
 					b = append(b, between...)
@@ -76,7 +67,7 @@ func (a *API) bulk(ctx *fasthttp.RequestCtx, owner string, body io.Reader) {
 
 // readItems reads what is to be created, as of now. An item that cannot be has
 // its error; the error it returns is that of the whole.
-func (a *API) readItems(body io.Reader, now time.Time) (items []item, isArray bool, err error) {
+func (a *API) readItems(body io.Reader, now time.Time) (items []shorten.Item, isArray bool, err error) {
 	r := bufio.NewReaderSize(body, MaxBody)
 	first, err := firstByte(r)
 	if err != nil {
@@ -94,7 +85,7 @@ func (a *API) readItems(body io.Reader, now time.Time) (items []item, isArray bo
 }
 
 // readArray reads until the end or one item too many.
-func (a *API) readArray(r io.Reader, now time.Time) (items []item, err error) {
+func (a *API) readArray(r io.Reader, now time.Time) (items []shorten.Item, err error) {
 	// The decoder holds all of a value, and a body may be one.
 	b := &budget{r: r, err: &bodyError{problemBodyTooLarge, "An item of an array may have, with the space before it, " + thousands(maxArrayItem) + " bytes at most; nothing was stored."}}
 	b.left = maxArrayItem
@@ -132,14 +123,14 @@ func notJSON(err error, d *jsontext.Decoder) error {
 }
 
 // readLines reads until the end or one item too many. Empty lines are none.
-func (a *API) readLines(r *bufio.Reader, now time.Time) (items []item, err error) {
+func (a *API) readLines(r *bufio.Reader, now time.Time) (items []shorten.Item, err error) {
 	for {
 		line, err := readLine(r)
 		switch {
 		case err == io.EOF:
 			return items, nil
 		case err == errLongLine:
-			items = append(items, item{err: err})
+			items = append(items, shorten.Item{Err: err})
 		case err != nil:
 			return nil, err
 		case len(line) > 0:
@@ -151,75 +142,30 @@ func (a *API) readLines(r *bufio.Reader, now time.Time) (items []item, err error
 	}
 }
 
-func (a *API) parseItem(raw []byte, now time.Time) (i item) {
+func (a *API) parseItem(raw []byte, now time.Time) shorten.Item {
 	var r createRequest
-	if detail := decodeObject("item", raw, &r); detail != "" {
-		return item{err: &bodyError{problemInvalidJSON, detail}}
+	if err := decodeObject("item", raw, &r); err != nil {
+		return shorten.Item{Err: err}
 	}
-	code, err := r.ownCode()
+	code, err := r.chosenCode()
 	if err != nil {
-		return item{err: err}
+		return shorten.Item{Err: err}
 	}
-	l, err := r.link(a.Own, now)
+	l, err := r.link(a.OwnHosts, now)
 	if err != nil {
-		return item{err: err}
+		return shorten.Item{Err: err}
 	}
 	if code == "" {
-		return item{Coded: link.Coded{Link: l}, minted: true}
+		return shorten.MintedItem(l)
 	}
-	m := ownMade(code, l, now, newNonce())
-	return item{Coded: m.Coded, at: m.at}
+	return shorten.ChosenItem(code, l, now)
 }
 
-// createItems stores the items that have no error, and gives an error to those
-// that cannot be.
-func (a *API) createItems(owner string, items []item) {
-	waiting := make([]*item, 0, len(items))
-	for i := range items {
-		if items[i].err == nil {
-			waiting = append(waiting, &items[i])
-		}
+func (a *API) appendItem(b []byte, index int, i *shorten.Item) []byte {
+	if i.Err == nil {
+		return append(appendLink(b, a.BaseURL+"/"+i.Code, i.Code, i.Link, i.At), '}')
 	}
-	links := make([]link.Coded, 0, len(waiting))
-	for try := 1; len(waiting) > 0; try++ {
-		links = links[:0]
-		ready := waiting[:0]
-		for _, i := range waiting {
-			if i.minted {
-				id, err := a.Mint()
-				if err != nil {
-					i.err = err
-					continue
-				}
-				i.Code, i.at = snowflake.Encode(id), id.Time()
-			}
-			ready = append(ready, i)
-			links = append(links, i.Coded)
-		}
-		waiting = ready[:0] // those whose code is taken and may be another
-		for n, err := range a.Store.CreateAll(a.ctx, owner, links) {
-			i := ready[n]
-			switch {
-			case err == nil:
-				a.Metrics.Created()
-			case i.minted && errors.Is(err, link.ErrExists) && try < mintTries:
-				a.Metrics.Collision()
-				waiting = append(waiting, i)
-			case i.minted && errors.Is(err, link.ErrExists):
-				a.Metrics.Collision()
-				i.err = fmt.Errorf("%w: %w", errNoFreeCode, err)
-			default:
-				i.err = err
-			}
-		}
-	}
-}
-
-func (a *API) appendItem(b []byte, index int, i *item) []byte {
-	if i.err == nil {
-		return append(appendLink(b, a.BaseURL+"/"+i.Code, i.Code, i.Link, i.at), '}')
-	}
-	p, detail := a.explain(i.err)
+	p, detail := a.explain(i.Err)
 	body, err := json.Marshal(struct {
 		problemBody
 		Index int `json:"index"`

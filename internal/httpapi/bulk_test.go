@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"snowlink/internal/httpapi"
+	"snowlink/internal/shorten"
 	"snowlink/snowflake"
 )
 
@@ -186,7 +187,7 @@ func TestBulkRefusesAndStoresNothing(t *testing.T) {
 func TestBulkWithoutNodeOrRedis(t *testing.T) {
 	b := newBackend(t)
 	mint := b.mint
-	b.mint = func() (snowflake.ID, error) { return 0, httpapi.ErrNoNode }
+	b.mint = func() (snowflake.ID, error) { return 0, shorten.ErrNoNode }
 	_, results := b.bulk(`[{"url":"https://example.com/"},{"url":"https://example.com/","code":"own"}]`)
 	if results[0].Status != 503 || results[0].Code != "unavailable" || results[1].Code != "own" {
 		t.Errorf("without a node ID: %+v", results)

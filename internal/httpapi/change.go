@@ -33,13 +33,13 @@ func (a *API) change(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	var request changeRequest
-	if detail := decodeBody(ctx.PostBody(), &request); detail != "" {
-		writeProblem(ctx, problemInvalidJSON, detail)
+	if err := decodeBody(ctx.PostBody(), &request); err != nil {
+		a.fail(ctx, err)
 		return
 	}
 	code := managedCode(ctx)
 	s, err := a.update(ctx, within, code, func(l link.Link) (link.Link, error) {
-		return request.changed(l, a.Own, ctx.Time())
+		return request.changed(l, a.OwnHosts, ctx.Time())
 	})
 	if err != nil {
 		a.fail(ctx, err)

@@ -13,12 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
 	"snowlink/internal/apikey"
 	"snowlink/internal/httpapi"
 	"snowlink/internal/link"
-	"snowlink/internal/metrics"
+	"snowlink/internal/shorten"
 	"snowlink/snowflake"
 )
 
@@ -64,9 +65,9 @@ func FuzzRequest(f *testing.F) {
 		f.Fatal(err)
 	}
 	api := httpapi.New(context.Background(), httpapi.Config{
-		Store: echo{}, Memory: echo{}, Mint: func() (snowflake.ID, error) { return 115394839571988480, nil },
+		Store: echo{}, Shortener: shorten.New(echo{}, echo{}, func() (snowflake.ID, error) { return 115394839571988480, nil }, prometheus.NewRegistry()),
 		Ready: func(context.Context) []string { return nil }, Degraded: func() string { return "" },
-		BaseURL: baseURL, Own: own, Keys: apikey.NewKeys(key), Metrics: metrics.New(), Log: slog.New(slog.DiscardHandler),
+		BaseURL: baseURL, OwnHosts: own, Keys: apikey.NewKeys(key), Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
 	})
 	srv := api.Server()
 	handler := srv.Handler
@@ -168,10 +169,10 @@ func (echo) List(context.Context, string, string, int, func(link.Coded) bool) ([
 	return []link.Coded{{Code: "abc", Link: link.Link{Target: targetOf("abc")}}}, "", nil
 }
 
-// Remember remembers nothing: everyone is the first.
-func (echo) Remember(context.Context, string, string, time.Duration) (string, error) { return "", nil }
-func (echo) Recall(context.Context, string) (string, error)                          { return "", nil }
-func (echo) Forget(context.Context, string, string) error                            { return nil }
+// Promise keeps nothing: everyone is the first.
+func (echo) Promise(context.Context, string, string, time.Duration) (string, error) { return "", nil }
+func (echo) Promised(context.Context, string) (string, error)                       { return "", nil }
+func (echo) Retract(context.Context, string, string) error                          { return nil }
 
 // script is the server's end of a connection whose client has sent all it will.
 type script struct {

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/redis/go-redis/v9"
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/fasthttputil"
@@ -24,8 +26,8 @@ import (
 	"snowlink/internal/fleet/fleettest"
 	"snowlink/internal/httpapi"
 	"snowlink/internal/link"
-	"snowlink/internal/metrics"
 	"snowlink/internal/redisstore"
+	"snowlink/internal/shorten"
 	"snowlink/snowflake"
 )
 
@@ -38,7 +40,7 @@ type backend struct {
 	client  *fasthttp.Client
 	api     *httpapi.API
 	redis   *fleet.Redis
-	metrics *metrics.Metrics
+	metrics *prometheus.Registry
 	store   *fragile
 	keys    *apikey.Keys
 	mint    func() (snowflake.ID, error)
@@ -56,11 +58,8 @@ func newBackend(t testing.TB) *backend {
 func newBackendVia(t testing.TB, via func(redisAddr string) string) *backend {
 	t.Helper()
 	redis := fleettest.Redis(t)
-	log, m := slog.New(slog.DiscardHandler), metrics.New()
-	store, err := redisstore.Open("redis://"+via(redis.Addr), redisstore.Options{JournalMax: 1_000_000}, log, m)
-	if err != nil {
-		t.Fatal(err)
-	}
+	log, m := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
+	store := redisstore.New(fleettest.Conn(t, "redis://"+via(redis.Addr), log), redisstore.Options{JournalMax: 1_000_000})
 	_, own, err := link.ParseBaseURL(baseURL)
 	if err != nil {
 		t.Fatal(err)
@@ -71,10 +70,10 @@ func newBackendVia(t testing.TB, via func(redisAddr string) string) *backend {
 	}
 	b := &backend{t: t, redis: redis, metrics: m, store: &fragile{Store: store, pages: -1, batches: -1}, keys: apikey.NewKeys("another-key", key), mint: func() (snowflake.ID, error) { return generator.Next(), nil }}
 	b.api = httpapi.New(context.Background(), httpapi.Config{
-		Store: b.store, Memory: store, Mint: func() (snowflake.ID, error) { return b.mint() },
+		Store: b.store, Shortener: shorten.New(b.store, store, func() (snowflake.ID, error) { return b.mint() }, m),
 		Ready:    func(context.Context) []string { return b.missing },
 		Degraded: func() string { return b.degraded },
-		BaseURL:  baseURL, Own: own, Keys: b.keys, TakeRequest: store.TakeRequest, Metrics: m, Log: log,
+		BaseURL:  baseURL, OwnHosts: own, Keys: b.keys, TakeRequest: store.TakeRequest, Registry: m, Log: log,
 		BulkMemory: 3 * httpapi.SlotMemory,
 	})
 	listener := fasthttputil.NewInmemoryListener()
@@ -86,10 +85,7 @@ func newBackendVia(t testing.TB, via func(redisAddr string) string) *backend {
 		DisablePathNormalizing:   true,
 		MaxConnsPerHost:          2000,
 	}
-	t.Cleanup(func() {
-		srv.Shutdown()
-		store.Close()
-	})
+	t.Cleanup(func() { srv.Shutdown() })
 	return b
 }
 
@@ -333,8 +329,7 @@ func TestCreateRefusesAndStoresNothing(t *testing.T) {
 			}
 		})
 	}
-	client := redis.NewClient(&redis.Options{Addr: b.redis.Addr})
-	defer client.Close()
+	client := fleettest.RedisClient(t, b.redis.Addr)
 	if keys, err := client.Keys(t.Context(), "*").Result(); len(keys) != 0 || err != nil {
 		t.Errorf("stored: %v, %v", keys, err)
 	}
@@ -433,7 +428,7 @@ func TestOutageIs503(t *testing.T) {
 func TestWithoutNodeIDCreatesAre503(t *testing.T) {
 	b := newBackend(t)
 	code := wantCreated(t, b.create(`{"url":"https://example.com/"}`)).Code
-	b.mint = func() (snowflake.ID, error) { return 0, httpapi.ErrNoNode }
+	b.mint = func() (snowflake.ID, error) { return 0, shorten.ErrNoNode }
 	wantProblem(t, b.create(`{"url":"https://example.com/"}`), 503, "unavailable")
 	if a := b.do("GET", "/"+code, ""); a.status != 302 {
 		t.Errorf("GET without a node ID = %d, want 302", a.status)
@@ -457,7 +452,7 @@ func TestCollisionIsMintedAgain(t *testing.T) {
 	b.mint = stuck
 	wantProblem(t, b.create(`{"url":"https://example.com/3"}`), 503, "unavailable")
 	page := httptest.NewRecorder()
-	b.metrics.Handler().ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
+	promhttp.HandlerFor(b.metrics, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
 	if !strings.Contains(page.Body.String(), "\nsnowlink_collisions_total 4\n") { // one, then three in vain
 		t.Errorf("the collisions were not counted")
 	}

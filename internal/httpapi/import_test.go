@@ -17,12 +17,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"snowlink/internal/apikey"
+	"snowlink/internal/fleet/fleettest"
 	"snowlink/internal/httpapi"
 	"snowlink/internal/link"
-	"snowlink/internal/metrics"
+	"snowlink/internal/shorten"
 	"snowlink/snowflake"
 )
 
@@ -136,8 +137,7 @@ func TestMovingHouse(t *testing.T) {
 // tells two creates of one code apart.
 func records(t *testing.T, b *backend) map[string]string {
 	t.Helper()
-	client := redis.NewClient(&redis.Options{Addr: b.redis.Addr})
-	defer client.Close()
+	client := fleettest.RedisClient(t, b.redis.Addr)
 	all := make(map[string]string)
 	for _, k := range client.Keys(t.Context(), "link:*").Val() {
 		if v := client.Get(t.Context(), k).Val(); !strings.Contains(v, `"d":true`) {
@@ -358,8 +358,7 @@ func TestImportBreaksOffAndIsSentAgain(t *testing.T) {
 // master is away, are listed by the next import; and by the one after it not again.
 func TestImportListsWhatOneBeforeItDidNot(t *testing.T) {
 	b := newBackend(t)
-	client := redis.NewClient(&redis.Options{Addr: b.redis.Addr})
-	defer client.Close()
+	client := fleettest.RedisClient(t, b.redis.Addr)
 	const journal = "journal:" + apikey.DefaultOwner
 	client.Set(t.Context(), journal, "no stream", 0)
 	minted := snowflake.Encode(1 << 40)
@@ -443,8 +442,8 @@ func FuzzImport(f *testing.F) {
 		f.Fatal(err)
 	}
 	api := httpapi.New(f.Context(), httpapi.Config{
-		Store: echo{}, Memory: echo{}, Keys: apikey.NewKeys(key), Own: own, BaseURL: baseURL,
-		Metrics: metrics.New(), Log: slog.New(slog.DiscardHandler),
+		Store: echo{}, Shortener: shorten.New(echo{}, echo{}, nil, prometheus.NewRegistry()), Keys: apikey.NewKeys(key), OwnHosts: own, BaseURL: baseURL,
+		Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
 	})
 	srv := api.Server()
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -486,8 +485,7 @@ func FuzzImport(f *testing.F) {
 func TestUnreadableLink(t *testing.T) {
 	b := newBackend(t)
 	wantCreated(t, b.create(with(`"code":"bad"`)))
-	client := redis.NewClient(&redis.Options{Addr: b.redis.Addr})
-	defer client.Close()
+	client := fleettest.RedisClient(t, b.redis.Addr)
 	if err := client.Set(t.Context(), "link:bad", "https://example.com/\n{", 0).Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -89,7 +89,7 @@ func parseListQuery(args *fasthttp.Args) (listQuery, error) {
 			}
 			q.tag = value
 		default:
-			return q, fieldErrorf("The parameter %q is not known.", shorten(string(name)))
+			return q, fieldErrorf("The parameter %q is not known.", abbreviated(string(name)))
 		}
 	}
 	return q, nil

@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"snowlink/internal/fleet/fleettest"
-	"snowlink/internal/httpapi"
+	"snowlink/internal/shorten"
 	"snowlink/snowflake"
 )
 
@@ -243,7 +243,7 @@ func TestIdempotencyKey(t *testing.T) {
 		}
 		same("at once")
 		mint := b.mint
-		b.mint = func() (snowflake.ID, error) { return 0, httpapi.ErrNoNode }
+		b.mint = func() (snowflake.ID, error) { return 0, shorten.ErrNoNode }
 		same("without a node ID")
 		wantProblem(t, again("new "+k, plain), 503, "unavailable")
 		b.mint = mint
@@ -321,8 +321,7 @@ func TestIdempotencyKeySurvivesAnOutage(t *testing.T) {
 // does not pass it off as the first answer. As it was, or changed, it is ours.
 func TestIdempotencyKeyAndAStrangersLink(t *testing.T) {
 	b := newBackend(t)
-	client := redis.NewClient(&redis.Options{Addr: b.redis.Addr})
-	defer client.Close()
+	client := fleettest.RedisClient(t, b.redis.Addr)
 	for i, tt := range []struct {
 		name string
 		then func(t *testing.T, code string)

@@ -12,10 +12,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"snowlink/internal/apikey"
 	"snowlink/internal/httpapi"
 	"snowlink/internal/link"
-	"snowlink/internal/metrics"
+	"snowlink/internal/shorten"
 	"snowlink/snowflake"
 )
 
@@ -88,8 +90,8 @@ func TestSlotIsLargeEnough(t *testing.T) {
 		t.Fatal(err)
 	}
 	srv := httpapi.New(t.Context(), httpapi.Config{
-		Store: echo{}, Memory: echo{}, Mint: func() (snowflake.ID, error) { return generator.Next(), nil },
-		BaseURL: baseURL, Own: own, Keys: apikey.NewKeys(key), Metrics: metrics.New(), Log: slog.New(slog.DiscardHandler),
+		Store: echo{}, Shortener: shorten.New(echo{}, echo{}, func() (snowflake.ID, error) { return generator.Next(), nil }, prometheus.NewRegistry()),
+		BaseURL: baseURL, OwnHosts: own, Keys: apikey.NewKeys(key), Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
 	}).Server()
 	title, tags := strings.Repeat("\U0001F600", 255), strings.Repeat("t", 50)
 	random := rand.New(rand.NewPCG(1, 2))

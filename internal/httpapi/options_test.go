@@ -9,10 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"snowlink/internal/fleet/fleettest"
-	"snowlink/internal/httpapi"
+	"snowlink/internal/shorten"
 	"snowlink/snowflake"
 )
 
@@ -68,8 +66,7 @@ func TestCreateShowsOptions(t *testing.T) {
 	}
 
 	// What says nothing is a plain link, and costs what one costs.
-	client := redis.NewClient(&redis.Options{Addr: b.redis.Addr})
-	defer client.Close()
+	client := fleettest.RedisClient(t, b.redis.Addr)
 	for _, fields := range []string{
 		`"status":302`, `"title":"","tags":[],"forward_query":false`,
 		`"code":"","expires_at":null,"ttl":null,"max_visits":null,"status":null,"title":null,"tags":null,"forward_query":null`,
@@ -134,8 +131,7 @@ func TestCreateRefusesOptions(t *testing.T) {
 			}
 		})
 	}
-	client := redis.NewClient(&redis.Options{Addr: b.redis.Addr})
-	defer client.Close()
+	client := fleettest.RedisClient(t, b.redis.Addr)
 	if keys, err := client.Keys(t.Context(), "*").Result(); len(keys) != 0 || err != nil {
 		t.Errorf("stored: %v, %v", keys, err)
 	}
@@ -160,7 +156,7 @@ func TestOwnCodes(t *testing.T) {
 		}
 	}
 	// Whoever has no node ID can still store under a code that needs none.
-	b.mint = func() (snowflake.ID, error) { return 0, httpapi.ErrNoNode }
+	b.mint = func() (snowflake.ID, error) { return 0, shorten.ErrNoNode }
 	wantCreated(t, b.create(with(`"code":"no-node"`)))
 	// One code under several names is one code.
 	wantCreated(t, b.create(with(`"code":"same","custom_code":"same"`)))
@@ -280,8 +276,7 @@ func TestExpiry(t *testing.T) {
 	if status, _ := b.follow(code); status != 302 {
 		t.Errorf("with its expiry removed = %d", status)
 	}
-	client := redis.NewClient(&redis.Options{Addr: b.redis.Addr})
-	defer client.Close()
+	client := fleettest.RedisClient(t, b.redis.Addr)
 	if ttl := client.TTL(t.Context(), "link:"+code).Val(); ttl != -1 {
 		t.Errorf("Redis forgets a link without expiry in %s", ttl)
 	}
@@ -348,8 +343,7 @@ func TestLostCountClosesTheLink(t *testing.T) {
 	if status, _ := b.follow(code); status != 302 {
 		t.Fatalf("first visit = %d", status)
 	}
-	client := redis.NewClient(&redis.Options{Addr: b.redis.Addr})
-	defer client.Close()
+	client := fleettest.RedisClient(t, b.redis.Addr)
 	if n := client.Del(t.Context(), "visits:{link:"+code+"}").Val(); n != 1 {
 		t.Fatalf("%d counts evicted", n)
 	}

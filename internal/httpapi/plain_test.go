@@ -13,8 +13,8 @@ func FuzzPlainURL(f *testing.F) {
 			return
 		}
 		var r createRequest
-		if detail := decodeBody(body, &r); detail != "" || r.URL.value != url || r.hasOptions() || r.LongURL.set {
-			t.Errorf("%q is read as %q, and by the decoder as %+v, %q", body, url, r, detail)
+		if err := decodeBody(body, &r); err != nil || r.URL.value != url || r.hasOptions() || r.LongURL.set {
+			t.Errorf("%q is read as %q, and by the decoder as %+v, %q", body, url, r, err)
 		}
 	})
 }

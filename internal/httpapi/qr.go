@@ -115,7 +115,7 @@ func parseQRQuery(args *fasthttp.Args) (qrQuery, error) {
 			}
 			q.size = n
 		default:
-			return q, fieldErrorf("The parameter %q is not known.", shorten(string(name)))
+			return q, fieldErrorf("The parameter %q is not known.", abbreviated(string(name)))
 		}
 	}
 	return q, nil

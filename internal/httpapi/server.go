@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
-
-	"snowlink/internal/metrics"
 )
 
 // Limits of the HTTP server. fasthttp has none by default.
@@ -129,7 +127,7 @@ func (a *API) refuse(ctx *fasthttp.RequestCtx, err error) {
 	ctx.Response.Reset()
 	writeProblem(ctx, p, detail)
 	hangUp(ctx)
-	a.Metrics.Request(metrics.Refused, p.status, 0)
+	a.metrics.answered(routeRefused, p.status, 0)
 }
 
 // hangUp closes the connection after the answer, for there may be more of the

@@ -3,7 +3,7 @@ package httpapi
 import (
 	"sync"
 
-	"snowlink/internal/metrics"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // SlotMemory is what a bulk or an import may take of memory at most, in bytes, from its
@@ -22,27 +22,39 @@ const (
 // as their clients take to send the rest. Whoever finds no slot free is refused before its
 // body is read. To wait instead would hold a connection, and be for as long as others like.
 type slots struct {
-	metrics *metrics.Metrics
-	mu      sync.Mutex
-	free    int
-	held    map[slotsOf]int // above zero
+	inUse         prometheus.Gauge
+	keyRefused    prometheus.Counter
+	memoryRefused prometheus.Counter
+
+	mu   sync.Mutex
+	free int
+	held map[slotsOf]int // above zero
 }
 
 type slotsOf struct {
-	route metrics.Route
+	route route
 	owner string
 }
 
 // newSlots makes as many slots as the memory has room for, and one at least.
-func newSlots(memory int64, m *metrics.Metrics) *slots {
-	return &slots{metrics: m, free: int(max(1, memory/SlotMemory)), held: make(map[slotsOf]int)}
+func newSlots(memory int64, reg prometheus.Registerer) *slots {
+	inUse := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "snowlink_slots_held", Help: "Bulks and imports under way."})
+	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "snowlink_slot_refusals_total", Help: "Bulks and imports answered 503 unread: their key has as many under way as it may have, or all together take the memory that there is for them.",
+	}, []string{"reason"})
+	reg.MustRegister(inUse, refused)
+	return &slots{
+		inUse: inUse, keyRefused: refused.WithLabelValues("key"), memoryRefused: refused.WithLabelValues("memory"),
+		free: int(max(1, memory/SlotMemory)), held: make(map[slotsOf]int),
+	}
 }
 
 // take takes a slot for a request of the owner's. The error is a *bodyError; without one,
 // release gives the slot back, once however often it is called.
-func (s *slots) take(route metrics.Route, owner string) (release func(), err error) {
+func (s *slots) take(route route, owner string) (release func(), err error) {
 	most, what := bulksOfKey, "two bulks"
-	if route == metrics.Import {
+	if route == routeImport {
 		most, what = importsOfKey, "an import"
 	}
 	of := slotsOf{route, owner}
@@ -50,10 +62,10 @@ func (s *slots) take(route metrics.Route, owner string) (release func(), err err
 	defer s.mu.Unlock()
 	switch {
 	case s.held[of] == most:
-		s.metrics.SlotRefused(metrics.SlotKey)
+		s.keyRefused.Inc()
 		return nil, &bodyError{problemUnavailable, "This key has " + what + " under way at this backend, which is all that it may have at once. Nothing was stored. Try again when that has ended."}
 	case s.free == 0:
-		s.metrics.SlotRefused(metrics.SlotMemory)
+		s.memoryRefused.Inc()
 		return nil, &bodyError{problemUnavailable, "The bulks and imports under way take all the memory that there is for them. Nothing was stored. Try again."}
 	}
 	s.change(of, 1)
@@ -70,5 +82,5 @@ func (s *slots) change(of slotsOf, n int) {
 	if s.held[of] += n; s.held[of] == 0 {
 		delete(s.held, of)
 	}
-	s.metrics.Slots(n)
+	s.inUse.Add(float64(n))
 }

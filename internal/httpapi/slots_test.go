@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
 	"snowlink/internal/fleet/fleettest"
 )
 
@@ -30,7 +32,7 @@ func (b *backend) begin(path, key string) net.Conn {
 // scrape reads /metrics.
 func (b *backend) scrape() string {
 	page := httptest.NewRecorder()
-	b.metrics.Handler().ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
+	promhttp.HandlerFor(b.metrics, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
 	return page.Body.String()
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"snowlink/internal/apikey"
-	"snowlink/internal/metrics"
 )
 
 // Limits of the routes that take or give more than fits in memory. Nginx has the
@@ -103,7 +102,7 @@ func thousands(n int) string {
 // streamed is a handler that reads its body as it arrives, within a time, and holds much
 // of it. So it needs a key with the scope, and a slot, which it keeps until its answer has
 // been sent.
-func (a *API) streamed(route metrics.Route, scope apikey.Scope, within time.Duration, handler func(ctx *fasthttp.RequestCtx, owner string, body io.Reader)) fasthttp.RequestHandler {
+func (a *API) streamed(route route, scope apikey.Scope, within time.Duration, handler func(ctx *fasthttp.RequestCtx, owner string, body io.Reader)) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		body := &arriving{
 			ctx: ctx, stream: ctx.RequestBodyStream(), length: ctx.Request.Header.ContentLength(),
@@ -207,7 +206,7 @@ var _ fasthttp.BodyWriterTo = (*streamedAnswer)(nil)
 // sent.
 type streamedAnswer struct {
 	api          *API
-	route        metrics.Route
+	route        route
 	conn         net.Conn
 	began, until time.Time
 	write        func(io.Writer) error
@@ -242,7 +241,7 @@ func (s *streamedAnswer) Close() error {
 	if s.release != nil {
 		s.release()
 	}
-	s.api.Metrics.Request(s.route, s.status, time.Since(s.began))
+	s.api.metrics.answered(s.route, s.status, time.Since(s.began))
 	return nil
 }
 

@@ -9,8 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"snowlink/internal/link"
-	"snowlink/internal/metrics"
 	"snowlink/internal/nearcache"
 )
 
@@ -24,7 +25,7 @@ func TestMemoryBudget(t *testing.T) {
 			const limit = 16 * megabyte
 			links := reading{target: func(code string) string { return code + strings.Repeat("x", tt.length-len(code)) }, options: tt.options}
 			before := heap()
-			c := nearcache.New(links, limit, staleIfError, metrics.New())
+			c := nearcache.New(links, limit, staleIfError, prometheus.NewRegistry())
 			defer c.Close()
 			for i := range 2 * limit / 150 {
 				if _, err := c.Get(t.Context(), fmt.Sprintf("%010d", i)); err != nil {

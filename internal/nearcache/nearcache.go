@@ -21,10 +21,10 @@ import (
 	"unsafe"
 
 	"github.com/maypok86/otter/v2"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/singleflight"
 
 	"snowlink/internal/link"
-	"snowlink/internal/metrics"
 )
 
 var _ link.Store = (*Cache)(nil)
@@ -68,10 +68,12 @@ const (
 // Cache is a link.Store in front of another. All methods may be called
 // concurrently.
 type Cache struct {
-	link.Store // the one behind: what is not kept here goes there
-	links      *otter.Cache[string, *entry]
-	missing    *otter.Cache[string, struct{}]
-	metrics    *metrics.Metrics
+	// store is the one behind. Its methods are forwarded by name: one that is added must not bypass
+	// what is kept here.
+	store   link.Store
+	links   *otter.Cache[string, *entry]
+	missing *otter.Cache[string, struct{}]
+	metrics *metrics
 
 	staleIfError time.Duration
 	started      time.Time // what ages count from, by the monotonic clock
@@ -118,8 +120,8 @@ type due struct {
 // New makes a cache of at most the given bytes, codes, targets and overhead
 // counted, in front of store. A link that the store could not confirm is served
 // for staleIfError at most.
-func New(store link.Store, bytes uint64, staleIfError time.Duration, m *metrics.Metrics) *Cache {
-	c := &Cache{Store: store, staleIfError: max(staleIfError, FreshFor), started: time.Now(), metrics: m}
+func New(store link.Store, bytes uint64, staleIfError time.Duration, reg prometheus.Registerer) *Cache {
+	c := &Cache{store: store, staleIfError: max(staleIfError, FreshFor), started: time.Now()}
 	// Neither expiry nor refreshing by otter, for Get looks at ages anyway. So
 	// otter keeps no record of reads until it is half full, and its bookkeeping
 	// of them, a goroutine for every 16, stays off the hot path.
@@ -136,7 +138,7 @@ func New(store link.Store, bytes uint64, staleIfError time.Duration, m *metrics.
 		ExpiryCalculator: otter.ExpiryWriting[string, struct{}](MissingFor),
 		Logger:           &otter.NoopLogger{},
 	})
-	m.WatchCache(
+	c.metrics = newMetrics(reg,
 		func() float64 { return float64(c.links.WeightedSize() + c.missing.WeightedSize()) },
 		func() float64 { return float64(c.links.EstimatedSize()) })
 	c.due = make(chan due, 4*gatherMost)
@@ -157,7 +159,7 @@ func (c *Cache) Get(ctx context.Context, code string) (link.Link, error) {
 	age := asked - time.Duration(e.read.Load())
 	if age <= FreshFor {
 		c.refreshIfDue(code, e, asked, age)
-		c.metrics.Cache(metrics.CacheHit)
+		c.metrics.count(hit)
 		return e.link, nil
 	}
 
@@ -171,13 +173,13 @@ func (c *Cache) Get(ctx context.Context, code string) (link.Link, error) {
 	if age > c.staleIfError {
 		return link.Link{}, link.ErrUnavailable
 	}
-	c.metrics.Cache(metrics.CacheStale)
+	c.metrics.count(stale)
 	return e.link, nil
 }
 
 // Create creates the link in the store behind: whoever created it sees it at once.
 func (c *Cache) Create(ctx context.Context, owner, code string, l link.Link) error {
-	err := c.Store.Create(ctx, owner, code, l)
+	err := c.store.Create(ctx, owner, code, l)
 	// Somebody may be asking for a code that was chosen, or have been answered with a
 	// link that the store has forgotten since. For one that was minted nobody does, and
 	// a change would make every miss under way be asked again.
@@ -191,7 +193,7 @@ func (c *Cache) Create(ctx context.Context, owner, code string, l link.Link) err
 
 // CreateAll creates the links in the store behind, and is seen at once as Create is.
 func (c *Cache) CreateAll(ctx context.Context, owner string, links []link.Coded) []error {
-	errs := c.Store.CreateAll(ctx, owner, links)
+	errs := c.store.CreateAll(ctx, owner, links)
 	for _, l := range links { // minted ones, too: an import may have them from before
 		c.drop(l.Code)
 	}
@@ -201,15 +203,35 @@ func (c *Cache) CreateAll(ctx context.Context, owner string, links []link.Coded)
 // Update changes the link in the store behind and drops it here: whoever changed
 // it sees the change at once.
 func (c *Cache) Update(ctx context.Context, code, version string, l link.Link) (link.State, error) {
-	s, err := c.Store.Update(ctx, code, version, l)
+	s, err := c.store.Update(ctx, code, version, l)
 	c.Drop(code) // even after an error: it may have been changed
 	return s, err
+}
+
+// GetAll asks the store behind, for whoever wants many links at once: they would push others out.
+func (c *Cache) GetAll(ctx context.Context, codes []string) ([]link.Link, []error) {
+	return c.store.GetAll(ctx, codes)
+}
+
+// Read asks the store behind: the link as it is now.
+func (c *Cache) Read(ctx context.Context, code string) (link.State, error) {
+	return c.store.Read(ctx, code)
+}
+
+// Visit asks the store behind, which alone counts visits.
+func (c *Cache) Visit(ctx context.Context, code string) (link.Link, error) {
+	return c.store.Visit(ctx, code)
+}
+
+// List asks the store behind.
+func (c *Cache) List(ctx context.Context, owner, cursor string, n int, keep func(link.Coded) bool) ([]link.Coded, string, error) {
+	return c.store.List(ctx, owner, cursor, n, keep)
 }
 
 // Drop forgets code, since it was changed: the next Get asks the store. A read
 // that is under way is not kept.
 func (c *Cache) Drop(code string) {
-	c.metrics.Cache(metrics.CacheInvalidate)
+	c.metrics.count(invalidate)
 	c.drop(code)
 }
 
@@ -223,7 +245,7 @@ func (c *Cache) drop(code string) {
 // may have been missed; so is a link whose read is under way. FreshFor goes on
 // counting meanwhile.
 func (c *Cache) Distrust() {
-	c.metrics.Cache(metrics.CacheDistrust)
+	c.metrics.count(distrust)
 	c.distrusted.Store(int64(c.now()) + 1) // what was read in this very nanosecond, too
 	c.changes.Add(1)
 	c.missing.InvalidateAll()
@@ -264,12 +286,12 @@ var errMissing = fmt.Errorf("known: %w", link.ErrNotFound)
 // the next of them reads.
 func (c *Cache) read(ctx context.Context, code string) (*entry, error) {
 	if _, ok := c.missing.GetIfPresent(code); ok {
-		c.metrics.Cache(metrics.CacheNegative)
+		c.metrics.count(negative)
 		return nil, errMissing
 	}
-	c.metrics.Cache(metrics.CacheMiss)
+	c.metrics.count(miss)
 	at := c.now() // before: a change while we read makes the entry older, not newer
-	l, err := c.Store.Get(ctx, code)
+	l, err := c.store.Get(ctx, code)
 	if ctx.Err() == nil { // that its reader had no time left says nothing about the store
 		c.heard(err)
 	}
@@ -344,7 +366,7 @@ func (c *Cache) reread(ctx context.Context, batch []due) {
 		codes[i] = d.code
 	}
 	at := c.now() // before: a change while we read makes the entry older, not newer
-	links, errs := c.Store.GetAll(ctx, codes)
+	links, errs := c.store.GetAll(ctx, codes)
 	for i, d := range batch {
 		c.settle(d.code, d.entry, at, links[i], errs[i])
 	}
@@ -355,7 +377,7 @@ func (c *Cache) reread(ctx context.Context, batch []due) {
 func (c *Cache) wait(ctx context.Context, code string, e *entry) (link.Link, error) {
 	read := c.overdue.DoChan(code, func() (any, error) {
 		at := c.now()
-		l, err := c.Store.Get(context.WithoutCancel(ctx), code)
+		l, err := c.store.Get(context.WithoutCancel(ctx), code)
 		c.settle(code, e, at, l, err)
 		return l, err
 	})
@@ -371,7 +393,7 @@ func (c *Cache) wait(ctx context.Context, code string, e *entry) (link.Link, err
 // or nothing. A link that became unreadable goes, as one that went: the store
 // answered, and what it has is not e any more. If e has been dropped or replaced meanwhile, what is there is newer.
 func (c *Cache) settle(code string, e *entry, at time.Duration, l link.Link, err error) {
-	c.metrics.Cache(metrics.CacheRefresh)
+	c.metrics.count(refreshed)
 	c.heard(err)
 	switch {
 	case err == nil && l.Equal(e.link):

@@ -11,10 +11,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"snowlink/internal/embedded"
+	"snowlink/internal/fleet/fleettest"
 	"snowlink/internal/link"
 	"snowlink/internal/link/linktest"
-	"snowlink/internal/metrics"
 	"snowlink/internal/nearcache"
 	"snowlink/internal/redisstore"
 )
@@ -115,7 +117,7 @@ func inBubble(t *testing.T, f func(t *testing.T, m *memory, c *nearcache.Cache))
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		m.set("a", "one")
-		c := nearcache.New(m, megabyte, staleIfError, metrics.New())
+		c := nearcache.New(m, megabyte, staleIfError, prometheus.NewRegistry())
 		defer c.Close()
 		f(t, m, c)
 		time.Sleep(5 * time.Second) // reads in the background end, too
@@ -143,12 +145,8 @@ func TestContract(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer redis.Close()
-	store, err := redisstore.Open(redis.URL(), redisstore.Options{JournalMax: 1000}, slog.New(slog.DiscardHandler), metrics.New())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
-	c := nearcache.New(store, megabyte, staleIfError, metrics.New())
+	store := redisstore.New(fleettest.Conn(t, redis.URL(), slog.New(slog.DiscardHandler)), redisstore.Options{JournalMax: 1000})
+	c := nearcache.New(store, megabyte, staleIfError, prometheus.NewRegistry())
 	defer c.Close()
 	linktest.Store(t, c, "x")
 }
@@ -534,7 +532,7 @@ func TestStaleIfErrorEnds(t *testing.T) {
 // Codes that somebody guesses do not push links out.
 func TestMissingHasItsShare(t *testing.T) {
 	m := newMemory()
-	c := nearcache.New(m, megabyte, staleIfError, metrics.New())
+	c := nearcache.New(m, megabyte, staleIfError, prometheus.NewRegistry())
 	defer c.Close()
 	const links = 1000
 	for i := range links {
@@ -557,7 +555,7 @@ func TestMissingHasItsShare(t *testing.T) {
 func BenchmarkHit(b *testing.B) {
 	m := newMemory()
 	m.set("8h4LRT53E8", "https://example.com/")
-	c := nearcache.New(m, megabyte, staleIfError, metrics.New())
+	c := nearcache.New(m, megabyte, staleIfError, prometheus.NewRegistry())
 	defer c.Close()
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {

@@ -15,11 +15,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"snowlink/internal/embedded"
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
 	"snowlink/internal/link"
-	"snowlink/internal/metrics"
+	"snowlink/internal/nodelease"
+	"snowlink/internal/redisconn"
 	"snowlink/internal/redisstore"
 )
 
@@ -153,17 +156,13 @@ func TestListsDoNotMakeLinksLookUsed(t *testing.T) {
 	r := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, RedisProgram: newRedis()}).Redis
 	var log fleettest.Output
 	logger := slog.New(slog.NewTextHandler(&log, nil))
-	store, err := redisstore.Open("redis://"+r.Addr, redisstore.Options{JournalMax: 20_000}, logger, metrics.New())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
+	store := openWith(t, "redis://"+r.Addr, logger, redisstore.Options{JournalMax: 20_000})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	client := admin(t, r.Addr)
+	client := fleettest.RedisClient(t, r.Addr)
 
 	watched := make(chan error, 1)
-	go func() { watched <- store.NewWatcher(noOwners, logger).Watch(ctx) }()
+	go func() { watched <- store.NewWatcher(noOwners, logger, prometheus.NewRegistry()).Watch(ctx) }()
 	if newRedis() == "" {
 		fleettest.Eventually(t, 20*time.Second, "the log says so", func() bool { return strings.Contains(log.String(), "CLIENT NO-TOUCH") })
 		cancel()
@@ -257,7 +256,7 @@ func TestEmbeddedRedisIsNotPointedOut(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	watched := make(chan error, 1)
-	go func() { watched <- store.NewWatcher(noOwners, logger).Watch(ctx) }()
+	go func() { watched <- store.NewWatcher(noOwners, logger, prometheus.NewRegistry()).Watch(ctx) }()
 	fleettest.Eventually(t, 20*time.Second, "it has looked", func() bool { return strings.Contains(log.String(), "maxmemory_policy") })
 	if _, err := store.Read(ctx, "a"); err != nil {
 		t.Error(err)
@@ -284,9 +283,15 @@ func TestBulksLeaveConnectionsToLeasesAndPing(t *testing.T) {
 		return false
 	})
 	const pool = 3
-	store := open(t, fmt.Sprintf("redis://%s?pool_size=%d&pipeline_pool_size=%d", addr, pool, pool), slog.New(slog.DiscardHandler))
-	lease := store.NewLease(1, 1, slog.New(slog.DiscardHandler))
-	hold(t, lease)
+	reg := prometheus.NewRegistry()
+	conn, err := redisconn.Open(fmt.Sprintf("redis://%s?pool_size=%d&pipeline_pool_size=%d", addr, pool, pool), slog.New(slog.DiscardHandler), reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	store := testStore{redisstore.New(conn, redisstore.Options{JournalMax: 1000}), conn}
+	lease := nodelease.New(store.conn, 1, 1, slog.New(slog.DiscardHandler))
+	fleettest.Background(t, lease.Hold)
 	fleettest.Eventually(t, 20*time.Second, "the lease is held", lease.Held)
 
 	ctx, stop := context.WithCancel(t.Context())
@@ -305,7 +310,7 @@ func TestBulksLeaveConnectionsToLeasesAndPing(t *testing.T) {
 		hung.Range(func(any, any) bool { n++; return true })
 		return n
 	}
-	client := admin(t, r.Addr)
+	client := fleettest.RedisClient(t, r.Addr)
 	left := func() time.Duration { return client.PTTL(ctx, "node:1").Val() }
 	fleettest.Eventually(t, 20*time.Second, "the pool is full of bulks", func() bool { return hanging() >= 2*pool })
 	pinged := func() {
@@ -319,7 +324,24 @@ func TestBulksLeaveConnectionsToLeasesAndPing(t *testing.T) {
 	if !lease.Held() {
 		t.Error("the lease is lost")
 	}
-	if total := store.Pool().Total; total < 2*pool {
-		t.Errorf("Pool tells of %d connections, the bulks' not among them", total)
+	if total := connections(t, reg); total < 2*pool {
+		t.Errorf("the metrics tell of %v connections, the bulks' not among them", total)
 	}
+}
+
+// connections is how many connections to Redis the metrics tell of, in all states.
+func connections(t *testing.T, reg *prometheus.Registry) (total float64) {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == "snowlink_redis_pool_connections" {
+			for _, metric := range family.Metric {
+				total += metric.Gauge.GetValue()
+			}
+		}
+	}
+	return total
 }

@@ -11,7 +11,6 @@ import (
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
 	"snowlink/internal/link"
-	"snowlink/internal/metrics"
 	"snowlink/internal/redisstore"
 )
 
@@ -24,13 +23,9 @@ func BenchmarkCreate(b *testing.B) {
 	var next atomic.Int64
 	next.Store(1 << 58)
 	code := func() string { return strconv.FormatInt(next.Add(1), 36) }
-	run := func(name string, o redisstore.Options, create func(b *testing.B, store *redisstore.Store)) {
+	run := func(name string, o redisstore.Options, create func(b *testing.B, store testStore)) {
 		b.Run(name, func(b *testing.B) {
-			store, err := redisstore.Open("redis://"+redis.Addr, o, slog.New(slog.DiscardHandler), metrics.New())
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer store.Close()
+			store := openWith(b, "redis://"+redis.Addr, slog.New(slog.DiscardHandler), o)
 			b.ReportAllocs()
 			ours, theirs := cpu(b), redisCPU(b, redis)
 			create(b, store)
@@ -39,7 +34,7 @@ func BenchmarkCreate(b *testing.B) {
 		})
 	}
 	const connections = 64
-	single := func(b *testing.B, store *redisstore.Store) {
+	single := func(b *testing.B, store testStore) {
 		b.SetParallelism(connections / 2)
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
@@ -51,7 +46,7 @@ func BenchmarkCreate(b *testing.B) {
 	}
 	run("single", redisstore.Options{JournalMax: 1_000_000}, single)
 	run("single, no journal", redisstore.Options{}, single)
-	run("bulk", redisstore.Options{JournalMax: 1_000_000}, func(b *testing.B, store *redisstore.Store) {
+	run("bulk", redisstore.Options{JournalMax: 1_000_000}, func(b *testing.B, store testStore) {
 		links := make([]link.Coded, b.N)
 		for i := range links {
 			links[i] = link.Coded{Code: code(), Link: l}

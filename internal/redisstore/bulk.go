@@ -24,7 +24,7 @@ const bulkSize = 500
 func (s *Store) CreateAll(ctx context.Context, owner string, links []link.Coded) []error {
 	if slices.ContainsFunc(links, func(l link.Coded) bool { return l.Limit() > 0 }) {
 		// Redis may not know it yet, which a pipeline finds out too late.
-		_ = s.aside.ScriptLoad(ctx, createLimited.source) // failing, it shows below
+		_ = s.conn.Aside.ScriptLoad(ctx, createLimited.source) // failing, it shows below
 	}
 	errs := make([]error, len(links))
 	away := make(map[*redis.Client]error) // by master
@@ -32,7 +32,7 @@ func (s *Store) CreateAll(ctx context.Context, owner string, links []link.Coded)
 		some, at := make([]link.Coded, 0, bulkSize), make([]int, 0, bulkSize)
 		for ; next < len(links) && len(some) < bulkSize; next++ {
 			if len(away) > 0 {
-				if errs[next] = away[s.master(ctx, links[next].Code)]; errs[next] != nil {
+				if errs[next] = away[s.conn.Master(ctx, linkKey(links[next].Code))]; errs[next] != nil {
 					continue
 				}
 			}
@@ -55,7 +55,7 @@ func (s *Store) noteAway(ctx context.Context, away map[*redis.Client]error, link
 	told := make(map[*redis.Client]bool)
 	masters := make([]*redis.Client, len(links))
 	for i, l := range links {
-		masters[i] = s.master(ctx, l.Code)
+		masters[i] = s.conn.Master(ctx, linkKey(l.Code))
 		told[masters[i]] = told[masters[i]] || isTold(done[i])
 	}
 	for i, m := range masters {
@@ -63,17 +63,6 @@ func (s *Store) noteAway(ctx context.Context, away map[*redis.Client]error, link
 			away[m] = done[i]
 		}
 	}
-}
-
-// master is who of a Cluster has the link under code, as far as is known; nil is the
-// only Redis there is, or whoever it is.
-func (s *Store) master(ctx context.Context, code string) *redis.Client {
-	cluster, ok := s.aside.(*redis.ClusterClient)
-	if !ok {
-		return nil
-	}
-	m, _ := cluster.MasterForKey(ctx, linkKey(code))
-	return m
 }
 
 // isTold reports whether Redis answered a write, if only that it refuses it.
@@ -87,7 +76,7 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 		err              error
 	}
 	creates := make([]create, len(links))
-	pipe := s.aside.Pipeline()
+	pipe := s.conn.Aside.Pipeline()
 	var names []string // of the next entry of the journal
 	for i, l := range links {
 		record := encodeRecord(l.Link)

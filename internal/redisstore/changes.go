@@ -7,6 +7,8 @@ import (
 	"net"
 	"time"
 
+	"snowlink/internal/deadline"
+
 	"github.com/redis/go-redis/v9"
 )
 
@@ -27,14 +29,14 @@ const (
 // and whenever it begins. The calls come one after another.
 func (s *Store) Changes(ctx context.Context, changed func(code string), missed func()) {
 	for ctx.Err() == nil {
-		sub := s.client.Subscribe(ctx, changesChannel)
+		sub := s.conn.Client.Subscribe(ctx, changesChannel)
 		stop := context.AfterFunc(ctx, func() { _ = sub.Close() }) // a read does not end by itself
 		began := false
 		err := receive(ctx, sub, func(m any) {
 			switch m := m.(type) {
 			case *redis.Subscription:
 				began = true
-				s.unheard.ended()
+				s.unheard.Ended()
 				missed()
 			case *redis.Message:
 				changed(m.Payload)
@@ -45,11 +47,11 @@ func (s *Store) Changes(ctx context.Context, changed func(code string), missed f
 		if ctx.Err() != nil {
 			return
 		}
-		s.unheard.observed(err)
+		s.unheard.Observed(err)
 		if began {
 			missed()
 		}
-		sleep(ctx, changesRetryEvery)
+		deadline.Sleep(ctx, changesRetryEvery)
 	}
 }
 

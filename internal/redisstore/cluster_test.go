@@ -24,7 +24,7 @@ func TestHungMasterStopsNoOther(t *testing.T) {
 		RedisConfig: []string{"cluster-node-timeout 60000", "cluster-require-full-coverage no"}}).Cluster
 	store := open(t, cluster.URL(), slog.New(slog.DiscardHandler))
 	ctx := context.WithoutCancel(t.Context()) // as requests have
-	client := admin(t, cluster[1].Addr)
+	client := fleettest.RedisClient(t, cluster[1].Addr)
 	onHung := func(key string) bool { // the first master has the first slots
 		slot, err := client.ClusterKeySlot(ctx, key).Result()
 		if err != nil {

@@ -14,7 +14,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"snowlink/internal/link"
-	"snowlink/internal/metrics"
 )
 
 // A journal is a stream per owner that names each link that the owner created, or
@@ -119,8 +118,8 @@ func (s *Store) journaled(ctx context.Context, owner, last string, n int) (page 
 		}
 	}
 	cmd := redis.NewXMessageSliceCmd(ctx, "xrevrange", journalKey(owner), from, "-", "count", n)
-	if err := s.do(ctx, cmd); err != nil {
-		return nil, false, s.unavailable(metrics.OpList, &s.outage, err)
+	if err := s.conn.Do(ctx, cmd); err != nil {
+		return nil, false, s.ops.list.Unavailable(s.conn.Reads, err)
 	}
 	for _, message := range cmd.Val() {
 		value, _ := message.Values["c"].(string)
@@ -139,7 +138,7 @@ func (s *Store) journaled(ctx context.Context, owner, last string, n int) (page 
 	for i, j := range page {
 		codes[i] = j.Code
 	}
-	links, errs := s.getAll(ctx, s.asidePipe, codes) // without making them look used
+	links, errs := s.getAll(ctx, s.conn.AsidePipe, codes) // without making them look used
 
 	now := time.Now()
 	for i, l := range links {
@@ -159,7 +158,7 @@ func (s *Store) touchJournals(ctx context.Context, owners []string) error {
 	if s.journalMax == nil || len(owners) == 0 {
 		return nil
 	}
-	pipe := s.client.Pipeline()
+	pipe := s.conn.Client.Pipeline()
 	for _, owner := range owners {
 		pipe.Touch(ctx, journalKey(owner)) // one each: in Cluster they are in many slots
 	}

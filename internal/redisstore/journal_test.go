@@ -10,12 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
 	"snowlink/internal/link"
-	"snowlink/internal/metrics"
 	"snowlink/internal/redisstore"
 )
 
@@ -62,11 +62,7 @@ func TestJournalIsBounded(t *testing.T) {
 
 func TestNoJournal(t *testing.T) {
 	r := fleettest.Redis(t)
-	store, err := redisstore.Open("redis://"+r.Addr, redisstore.Options{}, slog.New(slog.DiscardHandler), metrics.New())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
+	store := openWith(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler), redisstore.Options{})
 	mustCreate(t, store, "a", nil)
 	if links, next, err := store.List(t.Context(), "o", "", 10, nil); len(links) != 0 || next != "" || err != nil {
 		t.Errorf("List = %v, %q, %v", links, next, err)
@@ -107,7 +103,7 @@ func TestIdleJournalsAreKept(t *testing.T) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	watched := make(chan error, 1)
-	watcher := store.NewWatcher(func() []string { return owners }, slog.New(slog.DiscardHandler))
+	watcher := store.NewWatcher(func() []string { return owners }, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	go func() { watched <- watcher.Watch(ctx) }()
 	fleettest.Eventually(t, 20*time.Second, "all journals look used", func() bool { return !slices.ContainsFunc(owners, idle) })
 	if !idle("idle") {

@@ -9,7 +9,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"snowlink/internal/link"
-	"snowlink/internal/metrics"
 )
 
 // visit takes one of the visits that are left, if any are, and answers with the
@@ -67,10 +66,10 @@ return left or 0`, true)
 // is new enough, the link does not look used for it: see Store.aside.
 func (s *Store) Read(ctx context.Context, code string) (link.State, error) {
 	cmd := redis.NewSliceCmd(ctx, "mget", linkKey(code), visitsKey(code))
-	if err := s.doOn(ctx, s.asidePipe, cmd); err != nil {
-		return link.State{}, s.unavailable(metrics.OpGet, &s.outage, err)
+	if err := s.conn.DoAside(ctx, cmd); err != nil {
+		return link.State{}, s.ops.get.Unavailable(s.conn.Reads, err)
 	}
-	s.outage.ended()
+	s.conn.Reads.Ended()
 	values := cmd.Val()
 	record, ok := values[0].(string)
 	if !ok {
@@ -104,13 +103,13 @@ func (s *Store) state(code, record, left string) (link.State, error) {
 func (s *Store) Visit(ctx context.Context, code string) (link.Link, error) {
 	answer, err := s.run(ctx, visit, linkKeys(code))
 	if errors.Is(err, redis.Nil) {
-		s.refused.ended()
+		s.conn.Writes.Ended()
 		return link.Link{}, link.ErrNotFound
 	}
 	if err != nil {
-		return link.Link{}, s.unavailable(metrics.OpVisit, &s.refused, err)
+		return link.Link{}, s.ops.visit.Unavailable(s.conn.Writes, err)
 	}
-	s.refused.ended()
+	s.conn.Writes.Ended()
 	took, record := answer[0] == '1', answer[1:]
 	l, err := s.decode(code, record)
 	if err == nil && !took && l.Limit() > 0 {
@@ -123,11 +122,11 @@ func (s *Store) Visit(ctx context.Context, code string) (link.Link, error) {
 // step. It fails with link.ErrNotFound, link.ErrChanged and as Create does.
 func (s *Store) Update(ctx context.Context, code, was string, l link.Link) (link.State, error) {
 	cmd := redis.NewStringCmd(ctx, "get", linkKey(code))
-	switch err := s.do(ctx, cmd); {
+	switch err := s.conn.Do(ctx, cmd); {
 	case errors.Is(err, redis.Nil):
 		return link.State{}, link.ErrNotFound
 	case err != nil:
-		return link.State{}, s.unavailable(metrics.OpUpdate, &s.outage, err)
+		return link.State{}, s.ops.update.Unavailable(s.conn.Reads, err)
 	case version(cmd.Val()) != was:
 		return link.State{}, link.ErrChanged
 	}
@@ -139,9 +138,9 @@ func (s *Store) Update(ctx context.Context, code, was string, l link.Link) (link
 	left, err := s.run(ctx, change, linkKeys(code),
 		cmd.Val(), record, old.Limit(), l.Limit(), forgetAt(l), code, changesChannel)
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return link.State{}, s.notWritten(metrics.OpUpdate, err)
+		return link.State{}, s.ops.update.NotWritten(s.conn.Writes, err)
 	}
-	s.refused.ended()
+	s.conn.Writes.Ended()
 	if err != nil {
 		return link.State{}, link.ErrChanged
 	}
@@ -154,7 +153,7 @@ func (s *Store) decode(code, record string) (link.Link, error) {
 	l, err := decodeRecord(record)
 	if err != nil {
 		err = fmt.Errorf("%s: %w: %w", linkKey(code), link.ErrUnreadable, err)
-		s.unreadable.observed(err)
+		s.unreadable.Observed(err)
 		return link.Link{}, err
 	}
 	return l, nil

@@ -16,26 +16,24 @@ import (
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
 	"snowlink/internal/link"
-	"snowlink/internal/redisstore"
 )
 
 // withRedis is a store and, beside it, a client of its Redis.
-func withRedis(t *testing.T, config ...string) (*redisstore.Store, *redis.Client) {
+func withRedis(t *testing.T, config ...string) (testStore, *redis.Client) {
 	t.Helper()
 	addr := fleettest.Redis(t, config...).Addr
-	client := redis.NewClient(&redis.Options{Addr: addr})
-	t.Cleanup(func() { client.Close() })
+	client := fleettest.RedisClient(t, addr)
 	return open(t, "redis://"+addr, slog.New(slog.DiscardHandler)), client
 }
 
-func mustCreate(t *testing.T, store *redisstore.Store, code string, o *link.Options) {
+func mustCreate(t *testing.T, store testStore, code string, o *link.Options) {
 	t.Helper()
 	if err := store.Create(t.Context(), "o", code, link.Link{Target: "https://example.com/", Options: o}); err != nil {
 		t.Fatalf("Create(%s) = %v", code, err)
 	}
 }
 
-func update(ctx context.Context, store *redisstore.Store, code string, o *link.Options) error {
+func update(ctx context.Context, store testStore, code string, o *link.Options) error {
 	state, err := store.Read(ctx, code)
 	if err != nil {
 		return err
@@ -230,8 +228,7 @@ func TestBulkWithADeadMaster(t *testing.T) {
 	cluster := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Cluster: true}).Cluster
 	store := open(t, cluster.URL(), slog.New(slog.DiscardHandler))
 	ctx := t.Context()
-	client := redis.NewClient(&redis.Options{Addr: cluster[1].Addr})
-	defer client.Close()
+	client := fleettest.RedisClient(t, cluster[1].Addr)
 	onDead := func(key string) bool { // the first of three masters has the first slots
 		slot, err := client.ClusterKeySlot(ctx, key).Result()
 		if err != nil {
@@ -283,8 +280,8 @@ func TestFullRedisServesAndDeletes(t *testing.T) {
 	l := link.Link{Target: "https://example.com/", Options: &link.Options{MaxVisits: 3}}
 	create := store.Create(ctx, "o", "new", l)
 	all := store.CreateAll(ctx, "o", []link.Coded{{Code: "new", Link: l}, {Code: "new", Link: link.Link{Target: l.Target}}})
-	_, remember := store.Remember(ctx, "k", "v", time.Minute)
-	for i, err := range append(all, create, remember) {
+	_, promise := store.Promise(ctx, "k", "v", time.Minute)
+	for i, err := range append(all, create, promise) {
 		if !errors.Is(err, link.ErrFull) {
 			t.Errorf("write %d = %v, want ErrFull", i, err)
 		}
@@ -303,8 +300,7 @@ func TestFullRedisServesAndDeletes(t *testing.T) {
 // A link whose options nobody can read is not followed, and that is in the log.
 func TestUnreadableRecord(t *testing.T) {
 	r := fleettest.Redis(t)
-	client := redis.NewClient(&redis.Options{Addr: r.Addr})
-	defer client.Close()
+	client := fleettest.RedisClient(t, r.Addr)
 	var log fleettest.Output
 	store := open(t, "redis://"+r.Addr, slog.New(slog.NewTextHandler(&log, nil)))
 	ctx := t.Context()
@@ -338,13 +334,13 @@ func TestOutageOfWhatManagesLinks(t *testing.T) {
 		links[i] = link.Coded{Code: fmt.Sprint(i), Link: link.Link{Target: "https://example.com/", Options: &link.Options{MaxVisits: int64(i % 2)}}}
 	}
 	for name, op := range map[string]func() error{
-		"Read":     func() error { _, err := store.Read(ctx, "a"); return err },
-		"Visit":    func() error { _, err := store.Visit(ctx, "a"); return err },
-		"Update":   func() error { _, err := store.Update(ctx, "a", "00", link.Link{}); return err },
-		"List":     func() error { _, _, err := store.List(ctx, "o", "", 10, nil); return err },
-		"Remember": func() error { _, err := store.Remember(ctx, "k", "v", time.Minute); return err },
-		"Forget":   func() error { return store.Forget(ctx, "k", "v") },
-		"Create":   func() error { return store.Create(ctx, "o", "a", links[1].Link) },
+		"Read":    func() error { _, err := store.Read(ctx, "a"); return err },
+		"Visit":   func() error { _, err := store.Visit(ctx, "a"); return err },
+		"Update":  func() error { _, err := store.Update(ctx, "a", "00", link.Link{}); return err },
+		"List":    func() error { _, _, err := store.List(ctx, "o", "", 10, nil); return err },
+		"Promise": func() error { _, err := store.Promise(ctx, "k", "v", time.Minute); return err },
+		"Retract": func() error { return store.Retract(ctx, "k", "v") },
+		"Create":  func() error { return store.Create(ctx, "o", "a", links[1].Link) },
 		"CreateAll": func() error {
 			errs := store.CreateAll(ctx, "o", links)
 			if len(errs) != len(links) || slices.ContainsFunc(errs, func(err error) bool { return !errors.Is(err, link.ErrUnavailable) }) {
@@ -363,13 +359,13 @@ func TestOutageOfWhatManagesLinks(t *testing.T) {
 	}
 }
 
-func TestRemember(t *testing.T) {
+func TestPromise(t *testing.T) {
 	store, client := withRedis(t)
 	ctx := t.Context()
 	want := func(value, want string) {
 		t.Helper()
-		if got, err := store.Remember(ctx, "k", value, time.Minute); got != want || err != nil {
-			t.Errorf("Remember(%q) = %q, %v, want %q", value, got, err, want)
+		if got, err := store.Promise(ctx, "k", value, time.Minute); got != want || err != nil {
+			t.Errorf("Promise(%q) = %q, %v, want %q", value, got, err, want)
 		}
 	}
 	want("one", "")
@@ -380,8 +376,8 @@ func TestRemember(t *testing.T) {
 	}
 	forget := func(value string) {
 		t.Helper()
-		if err := store.Forget(ctx, "k", value); err != nil {
-			t.Errorf("Forget(%q) = %v", value, err)
+		if err := store.Retract(ctx, "k", value); err != nil {
+			t.Errorf("Retract(%q) = %v", value, err)
 		}
 	}
 	forget("two")

@@ -78,9 +78,9 @@ func (j *journal) sendIfDue() {
 		return
 	}
 	// It is everyone's whose links are on it. Until its end it waits for a full queue.
-	ctx, cancel := j.store.limit(context.Background())
+	ctx, cancel := j.store.conn.Limit(context.Background())
 	defer cancel()
-	p.written = j.store.pipe.Submit(ctx, j.store.journalCmd(ctx, j.key, p.links, true))
+	p.written = j.store.conn.Pipe.Submit(ctx, j.store.journalCmd(ctx, j.key, p.links, true))
 	close(p.sent)
 	go func() { // not one of those who wait: each may be held up, or have left
 		_ = p.written.Wait()

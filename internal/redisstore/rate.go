@@ -7,8 +7,6 @@ import (
 
 	"github.com/go-redis/redis_rate/v10"
 	"github.com/redis/go-redis/v9"
-
-	"snowlink/internal/metrics"
 )
 
 // TakeRequest takes one of the n requests that name may make in every per, all backends
@@ -29,12 +27,12 @@ func (s *Store) TakeRequest(ctx context.Context, name string, n int, per time.Du
 		return 0, nil
 	}
 	if err != nil {
-		return 0, s.unavailable(metrics.OpLimit, &s.refused, err)
+		return 0, s.ops.limit.Unavailable(s.conn.Writes, err)
 	}
 	if result.Allowed == 0 { // and nothing was written
 		return max(result.RetryAfter, time.Nanosecond), nil
 	}
-	s.refused.ended()
+	s.conn.Writes.Ended()
 	return 0, nil
 }
 
@@ -60,7 +58,7 @@ func (p pipedScripts) run(ctx context.Context, name, script string, keys []strin
 		all = append(all, key)
 	}
 	cmd := redis.NewCmd(ctx, append(all, args...)...)
-	if err := p.store.do(ctx, cmd); err != nil {
+	if err := p.store.conn.Do(ctx, cmd); err != nil {
 		cmd = redis.NewCmd(ctx) // the first may still be under way
 		cmd.SetErr(err)
 	}

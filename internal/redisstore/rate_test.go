@@ -13,7 +13,6 @@ import (
 
 	"snowlink/internal/fleet/fleettest"
 	"snowlink/internal/link"
-	"snowlink/internal/redisstore"
 )
 
 // Two backends, many requests at once: together they make as many as the rate
@@ -53,7 +52,7 @@ func TestTakeIsExactOverAllBackends(t *testing.T) {
 			url, client := start(t)
 			defer client.Close()
 			log := slog.New(slog.DiscardHandler)
-			backends := []*redisstore.Store{open(t, url, log), open(t, url, log)}
+			backends := []testStore{open(t, url, log), open(t, url, log)}
 			var taken atomic.Int64
 			var wg sync.WaitGroup
 			for i := range 2 * each {

@@ -33,15 +33,15 @@ func (script) call(ctx context.Context, command, script string, keys, args []any
 // answers with nil.
 func (s *Store) run(ctx context.Context, sc script, keys []any, args ...any) (string, error) {
 	cmd := sc.call(ctx, "evalsha", sc.sha, keys, args)
-	err := s.do(ctx, cmd)
+	err := s.conn.Do(ctx, cmd)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") { // the first time, and after a restart of Redis
 		cmd = sc.call(ctx, "eval", sc.source, keys, args)
-		err = s.do(ctx, cmd)
+		err = s.conn.Do(ctx, cmd)
 	}
 	if sc.evenIfFull && redis.IsOOMError(err) {
 		// Not from the start, since the embedded Redis does not know of flags.
 		cmd = sc.call(ctx, "eval", "#!lua flags=allow-oom\n"+sc.source, keys, args)
-		err = s.do(ctx, cmd)
+		err = s.conn.Do(ctx, cmd)
 	}
 	if err != nil {
 		return "", err

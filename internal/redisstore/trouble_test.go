@@ -14,7 +14,7 @@ import (
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
 	"snowlink/internal/link"
-	"snowlink/internal/redisstore"
+	"snowlink/internal/nodelease"
 )
 
 // Under noeviction a full Redis refuses links, and that is what a create must
@@ -23,8 +23,8 @@ func TestNodeLeaseNeedsNoRoom(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t, "maxmemory 1", "maxmemory-policy noeviction")
 	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
-	lease := store.NewLease(1, 1, slog.New(slog.DiscardHandler))
-	stop := hold(t, lease)
+	lease := nodelease.New(store.conn, 1, 1, slog.New(slog.DiscardHandler))
+	stop := fleettest.Background(t, lease.Hold)
 	fleettest.Eventually(t, 20*time.Second, "the lease is held", lease.Held)
 	if err := store.Create(t.Context(), "o", "a", link.Link{Target: "https://example.com/"}); !errors.Is(err, link.ErrFull) {
 		t.Errorf("Create = %v, want ErrFull", err)
@@ -32,8 +32,7 @@ func TestNodeLeaseNeedsNoRoom(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
-	admin := redis.NewClient(&redis.Options{Addr: r.Addr})
-	defer admin.Close()
+	admin := fleettest.RedisClient(t, r.Addr)
 	if n, err := admin.Exists(t.Context(), "node:1").Result(); n != 0 || err != nil {
 		t.Errorf("the lease is still there: %d, %v", n, err)
 	}
@@ -66,13 +65,12 @@ func TestLeaseSaysWhatRedisRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			r := fleettest.Redis(t)
-			admin := redis.NewClient(&redis.Options{Addr: r.Addr})
-			defer admin.Close()
+			admin := fleettest.RedisClient(t, r.Addr)
 			tt.spoil(t, admin)
 			var log fleettest.Output
 			store := open(t, "redis://:"+tt.password+"@"+r.Addr, slog.New(slog.NewTextHandler(&log, nil)))
-			lease := store.NewLease(1, 1, slog.New(slog.DiscardHandler))
-			hold(t, lease)
+			lease := nodelease.New(store.conn, 1, 1, slog.New(slog.DiscardHandler))
+			fleettest.Background(t, lease.Hold)
 			errorsSeen := func() int { return strings.Count(log.String(), tt.want) }
 			fleettest.Eventually(t, 20*time.Second, "the log says why", func() bool {
 				_ = store.Ping(t.Context()) // which a replica answers: that is no end of this
@@ -100,8 +98,7 @@ func TestLoadingIsAnOutage(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t, "appendfsync always", // or what it has it may not have written yet
 		"key-load-delay 100") // microseconds; it listens every 1,024 keys
-	admin := redis.NewClient(&redis.Options{Addr: r.Addr})
-	defer admin.Close()
+	admin := fleettest.RedisClient(t, r.Addr)
 	pipe := admin.Pipeline()
 	for i := range 20_000 {
 		pipe.Set(t.Context(), fmt.Sprintf("link:%d", i), "https://example.com/", 0)
@@ -111,8 +108,8 @@ func TestLoadingIsAnOutage(t *testing.T) {
 	}
 	r.Kill()
 	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
-	lease := store.NewLease(1, 1, slog.New(slog.DiscardHandler))
-	hold(t, lease)
+	lease := nodelease.New(store.conn, 1, 1, slog.New(slog.DiscardHandler))
+	fleettest.Background(t, lease.Hold)
 	started := make(chan error, 1)
 	go func() { started <- r.Start(t.Context()) }()
 	loading := false
@@ -156,19 +153,19 @@ func TestSentinelWithoutTheMasterIsAnOutage(t *testing.T) {
 func TestFullForTheJournalAloneCannotTell(t *testing.T) {
 	l := link.Link{Target: "https://example.com/"}
 	chosen := link.Link{Target: l.Target, Options: &link.Options{Created: time.UnixMilli(1), Nonce: 1}}
-	for name, create := range map[string]func(*testing.T, *redisstore.Store) []error{
-		"Create": func(t *testing.T, s *redisstore.Store) []error { return []error{s.Create(t.Context(), "o", "last", l)} },
-		"Create of a chosen": func(t *testing.T, s *redisstore.Store) []error {
+	for name, create := range map[string]func(*testing.T, testStore) []error{
+		"Create": func(t *testing.T, s testStore) []error { return []error{s.Create(t.Context(), "o", "last", l)} },
+		"Create of a chosen": func(t *testing.T, s testStore) []error {
 			return []error{s.Create(t.Context(), "o", "last", chosen)}
 		},
-		"CreateAll": func(t *testing.T, s *redisstore.Store) []error {
+		"CreateAll": func(t *testing.T, s testStore) []error {
 			return s.CreateAll(t.Context(), "o", []link.Coded{{Code: "first", Link: l}, {Code: "last", Link: chosen}})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := fleettest.Redis(t)
-			client := admin(t, r.Addr)
+			client := fleettest.RedisClient(t, r.Addr)
 			stored := func() bool { return client.Exists(t.Context(), "link:last").Val() == 1 }
 			store := open(t, "redis://"+fleettest.Proxy(t, r.Addr, fleettest.FullBefore(t, r.Addr, "xadd", stored)), slog.New(slog.DiscardHandler))
 			for _, err := range create(t, store) {

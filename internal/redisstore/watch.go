@@ -7,13 +7,13 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/prometheus/client_golang/prometheus"
 
-	"snowlink/internal/metrics"
+	"snowlink/internal/deadline"
+	"snowlink/internal/redisconn"
 )
 
 // ErrVersion reports a Redis too old for SET with NX and GET, on which every
@@ -37,15 +37,27 @@ type Watcher struct {
 	log    *slog.Logger
 	full   atomic.Bool
 
+	used, max, evictedKeys prometheus.Gauge // evictedKeys is no counter: a failover may set it back
+
 	evicted   uint64    // when last seen
 	evictedAt time.Time // when it last grew; zero while it rests
 	untouched bool      // the journals, the last time
 }
 
-// NewWatcher makes a Watcher that keeps the journals of those whom owners returns.
-// It does nothing before Watch.
-func (s *Store) NewWatcher(owners func() []string, log *slog.Logger) *Watcher {
-	return &Watcher{store: s, owners: owners, log: log}
+// NewWatcher makes a Watcher that keeps the journals of those whom owners returns. It does nothing
+// before Watch. Its gauges are registered with reg.
+func (s *Store) NewWatcher(owners func() []string, log *slog.Logger, reg prometheus.Registerer) *Watcher {
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+		reg.MustRegister(g)
+		return g
+	}
+	return &Watcher{
+		store: s, owners: owners, log: log,
+		used:        gauge("snowlink_redis_memory_used_bytes", "Memory that Redis uses."),
+		max:         gauge("snowlink_redis_memory_max_bytes", "maxmemory of Redis; 0 for no bound."),
+		evictedKeys: gauge("snowlink_redis_evicted_keys", "Keys that Redis has evicted since it started."),
+	}
 }
 
 // Full reports whether Redis holds more than nine tenths of what it may.
@@ -56,22 +68,22 @@ func (w *Watcher) Full() bool { return w.full.Load() }
 // with ErrVersion, which says what was found.
 func (w *Watcher) Watch(ctx context.Context) error {
 	for first := true; ; {
-		state, err := w.store.inspect(ctx)
+		state, err := w.store.conn.Info(ctx)
 		switch {
 		case err != nil: // an outage, which others log
 		case first:
 			first = false
-			if err := checkVersion(state.version); err != nil {
+			if err := checkVersion(state.Version); err != nil {
 				return err
 			}
-			w.evicted = state.evicted
-			w.log.Info("redis", "version", state.version, "maxmemory_policy", state.policy, "maxmemory", state.max, "meaning", meaning(state))
-			if state.forgets {
+			w.evicted = state.Evicted
+			w.log.Info("redis", "version", state.Version, "maxmemory_policy", state.Policy, "maxmemory", state.Max, "meaning", meaning(state))
+			if state.NoPersistence {
 				w.log.Warn("redis writes no append-only file (appendonly yes): when it ends, links are lost back to its last snapshot")
 			}
 			// Whether it takes NO-TOUCH is known from the first connection on. Without LRU and LFU nothing depends on it.
-			lru := strings.HasSuffix(state.policy, "-lru") || strings.HasSuffix(state.policy, "-lfu")
-			if err := w.store.aside.Ping(ctx).Err(); err == nil && lru && w.store.touches.Load() {
+			lru := strings.HasSuffix(state.Policy, "-lru") || strings.HasSuffix(state.Policy, "-lfu")
+			if lru && w.store.conn.Touches(ctx) {
 				w.log.Warn("lists, exports and look-ups of imports make links look used, so that redis may evict others that are: it has no CLIENT NO-TOUCH, as Redis 7.2 and newer and Valkey have, or does not allow it")
 			}
 			fallthrough
@@ -79,30 +91,32 @@ func (w *Watcher) Watch(ctx context.Context) error {
 			w.saw(state)
 			w.keepJournals(ctx)
 		}
-		if !sleep(ctx, watchEvery) {
+		if !deadline.Sleep(ctx, watchEvery) {
 			return nil
 		}
 	}
 }
 
-func (w *Watcher) saw(state redisState) {
-	w.store.metrics.RedisMemory(metrics.Memory{Used: state.used, Max: state.max, Evicted: state.evicted})
-	w.full.Store(state.max > 0 && float64(state.used) > nearlyFull*float64(state.max))
+func (w *Watcher) saw(state redisconn.Info) {
+	w.used.Set(float64(state.Used))
+	w.max.Set(float64(state.Max))
+	w.evictedKeys.Set(float64(state.Evicted))
+	w.full.Store(state.Max > 0 && float64(state.Used) > nearlyFull*float64(state.Max))
 	switch now := time.Now(); {
-	case state.evicted > w.evicted:
+	case state.Evicted > w.evicted:
 		if w.evictedAt.IsZero() {
 			what := "redis evicts links: those least recently read are gone for good"
-			if strings.HasPrefix(state.policy, "volatile-") {
+			if strings.HasPrefix(state.Policy, "volatile-") {
 				what = "redis evicts what has a time to live, and soon refuses new links"
 			}
-			w.log.Warn(what, "evicted_keys", state.evicted, "used", state.used, "maxmemory", state.max)
+			w.log.Warn(what, "evicted_keys", state.Evicted, "used", state.Used, "maxmemory", state.Max)
 		}
 		w.evictedAt = now
 	case !w.evictedAt.IsZero() && now.Sub(w.evictedAt) > evictionQuiet:
 		w.evictedAt = time.Time{}
-		w.log.Info("redis evicts no more", "evicted_keys", state.evicted)
+		w.log.Info("redis evicts no more", "evicted_keys", state.Evicted)
 	}
-	w.evicted = state.evicted // less than before means another Redis, after a failover
+	w.evicted = state.Evicted // less than before means another Redis, after a failover
 }
 
 func (w *Watcher) keepJournals(ctx context.Context) {
@@ -111,59 +125,6 @@ func (w *Watcher) keepJournals(ctx context.Context) {
 		w.log.Warn("cannot keep the journals from being evicted, without which no links are listed", "err", err)
 	}
 	w.untouched = err != nil
-}
-
-// redisState is what INFO tells; of a Cluster, the sum over its masters.
-type redisState struct {
-	version, policy    string
-	used, max, evicted uint64
-	forgets            bool // it says that it writes no append-only file
-}
-
-// inspect asks for INFO.
-func (s *Store) inspect(ctx context.Context) (redisState, error) {
-	var total redisState
-	add := func(ctx context.Context, client redis.Cmdable) error {
-		info, err := client.Info(ctx).Result() // before 7.0 it takes no list of sections
-		if err != nil {
-			return s.unavailable(metrics.OpPing, &s.outage, err)
-		}
-		s.outage.ended()
-		one := parseInfo(info)
-		total.version, total.policy = one.version, one.policy
-		total.forgets = total.forgets || one.forgets
-		total.used, total.max, total.evicted = total.used+one.used, total.max+one.max, total.evicted+one.evicted
-		return nil
-	}
-	if cluster, ok := s.client.(*redis.ClusterClient); ok {
-		var mu sync.Mutex
-		err := cluster.ForEachMaster(ctx, func(ctx context.Context, client *redis.Client) error {
-			mu.Lock()
-			defer mu.Unlock()
-			return add(ctx, client)
-		})
-		return total, err
-	}
-	err := add(ctx, s.client)
-	return total, err
-}
-
-func parseInfo(info string) redisState {
-	fields := make(map[string]string)
-	for line := range strings.Lines(info) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			fields[name] = value
-		}
-	}
-	number := func(name string) uint64 {
-		n, _ := strconv.ParseUint(fields[name], 10, 64) // 0 where it is not told
-		return n
-	}
-	return redisState{
-		version: fields["redis_version"], policy: fields["maxmemory_policy"],
-		used: number("used_memory"), max: number("maxmemory"), evicted: number("evicted_keys"),
-		forgets: fields["aof_enabled"] == "0",
-	}
 }
 
 // checkVersion takes what does not tell its version, as some proxies do not.
@@ -176,16 +137,16 @@ func checkVersion(version string) error {
 }
 
 // meaning is what a full Redis does to links, in words.
-func meaning(state redisState) string {
+func meaning(state redisconn.Info) string {
 	switch {
-	case state.max == 0:
+	case state.Max == 0:
 		return "memory has no bound: links stay until the machine is full"
-	case strings.HasPrefix(state.policy, "allkeys-"):
+	case strings.HasPrefix(state.Policy, "allkeys-"):
 		return "when full, Redis evicts links, and an evicted link is gone"
-	case strings.HasPrefix(state.policy, "volatile-"):
+	case strings.HasPrefix(state.Policy, "volatile-"):
 		return "when full, Redis evicts what has a time to live: links that expire, deleted codes, which can be taken again then, " +
 			"promises of Idempotency-Key, rates of API keys, and leases of node IDs; with none of those left it refuses new links and keeps the old ones"
-	case state.policy == "noeviction":
+	case state.Policy == "noeviction":
 		return "when full, Redis refuses new links and keeps the old ones"
 	default:
 		return "when full, Redis refuses new links or evicts old ones: it does not say which"

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"snowlink/internal/fleet/fleettest"
 	"snowlink/internal/redisstore"
@@ -23,7 +23,7 @@ func TestEvictionIsNeverSilent(t *testing.T) {
 	r := fleettest.Redis(t, "maxmemory 4mb")
 	var log fleettest.Output
 	store := open(t, "redis://"+r.Addr, slog.New(slog.NewTextHandler(&log, nil)))
-	watcher := store.NewWatcher(noOwners, slog.New(slog.NewTextHandler(&log, nil)))
+	watcher := store.NewWatcher(noOwners, slog.New(slog.NewTextHandler(&log, nil)), prometheus.NewRegistry())
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- watcher.Watch(ctx) }()
@@ -34,8 +34,7 @@ func TestEvictionIsNeverSilent(t *testing.T) {
 		t.Error("full before anything was stored")
 	}
 
-	client := redis.NewClient(&redis.Options{Addr: r.Addr})
-	defer client.Close()
+	client := fleettest.RedisClient(t, r.Addr)
 	pipe := client.Pipeline()
 	for i := range 50_000 {
 		pipe.Set(ctx, fmt.Sprintf("link:%d", i), "https://example.com/a/target/of/some/length", 0)
@@ -63,7 +62,7 @@ func TestRedisWithoutAppendOnlyFileIsPointedOut(t *testing.T) {
 			r := fleettest.Redis(t, "appendonly "+tt.appendonly)
 			var log fleettest.Output
 			logger := slog.New(slog.NewTextHandler(&log, nil))
-			watcher := open(t, "redis://"+r.Addr, logger).NewWatcher(noOwners, logger)
+			watcher := open(t, "redis://"+r.Addr, logger).NewWatcher(noOwners, logger, prometheus.NewRegistry())
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			done := make(chan error, 1)
@@ -114,7 +113,7 @@ func TestOldRedisIsRefused(t *testing.T) {
 		}
 	}()
 	store := open(t, "redis://"+listener.Addr().String(), slog.New(slog.DiscardHandler))
-	err = store.NewWatcher(noOwners, slog.New(slog.DiscardHandler)).Watch(t.Context())
+	err = store.NewWatcher(noOwners, slog.New(slog.DiscardHandler), prometheus.NewRegistry()).Watch(t.Context())
 	if !errors.Is(err, redisstore.ErrVersion) || !strings.Contains(err.Error(), "6.2.14") {
 		t.Errorf("Watch = %v, want ErrVersion that says 6.2.14", err)
 	}

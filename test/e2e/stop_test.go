@@ -12,6 +12,7 @@ import (
 
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
+	"snowlink/internal/nodelease"
 	"snowlink/internal/redisstore"
 )
 
@@ -19,7 +20,7 @@ import (
 func TestStopFinishesWhatWasBegun(t *testing.T) {
 	f := fleettest.Start(t, fleet.Options{Backends: 1, NoNginx: true})
 	db := fleettest.RedisClient(t, f.Redis.Addr)
-	lease, _ := redisstore.NodeKeys(1)
+	lease, _ := nodelease.Keys(1)
 	holder := func() error { return db.Get(t.Context(), lease).Err() }
 	if err := holder(); err != nil {
 		t.Fatalf("%s before the stop: %v", lease, err)

@@ -14,7 +14,7 @@ import (
 
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
-	"snowlink/internal/redisstore"
+	"snowlink/internal/nodelease"
 )
 
 var long = flag.Bool("long", false, "run each experiment for a minute and with repeats, and write loadtest/results/faults.md")
@@ -180,7 +180,7 @@ func (x *experiment) restart(b *fleet.Backend) {
 // expireLease makes Redis forget who holds a node ID and until when, as if the lease had run out.
 func (x *experiment) expireLease(node int) {
 	x.t.Helper()
-	lease, clock := redisstore.NodeKeys(node)
+	lease, clock := nodelease.Keys(node)
 	if err := x.redis().Del(x.t.Context(), lease, clock).Err(); err != nil {
 		x.t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
+	"snowlink/internal/nodelease"
 	"snowlink/internal/redisstore"
 	"snowlink/snowflake"
 )
@@ -38,7 +39,7 @@ func refused(t *testing.T, o fleet.Options) string {
 func TestSharedNodeID(t *testing.T) {
 	x := start(t, 9, "a second process with a node ID that is held; a clock 60 s back at restart", fleet.Options{})
 	db := x.redis()
-	lease, clock := redisstore.NodeKeys(2)
+	lease, clock := nodelease.Keys(2)
 
 	for range pick(1, 10) {
 		holder, err := db.Get(t.Context(), lease).Result()
@@ -132,7 +133,7 @@ func TestCodesOfTimesToComeAreTaken(t *testing.T) {
 func TestPausedBackendWhoseNodeIsTaken(t *testing.T) {
 	x := start(t, 2, "SIGSTOP a backend whose node ID another takes meanwhile, then SIGCONT", fleet.Options{})
 	db := x.redis()
-	lease, _ := redisstore.NodeKeys(2)
+	lease, _ := nodelease.Keys(2)
 	paused := x.fleet.Backends[1]
 	o := rivalOf(x.fleet, 2)
 	o.Binary = fleettest.Binary(t, "snowlink/server")
@@ -143,7 +144,7 @@ func TestPausedBackendWhoseNodeIsTaken(t *testing.T) {
 		// It renews every 4 s: pause it just after one renewal, so that the next is far.
 		fleettest.Eventually(t, 10*time.Second, "the lease is renewed", func() bool {
 			left, err := db.PTTL(t.Context(), lease).Result()
-			return err == nil && left > redisstore.LeaseTTL-500*time.Millisecond
+			return err == nil && left > nodelease.TTL-500*time.Millisecond
 		})
 		before := fleettest.Metric(t, paused, collided)
 		paused.Pause()

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -16,9 +17,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"snowlink/internal/fleet"
+	"snowlink/internal/redisconn"
 )
 
 // Start starts a fleet for the length of a test. If a program that it needs is not installed, the
@@ -133,6 +136,28 @@ func RedisClient(t testing.TB, addr string) *redis.Client {
 	client := (&fleet.Redis{Addr: addr}).Client()
 	t.Cleanup(func() { client.Close() })
 	return client
+}
+
+// Background runs f until the test ends or stop is called, which returns what f did.
+func Background(t testing.TB, f func(context.Context) error) (stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f(ctx) }()
+	stop = func() error { cancel(); err := <-done; done <- err; return err }
+	t.Cleanup(func() { _ = stop() })
+	return stop
+}
+
+// Conn makes the connections to the Redis at a URL. They are closed when the test ends.
+func Conn(t testing.TB, redisURL string, log *slog.Logger) *redisconn.Conn {
+	t.Helper()
+	conn, err := redisconn.Open(redisURL, log, prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
 }
 
 // Metric reads a series from the /metrics of a backend. The series is named with its

@@ -1,4 +1,10 @@
-package redisstore
+// Package nodelease is the exclusive use of a node ID, leased in Redis: it is what keeps two processes
+// from minting the same code.
+//
+// Its decision: a lease alone does not do. A clock that was set back would mint codes again that a
+// process before has minted under the same ID. So Redis also remembers, for each node ID, until when
+// it was used, and nobody mints at a time before.
+package nodelease
 
 import (
 	"context"
@@ -13,14 +19,15 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"snowlink/internal/deadline"
 	"snowlink/internal/link"
-	"snowlink/internal/metrics"
+	"snowlink/internal/redisconn"
 	"snowlink/snowflake"
 )
 
-// ErrNodeTaken reports that another process holds the node ID, or that none can
+// ErrTaken reports that another process holds the node ID, or that none can
 // be had. Its text names the holder.
-var ErrNodeTaken = errors.New("node ID is taken")
+var ErrTaken = errors.New("node ID is taken")
 
 // ErrClockBehind reports that codes were minted under the node ID at a time
 // that this machine's clock has not reached: it would mint them again. Its text
@@ -28,17 +35,17 @@ var ErrNodeTaken = errors.New("node ID is taken")
 var ErrClockBehind = errors.New("the clock is behind")
 
 const (
-	// leaseTTL is how long a lease outlives the last renewal: the time a
+	// TTL is how long a lease outlives its last renewal: the time a
 	// crashed backend's node ID stays blocked.
-	leaseTTL = 15 * time.Second
-	// leaseRenewEvery leaves room for failed renewals before the end.
-	leaseRenewEvery = 4 * time.Second
-	// leaseMargin is taken off the TTL here: the holder stops minting before
+	TTL = 15 * time.Second
+	// renewEvery leaves room for failed renewals before the end.
+	renewEvery = 4 * time.Second
+	// margin is taken off the TTL here: the holder stops minting before
 	// Redis lets another process in.
-	leaseMargin = time.Second
-	// leaseRetryEvery is the pace after a failure: of waiting for a Redis that is
+	margin = time.Second
+	// retryEvery is the pace after a failure: of waiting for a Redis that is
 	// away, or for a lost node ID.
-	leaseRetryEvery = 500 * time.Millisecond
+	retryEvery = 500 * time.Millisecond
 	// clockWait is how far a clock may be behind and be waited for: what time
 	// synchronisation may set back.
 	clockWait = 10 * time.Second
@@ -95,8 +102,11 @@ return 1`)
 // The wall clock is another one: it may be set back while a process runs, and the
 // next process would begin with it.
 type Lease struct {
-	store        *Store
+	conn         *redisconn.Conn
+	operation    *redisconn.Operation
+	outage       *redisconn.Outage // of writes that a full Redis takes
 	log          *slog.Logger
+	taken        chan struct{} // closed once a node ID was first held
 	token        string
 	nodes        []int                                       // those that will do, the best first
 	newGenerator func(node int) (func() snowflake.ID, error) // snowflake's; tests have a clock that is ahead
@@ -116,15 +126,16 @@ type tenure struct {
 // knows it exactly, and there are enough of them.
 func (t *tenure) now() int64 { return t.next().Time().UnixMilli() }
 
-// NewLease describes the lease on node, or on the lowest free ID up to max if
-// node is negative. Nothing is held before Hold.
-func (s *Store) NewLease(node, max int, log *slog.Logger) *Lease {
+// New describes the lease on the node ID, or on the lowest free ID up to max if node is negative.
+// Nothing is held before Hold.
+func New(conn *redisconn.Conn, node, max int, log *slog.Logger) *Lease {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
 	l := &Lease{
-		store: s, log: log,
+		conn: conn, operation: conn.Operation("lease"), outage: conn.Outage("node leases"), log: log,
+		taken: make(chan struct{}),
 		// Readable: it is what a refused process shows to its operator.
 		token: fmt.Sprintf("host %s, pid %d, since %s, %s",
 			host, os.Getpid(), time.Now().UTC().Format(time.RFC3339), rand.Text()[:8]),
@@ -158,6 +169,9 @@ func (l *Lease) Next() (id snowflake.ID, ok bool) {
 	return id, id.Time().UnixMilli() < t.until.Load()
 }
 
+// Taken returns a channel that is closed once Hold holds a node ID for the first time.
+func (l *Lease) Taken() <-chan struct{} { return l.taken }
+
 // Held reports whether Next would mint.
 func (l *Lease) Held() bool {
 	_, ok := l.Next()
@@ -169,7 +183,7 @@ func (l *Lease) Held() bool {
 //
 // A lease that is lost, to an outage longer than its TTL, is taken back as soon
 // as it is free; an automatic one becomes another free ID. Hold fails at the start
-// only, with ErrNodeTaken or ErrClockBehind, or when the clock reads a time that
+// only, with ErrTaken or ErrClockBehind, or when the clock reads a time that
 // no ID can hold.
 func (l *Lease) Hold(ctx context.Context) error {
 	held := -1 // the node ID
@@ -180,17 +194,20 @@ func (l *Lease) Hold(ctx context.Context) error {
 		case !started && err != nil && !errors.Is(err, link.ErrUnavailable):
 			return err
 		case node >= 0 && node != held:
+			if !started {
+				close(l.taken)
+			}
 			started, held = true, node
 			l.log.Info("node ID held", "node", node)
 		case node < 0 && held >= 0:
 			l.log.Error("node ID lost: creates answer 503 until one is ours", "node", held, "err", err)
 			held = -1
 		}
-		pace := leaseRenewEvery
+		pace := renewEvery
 		if err != nil {
-			pace = leaseRetryEvery
+			pace = retryEvery
 		}
-		if !sleep(ctx, pace) {
+		if !deadline.Sleep(ctx, pace) {
 			break
 		}
 	}
@@ -224,14 +241,14 @@ func (l *Lease) take(ctx context.Context) error {
 		}
 	}
 	if len(l.nodes) > 1 {
-		err = fmt.Errorf("%w: none of 0 to %d can be had; the last: %w", ErrNodeTaken, len(l.nodes)-1, err)
+		err = fmt.Errorf("%w: none of 0 to %d can be had; the last: %w", ErrTaken, len(l.nodes)-1, err)
 	}
 	return err
 }
 
 // isRefusal reports whether another node ID may be had where this one is not.
 func isRefusal(err error) bool {
-	return errors.Is(err, ErrNodeTaken) || errors.Is(err, ErrClockBehind)
+	return errors.Is(err, ErrTaken) || errors.Is(err, ErrClockBehind)
 }
 
 // takeNode claims or extends the lease on node. It is the one way to hold it: at
@@ -248,7 +265,7 @@ func (l *Lease) takeNode(ctx context.Context, node int) error {
 	}
 	for {
 		now := t.now() // before Redis is asked: the lease runs from some time after
-		until := now + (leaseTTL - leaseMargin).Milliseconds()
+		until := now + (TTL - margin).Milliseconds()
 		holder, mark, err := l.claim(ctx, t, now, until)
 		switch {
 		case err != nil: // Redis may have done it all the same
@@ -256,7 +273,7 @@ func (l *Lease) takeNode(ctx context.Context, node int) error {
 			return err
 		case holder != l.token:
 			l.end()
-			return fmt.Errorf("%w: %d is held by %s", ErrNodeTaken, node, holder)
+			return fmt.Errorf("%w: %d is held by %s", ErrTaken, node, holder)
 		case mark == 0:
 			t.until.Store(until)
 			l.last = t
@@ -292,14 +309,14 @@ func (l *Lease) newTenure(node int) (*tenure, error) {
 // claim asks for the lease, and for the times until then. It returns who has it now
 // and, if that is us and the times are not ours, the mark.
 func (l *Lease) claim(ctx context.Context, t *tenure, now, until int64) (holder string, mark int64, err error) {
-	answer, err := claim.Run(ctx, l.store.client, t.keys(), l.token, leaseTTL.Milliseconds(), until, t.name, now).StringSlice()
+	answer, err := claim.Run(ctx, l.conn.Client, t.keys(), l.token, TTL.Milliseconds(), until, t.name, now).StringSlice()
 	if err == nil && len(answer) > 1 {
 		mark, err = strconv.ParseInt(answer[1], 10, 64)
 	}
 	if err != nil {
-		return "", 0, l.store.unavailable(metrics.OpLease, &l.store.leasing, err)
+		return "", 0, l.operation.Unavailable(l.outage, err)
 	}
-	l.store.leasing.ended()
+	l.outage.Ended()
 	return answer[0], mark, nil
 }
 
@@ -319,7 +336,7 @@ func (l *Lease) awaitClock(ctx context.Context, t *tenure, mark int64) error {
 	}
 	if behind > 0 {
 		l.log.Warn("the clock is behind: waiting", "node", t.node, "for", behind.String())
-		sleep(ctx, behind)
+		deadline.Sleep(ctx, behind)
 	}
 	return ctx.Err()
 }
@@ -327,26 +344,21 @@ func (l *Lease) awaitClock(ctx context.Context, t *tenure, mark int64) error {
 // release gives the node ID back, so that the next process need not wait for the
 // lease to run out. That it does, where Redis is away. The tenure has ended.
 func (l *Lease) release(t *tenure) {
-	err := release.Run(context.Background(), l.store.client, t.keys(), l.token, t.now()+1, t.name).Err()
+	err := release.Run(context.Background(), l.conn.Client, t.keys(), l.token, t.now()+1, t.name).Err()
 	if err != nil {
-		l.log.Warn("node ID not given back: it is free when its lease runs out", "node", t.node, "after", leaseTTL.String(), "err", err)
+		l.log.Warn("node ID not given back: it is free when its lease runs out", "node", t.node, "after", TTL.String(), "err", err)
 	}
 }
 
-// keys are the lease and its mark. The braces give them one slot.
+// keys are the lease and its mark.
 func (t *tenure) keys() []string {
-	lease := "node:" + strconv.Itoa(t.node)
-	return []string{lease, "clock:{" + lease + "}"}
+	lease, mark := Keys(t.node)
+	return []string{lease, mark}
 }
 
-// sleep waits for d and reports whether it did so before ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
+// Keys are the keys of the lease on a node ID and of its mark, until when the ID was used. The braces
+// give them one slot.
+func Keys(node int) (lease, mark string) {
+	lease = "node:" + strconv.Itoa(node)
+	return lease, "clock:{" + lease + "}"
 }

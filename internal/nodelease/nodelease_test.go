@@ -1,4 +1,4 @@
-package redisstore_test
+package nodelease_test
 
 import (
 	"context"
@@ -15,23 +15,11 @@ import (
 	"snowlink/internal/embedded"
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
-	"snowlink/internal/redisstore"
+	"snowlink/internal/nodelease"
 )
 
-// hold runs lease.Hold until the test ends or stop is called, which returns
-// what Hold did.
-func hold(t *testing.T, lease *redisstore.Lease) (stop func() error) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- lease.Hold(ctx) }()
-	stop = func() error { cancel(); err := <-done; done <- err; return err }
-	t.Cleanup(func() { stop() })
-	return stop
-}
-
 // refused is why a lease cannot be had, or nil if it can.
-func refused(t *testing.T, lease *redisstore.Lease) error {
+func refused(t *testing.T, lease *nodelease.Lease) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 	defer cancel()
@@ -39,19 +27,12 @@ func refused(t *testing.T, lease *redisstore.Lease) error {
 }
 
 // holds waits until IDs are minted under node.
-func holds(t *testing.T, lease *redisstore.Lease, node int) {
+func holds(t *testing.T, lease *nodelease.Lease, node int) {
 	t.Helper()
 	fleettest.Eventually(t, 20*time.Second, fmt.Sprintf("node %d is held", node), func() bool {
 		id, ok := lease.Next()
 		return ok && id.Node() == node
 	})
-}
-
-func admin(t *testing.T, addr string) *redis.Client {
-	t.Helper()
-	client := redis.NewClient(&redis.Options{Addr: addr})
-	t.Cleanup(func() { client.Close() })
-	return client
 }
 
 // set is what another process or an operator does to Redis.
@@ -102,27 +83,27 @@ func TestNodeLease(t *testing.T) {
 }
 
 func testNodeLease(t *testing.T, url string) {
-	store := open(t, url, slog.New(slog.DiscardHandler))
-	newLease := func(node int) *redisstore.Lease { return store.NewLease(node, 3, slog.New(slog.DiscardHandler)) }
+	conn := fleettest.Conn(t, url, slog.New(slog.DiscardHandler))
+	newLease := func(node int) *nodelease.Lease { return nodelease.New(conn, node, 3, slog.New(slog.DiscardHandler)) }
 
 	first := newLease(1)
 	if _, ok := first.Next(); ok {
 		t.Error("an ID without a lease")
 	}
-	stopFirst := hold(t, first)
+	stopFirst := fleettest.Background(t, first.Hold)
 	holds(t, first, 1)
 
 	err := refused(t, newLease(1))
-	if !errors.Is(err, redisstore.ErrNodeTaken) || !strings.Contains(err.Error(), "pid ") {
+	if !errors.Is(err, nodelease.ErrTaken) || !strings.Contains(err.Error(), "pid ") {
 		t.Errorf("a second holder of node 1 = %v, want ErrNodeTaken naming the first", err)
 	}
 
 	for _, want := range []int{0, 2, 3} { // the lowest that is free, 1 being taken
 		automatic := newLease(-1)
-		hold(t, automatic)
+		fleettest.Background(t, automatic.Hold)
 		holds(t, automatic, want)
 	}
-	if err := refused(t, newLease(-1)); !errors.Is(err, redisstore.ErrNodeTaken) {
+	if err := refused(t, newLease(-1)); !errors.Is(err, nodelease.ErrTaken) {
 		t.Errorf("with all IDs taken: %v, want ErrNodeTaken", err)
 	}
 
@@ -131,7 +112,7 @@ func testNodeLease(t *testing.T, url string) {
 		t.Errorf("after the end: %v, held %v", err, first.Held())
 	}
 	next := newLease(1) // at once: it was given back
-	hold(t, next)
+	fleettest.Background(t, next.Hold)
 	holds(t, next, 1)
 	if id, ok := next.Next(); !ok || !id.Time().After(last.Time()) {
 		t.Errorf("the next holder mints at %s, the last did until %s", id.Time(), last.Time())
@@ -141,10 +122,10 @@ func testNodeLease(t *testing.T, url string) {
 func TestNodeLeaseThatIsLostSaysSoAndComesBack(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t)
-	client := admin(t, r.Addr)
+	client := fleettest.RedisClient(t, r.Addr)
 	var log fleettest.Output
-	lease := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler)).NewLease(7, 7, slog.New(slog.NewTextHandler(&log, nil)))
-	hold(t, lease)
+	lease := nodelease.New(fleettest.Conn(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler)), 7, 7, slog.New(slog.NewTextHandler(&log, nil)))
+	fleettest.Background(t, lease.Hold)
 	holds(t, lease, 7)
 
 	set(t, client, "node:7", "somebody else")
@@ -164,9 +145,9 @@ func TestNodeLeaseThatIsLostSaysSoAndComesBack(t *testing.T) {
 func TestForgottenNodeLeaseGoesOn(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t)
-	client := admin(t, r.Addr)
-	lease := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler)).NewLease(1, 1, slog.New(slog.DiscardHandler))
-	hold(t, lease)
+	client := fleettest.RedisClient(t, r.Addr)
+	lease := nodelease.New(fleettest.Conn(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler)), 1, 1, slog.New(slog.DiscardHandler))
+	fleettest.Background(t, lease.Hold)
 	holds(t, lease, 1)
 	client.Del(t.Context(), "node:1") // the mark is there, 14 s ahead
 	fleettest.Eventually(t, 20*time.Second, "it is renewed", func() bool {
@@ -180,10 +161,10 @@ func TestForgottenNodeLeaseGoesOn(t *testing.T) {
 func TestAutomaticNodeLeaseBecomesAnother(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t)
-	client := admin(t, r.Addr)
-	lease := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler)).NewLease(-1, 3, slog.New(slog.DiscardHandler))
+	client := fleettest.RedisClient(t, r.Addr)
+	lease := nodelease.New(fleettest.Conn(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler)), -1, 3, slog.New(slog.DiscardHandler))
 	setMark(t, client, 0, time.Minute) // free, and of no use
-	hold(t, lease)
+	fleettest.Background(t, lease.Hold)
 	holds(t, lease, 1)
 
 	// Nothing can be had: 0 is free still, and what is minted must not be of node 1.
@@ -204,12 +185,12 @@ func TestAutomaticNodeLeaseBecomesAnother(t *testing.T) {
 func TestClockBehindIsWaitedForOrRefused(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t)
-	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
-	client := admin(t, r.Addr)
+	conn := fleettest.Conn(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
+	client := fleettest.RedisClient(t, r.Addr)
 
 	until := setMark(t, client, 1, 2*time.Second)
-	lease := store.NewLease(1, 1, slog.New(slog.DiscardHandler))
-	stop := hold(t, lease)
+	lease := nodelease.New(conn, 1, 1, slog.New(slog.DiscardHandler))
+	stop := fleettest.Background(t, lease.Hold)
 	holds(t, lease, 1)
 	if early := time.Until(until); early > time.Millisecond {
 		t.Errorf("held %s before the clock had caught up", early)
@@ -226,8 +207,8 @@ func TestClockBehindIsWaitedForOrRefused(t *testing.T) {
 	}
 
 	setMark(t, client, 1, time.Minute)
-	err := refused(t, store.NewLease(1, 1, slog.New(slog.DiscardHandler)))
-	if !errors.Is(err, redisstore.ErrClockBehind) || !strings.Contains(err.Error(), "1m0s") {
+	err := refused(t, nodelease.New(conn, 1, 1, slog.New(slog.DiscardHandler)))
+	if !errors.Is(err, nodelease.ErrClockBehind) || !strings.Contains(err.Error(), "1m0s") {
 		t.Errorf("a clock a minute behind: %v, want ErrClockBehind that says so", err)
 	}
 	if n, err := client.Exists(t.Context(), "node:1").Result(); n != 0 || err != nil {
@@ -240,11 +221,11 @@ func TestClockBehindIsWaitedForOrRefused(t *testing.T) {
 func TestMarkIsTheClockOfTheIDs(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t)
-	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
-	client := admin(t, r.Addr)
-	lease := store.NewLease(1, 1, slog.New(slog.DiscardHandler))
+	conn := fleettest.Conn(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
+	client := fleettest.RedisClient(t, r.Addr)
+	lease := nodelease.New(conn, 1, 1, slog.New(slog.DiscardHandler))
 	lease.SetAhead(time.Minute)
-	stop := hold(t, lease)
+	stop := fleettest.Background(t, lease.Hold)
 	holds(t, lease, 1)
 	id, _ := lease.Next()
 	if high := mark(t, client, 1); !high.After(id.Time()) {
@@ -256,7 +237,7 @@ func TestMarkIsTheClockOfTheIDs(t *testing.T) {
 	if high := mark(t, client, 1); !high.After(id.Time()) {
 		t.Errorf("an ID of %s, and the mark after a clean end is %s", id.Time(), high)
 	}
-	if err := refused(t, store.NewLease(1, 1, slog.New(slog.DiscardHandler))); !errors.Is(err, redisstore.ErrClockBehind) {
+	if err := refused(t, nodelease.New(conn, 1, 1, slog.New(slog.DiscardHandler))); !errors.Is(err, nodelease.ErrClockBehind) {
 		t.Errorf("the next process: %v, want ErrClockBehind", err)
 	}
 }
@@ -265,9 +246,9 @@ func TestMarkIsTheClockOfTheIDs(t *testing.T) {
 func TestReleaseLeavesWhatIsAnothers(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t)
-	client := admin(t, r.Addr)
-	lease := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler)).NewLease(1, 1, slog.New(slog.DiscardHandler))
-	stop := hold(t, lease)
+	client := fleettest.RedisClient(t, r.Addr)
+	lease := nodelease.New(fleettest.Conn(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler)), 1, 1, slog.New(slog.DiscardHandler))
+	stop := fleettest.Background(t, lease.Hold)
 	holds(t, lease, 1)
 	set(t, client, "node:1", "somebody else")
 	until := setMark(t, client, 1, time.Minute)
@@ -286,8 +267,8 @@ func TestLeaseWaitsForRedis(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t)
 	r.Kill()
-	lease := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler)).NewLease(0, 0, slog.New(slog.DiscardHandler))
-	hold(t, lease)
+	lease := nodelease.New(fleettest.Conn(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler)), 0, 0, slog.New(slog.DiscardHandler))
+	fleettest.Background(t, lease.Hold)
 	if lease.Held() {
 		t.Fatal("held without Redis")
 	}

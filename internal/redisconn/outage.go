@@ -1,4 +1,4 @@
-package redisstore
+package redisconn
 
 import (
 	"log/slog"
@@ -10,14 +10,14 @@ import (
 const (
 	// outageLogEvery spaces the log lines of an outage that lasts.
 	outageLogEvery = 5 * time.Second
-	// outageQuiet is how long there must be successes alone for an outage to be over:
-	// one says nothing where every other request fails.
+	// outageQuiet is how long there must be only successes for an outage to be over. One success says
+	// nothing while every other request fails.
 	outageQuiet = 5 * time.Second
 )
 
-// outage turns the errors of many requests into a few log lines: one when an
-// outage starts, one every outageLogEvery while it lasts, one when it is over.
-type outage struct {
+// Outage turns the errors of many operations into a few log lines: one when an outage starts, one
+// every few seconds while it lasts, one when it is over. All methods may be called concurrently.
+type Outage struct {
 	log    *slog.Logger
 	down   atomic.Bool // read by every success; written twice an outage
 	mu     sync.Mutex
@@ -28,8 +28,11 @@ type outage struct {
 	over   *time.Timer // runs since the first success after the last error
 }
 
-// observed takes note of a failed operation.
-func (o *outage) observed(err error) {
+// Outage makes the outage of something, as the log names it. There is none yet.
+func (c *Conn) Outage(of string) *Outage { return &Outage{log: c.log.With("of", of)} }
+
+// Observed takes note of a failed operation.
+func (o *Outage) Observed(err error) {
 	now := time.Now()
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -51,8 +54,8 @@ func (o *outage) observed(err error) {
 	}
 }
 
-// ended takes note of a success.
-func (o *outage) ended() {
+// Ended takes note of a success. Without an outage it costs one atomic read.
+func (o *Outage) Ended() {
 	if !o.down.Load() {
 		return
 	}
@@ -64,7 +67,7 @@ func (o *outage) ended() {
 }
 
 // back ends the outage, unless an error came first.
-func (o *outage) back() {
+func (o *Outage) back() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.down.Load() && time.Since(o.last) >= outageQuiet {

@@ -1,0 +1,42 @@
+// Package buildinfo says what this binary was built from: `server version`, the log and /metrics
+// show it.
+package buildinfo
+
+import (
+	"runtime"
+	"runtime/debug"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// version is set by the linker where there is no version control to ask:
+// -ldflags "-X snowlink/internal/buildinfo.version=…".
+var version string
+
+// Version returns what the linker was told, or the revision of version control that this binary was
+// built from, or "devel" if neither was recorded.
+func Version() string {
+	if version != "" {
+		return version
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "devel"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	return "devel"
+}
+
+// Collector returns a gauge that is always 1 and has the version in its labels.
+func Collector() prometheus.Collector {
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "snowlink_build_info", Help: "Always 1; what runs is in the labels.",
+		ConstLabels: prometheus.Labels{"version": Version(), "goversion": runtime.Version()},
+	})
+	build.Set(1)
+	return build
+}

@@ -1,0 +1,65 @@
+package redisconn
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Info is what Redis tells of itself. Of a Cluster, numbers are the sums over its masters.
+type Info struct {
+	Version       string // empty if it does not tell, as some proxies do not
+	Policy        string // maxmemory-policy
+	Used, Max     uint64 // memory in bytes; Max is 0 for no bound
+	Evicted       uint64 // keys, since it started
+	NoPersistence bool   // it says that it writes no append-only file
+}
+
+// Info asks for INFO. Its error wraps [link.ErrUnavailable].
+func (c *Conn) Info(ctx context.Context) (Info, error) {
+	var total Info
+	add := func(ctx context.Context, client redis.Cmdable) error {
+		text, err := client.Info(ctx).Result() // before 7.0 it takes no list of sections
+		if err != nil {
+			return c.ping.Unavailable(c.Reads, err)
+		}
+		c.Reads.Ended()
+		one := parseInfo(text)
+		total.Version, total.Policy = one.Version, one.Policy
+		total.NoPersistence = total.NoPersistence || one.NoPersistence
+		total.Used, total.Max, total.Evicted = total.Used+one.Used, total.Max+one.Max, total.Evicted+one.Evicted
+		return nil
+	}
+	if cluster, ok := c.Client.(*redis.ClusterClient); ok {
+		var mu sync.Mutex
+		err := cluster.ForEachMaster(ctx, func(ctx context.Context, client *redis.Client) error {
+			mu.Lock()
+			defer mu.Unlock()
+			return add(ctx, client)
+		})
+		return total, err
+	}
+	err := add(ctx, c.Client)
+	return total, err
+}
+
+func parseInfo(text string) Info {
+	fields := make(map[string]string)
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			fields[name] = value
+		}
+	}
+	number := func(name string) uint64 {
+		n, _ := strconv.ParseUint(fields[name], 10, 64) // 0 if it is not told
+		return n
+	}
+	return Info{
+		Version: fields["redis_version"], Policy: fields["maxmemory_policy"],
+		Used: number("used_memory"), Max: number("maxmemory"), Evicted: number("evicted_keys"),
+		NoPersistence: fields["aof_enabled"] == "0",
+	}
+}

@@ -1,0 +1,219 @@
+package shorten
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"snowlink/internal/link"
+	"snowlink/snowflake"
+)
+
+const (
+	// A store that cannot tell is asked again, importTries times in all: an import takes long enough to
+	// meet a short outage.
+	importTries = 4
+	importWait  = 500 * time.Millisecond
+
+	// unfinishedTime is how long it is remembered at which rows an import broke off.
+	unfinishedTime = 7 * 24 * time.Hour
+)
+
+// Row is a row of an import, and what becomes of it.
+type Row struct {
+	Line int // of the body, the first being 1
+	link.Coded
+	Result Result
+	Err    error // why it cannot be stored, if it is ResultInvalid
+}
+
+// Result is what becomes of a row.
+type Result string
+
+// The results of a row.
+const (
+	ResultCreated  Result = "created"
+	ResultExists   Result = "exists"   // an equal link has the code
+	ResultConflict Result = "conflict" // another link has the code, or had it until lately
+	ResultInvalid  Result = "invalid"
+)
+
+// Imported is the link of an import under the code that it had, which [link.ParseImported] took.
+// created is when it was made, if that is known, and now otherwise.
+//
+// A minted code says when its link was made, and so the record need not. But any word of ten letters
+// says a time too, if seldom the one that the row has.
+func Imported(code string, l link.Link, created time.Time, known bool, now time.Time) link.Coded {
+	if id, err := snowflake.Decode(code); err == nil && link.MintedShape(code) && !id.Time().After(now) && (!known || id.Time().Equal(created)) {
+		return link.Coded{Code: code, Link: l}
+	}
+	return chosen(code, l, created, 0).Coded // no nonce: the same row is the same link
+}
+
+// Import stores the rows that are valid and whose codes are free, unless it is a dry run, and says
+// what becomes of each. A row that is ResultInvalid is left alone. Rows are looked up and stored
+// together: a caller with many passes some hundred at a time.
+//
+// An import that breaks off can be sent again: see FinishImport. The error is that of the whole
+// import.
+func (s *Shortener) Import(ctx context.Context, owner string, rows []Row, dryRun bool) error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(rows))
+	for i := range rows {
+		if r := &rows[i]; r.Result != ResultInvalid {
+			wg.Go(func() { errs[i] = s.lookUp(ctx, r) }) // together, they share round trips
+		}
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if dryRun {
+		return nil
+	}
+	links := make([]link.Coded, 0, len(rows))
+	free := make([]*Row, 0, len(rows))
+	codes := make([]string, 0, len(rows))
+	for i := range rows {
+		if r := &rows[i]; r.Result == ResultCreated {
+			links, free, codes = append(links, r.Coded), append(free, r), append(codes, r.Code)
+		}
+	}
+	if len(links) == 0 {
+		return nil
+	}
+	name, unfinished := importName(owner), strings.Join(codes, ",")
+	err := patiently(ctx, func() error {
+		_, err := s.promises.Promise(ctx, name, unfinished, unfinishedTime)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for i, err := range s.createPatiently(ctx, owner, links) {
+		switch {
+		case err == nil:
+			s.created.Inc()
+		case errors.Is(err, link.ErrExists): // a row before this one has it, or somebody was faster
+			if err := s.lookUp(ctx, free[i]); err != nil {
+				return err
+			}
+		default:
+			return err
+		}
+	}
+	return patiently(ctx, func() error { return s.promises.Retract(ctx, name, unfinished) })
+}
+
+// FinishImport lists what an import of the owner stored that broke off. It comes before the next
+// Import: some of those links may be in no journal, and the next import would find them and leave
+// them alone. Of two imports at once, one may list some links of the other twice.
+func (s *Shortener) FinishImport(ctx context.Context, owner string) error {
+	name, unfinished := importName(owner), ""
+	err := patiently(ctx, func() (err error) {
+		unfinished, err = s.promises.Promised(ctx, name)
+		return err
+	})
+	if err != nil || unfinished == "" {
+		return err
+	}
+	// Each code may be followed by a comma: older versions wrote them so.
+	codes := strings.FieldsFunc(unfinished, func(r rune) bool { return r == ',' })
+	states, errs := make([]link.State, len(codes)), make([]error, len(codes))
+	var wg sync.WaitGroup
+	for i, code := range codes { // not Store.GetAll, which would make the links look used
+		wg.Go(func() { states[i], errs[i] = s.read(ctx, code) })
+	}
+	wg.Wait()
+	var stored []link.Coded
+	for i, err := range errs {
+		if err == nil {
+			stored = append(stored, link.Coded{Code: codes[i], Link: states[i].Link})
+		} else if !errors.Is(err, link.ErrNotFound) && !errors.Is(err, link.ErrUnreadable) { // which the import did not write
+			return err
+		}
+	}
+	for _, err := range s.createPatiently(ctx, owner, stored) { // again, which lists them
+		if err != nil && !errors.Is(err, link.ErrExists) { // changed just now, and so no longer of that import
+			return err
+		}
+	}
+	return patiently(ctx, func() error { return s.promises.Retract(ctx, name, unfinished) })
+}
+
+// importName is where an import of the owner promises the codes that it is about to store. No digest
+// has a colon.
+func importName(owner string) string { return "import:" + owner }
+
+// lookUp says what becomes of the row if it is imported.
+func (s *Shortener) lookUp(ctx context.Context, r *Row) error {
+	state, err := s.read(ctx, r.Code)
+	switch {
+	case errors.Is(err, link.ErrNotFound):
+		r.Result = ResultCreated
+	case errors.Is(err, link.ErrUnreadable): // it has the code, whatever it is
+		r.Result = ResultConflict
+	case err != nil:
+		return err
+	case equalButCreated(state.Link, r.Link):
+		r.Result = ResultExists
+	default:
+		r.Result = ResultConflict
+	}
+	return nil
+}
+
+// equalButCreated reports whether two links are equal but for their creation: a link that is imported
+// twice without its time of creation has two of them.
+func equalButCreated(a, b link.Link) bool {
+	plain := func(o *link.Options) (p link.Options) {
+		if o != nil {
+			p = *o
+		}
+		p.Created, p.Nonce = time.Time{}, 0
+		return p
+	}
+	return a.Target == b.Target && reflect.DeepEqual(plain(a.Options), plain(b.Options))
+}
+
+// read is Store.Read that outlasts a short outage.
+func (s *Shortener) read(ctx context.Context, code string) (state link.State, err error) {
+	err = patiently(ctx, func() (err error) {
+		state, err = s.store.Read(ctx, code)
+		return err
+	})
+	return state, err
+}
+
+// createPatiently is Store.CreateAll that outlasts a short outage.
+func (s *Shortener) createPatiently(ctx context.Context, owner string, links []link.Coded) (errs []error) {
+	_ = patiently(ctx, func() error {
+		errs = s.store.CreateAll(ctx, owner, links) // to repeat one is safe
+		if i := slices.IndexFunc(errs, isOutage); i >= 0 {
+			return errs[i]
+		}
+		return nil
+	})
+	return errs
+}
+
+// patiently calls f, and again while it fails by an outage, importTries times in all.
+func patiently(ctx context.Context, f func() error) error {
+	for try := 1; ; try++ {
+		err := f()
+		if try == importTries || !isOutage(err) {
+			return err
+		}
+		select {
+		case <-time.After(importWait):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func isOutage(err error) bool { return errors.Is(err, link.ErrUnavailable) }

@@ -1,0 +1,302 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+	"golang.org/x/sync/errgroup"
+
+	"snowlink/internal/apikey"
+	"snowlink/internal/buildinfo"
+	"snowlink/internal/embedded"
+	"snowlink/internal/httpapi"
+	"snowlink/internal/link"
+	"snowlink/internal/nearcache"
+	"snowlink/internal/nodelease"
+	"snowlink/internal/redisconn"
+	"snowlink/internal/redisstore"
+	"snowlink/internal/shorten"
+	"snowlink/snowflake"
+)
+
+const (
+	// drainNotice is how long clients get to see Connection: close while the listener is still open.
+	drainNotice = time.Second
+	// nodeWait is how long the first connections may wait for the node ID. After that they are served
+	// without one. It takes milliseconds if Redis answers, and Nginx waits for 2 s.
+	nodeWait = 500 * time.Millisecond
+	// bulkShare says which part of the memory of the process bulks and imports may take together: one in
+	// so many. The rest is for the near cache, requests and garbage.
+	bulkShare = 4
+)
+
+// serve is the life of a backend: it is built from Redis up, serves until ctx ends, and is closed in
+// reverse.
+func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) error {
+	tuneGC(uint64(cfg.CacheBytes))
+	b := &backend{cfg: cfg, log: log, registry: newRegistry(), hangup: make(chan os.Signal, 1)}
+	defer b.close()
+	if err := b.build(); err != nil {
+		return err
+	}
+	return b.run(ctx, stdout)
+}
+
+// backend is one backend and what it is made of, in the order in which that is built.
+type backend struct {
+	cfg      config
+	log      *slog.Logger
+	registry *prometheus.Registry
+	closers  []func()
+
+	hangup   chan os.Signal // read API_KEYS_FILE again
+	keys     *apikey.Keys
+	listener net.Listener
+	conn     *redisconn.Conn
+	store    *redisstore.Store
+	cache    *nearcache.Cache // nil if CACHE_BYTES is 0
+	lease    *nodelease.Lease
+	watcher  *redisstore.Watcher
+	api      *httpapi.API
+}
+
+// onClose has f called when the backend is closed, before those that came earlier.
+func (b *backend) onClose(f func()) { b.closers = append(b.closers, f) }
+
+func (b *backend) close() {
+	for _, f := range slices.Backward(b.closers) {
+		f()
+	}
+}
+
+// build makes the backend from Redis up. What has been opened when it fails is for close.
+func (b *backend) build() (err error) {
+	if b.keys, err = b.readKeys(); err != nil {
+		return err
+	}
+	if b.listener, err = net.Listen("tcp", b.cfg.Listen); err != nil {
+		return fmt.Errorf("LISTEN: %w", err)
+	}
+	b.onClose(func() { b.listener.Close() })
+	if err := b.serveMetrics(); err != nil {
+		return err
+	}
+	redisURL, err := b.redisURL()
+	if err != nil {
+		return err
+	}
+	if b.conn, err = redisconn.Open(redisURL, b.log, b.registry); err != nil {
+		return fmt.Errorf("REDIS_URL: %w", err)
+	}
+	b.onClose(func() { b.conn.Close() })
+
+	// A redirect asks the near cache, which asks Redis.
+	b.store = redisstore.New(b.conn, redisstore.Options{JournalMax: b.cfg.JournalMax})
+	var links link.Store = b.store
+	if b.cfg.CacheBytes > 0 {
+		b.cache = nearcache.New(b.store, uint64(b.cfg.CacheBytes), b.cfg.StaleIfError, b.registry)
+		b.onClose(b.cache.Close)
+		links = b.cache
+	}
+
+	b.lease = nodelease.New(b.conn, b.cfg.NodeID, snowflake.MaxNode, b.log)
+	b.watcher = b.store.NewWatcher(b.keys.Owners, b.log, b.registry)
+	b.api = httpapi.New(context.Background(), httpapi.Config{
+		Store:       links,
+		Shortener:   shorten.New(links, b.store, b.mint, b.registry),
+		Ready:       b.missing,
+		Degraded:    b.degraded,
+		BaseURL:     b.cfg.BaseURL,
+		OwnHosts:    b.cfg.own,
+		Keys:        b.keys,
+		TakeRequest: b.store.TakeRequest,
+		BulkMemory:  debug.SetMemoryLimit(-1) / bulkShare,
+		Registry:    b.registry,
+		Log:         b.log,
+	})
+	return nil
+}
+
+// readKeys reads the keys of API_KEY and API_KEYS_FILE. If there is neither and Redis is embedded, it
+// makes a key.
+func (b *backend) readKeys() (*apikey.Keys, error) {
+	var named []apikey.Key
+	if b.cfg.APIKeysFile != "" {
+		signal.Notify(b.hangup, syscall.SIGHUP) // before the file is read: no change to it is missed
+		b.onClose(func() { signal.Stop(b.hangup) })
+		var err error
+		if named, err = readKeysFile(b.cfg.APIKeysFile); err != nil {
+			return nil, err
+		}
+		if len(named)+len(b.cfg.APIKeys) == 0 && b.cfg.RedisURL != "" {
+			return nil, fmt.Errorf("API_KEYS_FILE: %s holds no key; make one with: server key NAME", b.cfg.APIKeysFile)
+		}
+	}
+	if len(b.cfg.APIKeys) == 0 && b.cfg.RedisURL == "" {
+		b.cfg.APIKeys = []string{rand.Text()}
+	}
+	keys := apikey.NewKeys(b.cfg.APIKeys...)
+	keys.SetNamed(named)
+	return keys, nil
+}
+
+// serveMetrics serves /metrics on METRICS_LISTEN.
+func (b *backend) serveMetrics() error {
+	if b.cfg.MetricsListen == "off" {
+		return nil
+	}
+	l, err := net.Listen("tcp", b.cfg.MetricsListen)
+	if err != nil {
+		return fmt.Errorf("METRICS_LISTEN: %w; set another address, or off", err)
+	}
+	srv := &http.Server{Handler: metricsHandler(b.registry), ReadHeaderTimeout: 5 * time.Second}
+	go srv.Serve(l)
+	b.onClose(func() { srv.Close() })
+	return nil
+}
+
+// redisURL is REDIS_URL, or the address of a Redis in this process.
+func (b *backend) redisURL() (string, error) {
+	if b.cfg.RedisURL != "" {
+		return b.cfg.RedisURL, nil
+	}
+	redis, err := embedded.Start()
+	if err != nil {
+		return "", err
+	}
+	b.onClose(redis.Close)
+	b.log.Warn("REDIS_URL is not set: links are kept in this process and die with it")
+	return redis.URL(), nil
+}
+
+// mint makes an ID, if a node ID is held. That may come late, since Redis may. Until then, and
+// whenever the lease is lost, creates answer 503 and all else works.
+func (b *backend) mint() (snowflake.ID, error) {
+	if id, ok := b.lease.Next(); ok {
+		return id, nil
+	}
+	return 0, shorten.ErrNoNode
+}
+
+// missing says what is missing to serve every route.
+func (b *backend) missing(ctx context.Context) (missing []string) {
+	if b.conn.Ping(ctx) != nil {
+		missing = append(missing, "Redis does not answer")
+	}
+	if !b.lease.Held() {
+		missing = append(missing, "no node ID is held")
+	}
+	return missing
+}
+
+// degraded says what the operator should see to, or "".
+func (b *backend) degraded() string {
+	if b.watcher.Full() {
+		return "Redis is nearly full: it holds more than 90 % of maxmemory"
+	}
+	return ""
+}
+
+// run serves until ctx ends or something fails that the backend cannot do without. Requests in flight
+// finish first, then what works in the background: they need it.
+func (b *backend) run(ctx context.Context, stdout io.Writer) error {
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	jobs, running := errgroup.WithContext(background)
+	jobs.Go(func() error { return b.lease.Hold(running) })
+	if b.cache != nil {
+		jobs.Go(func() error { b.store.Changes(running, b.cache.Drop, b.cache.Distrust); return nil })
+	}
+	jobs.Go(func() error { rereadKeys(running, b.hangup, b.cfg.APIKeysFile, b.keys, b.log); return nil })
+
+	// A create that came before the node ID would be refused, and a process that gets none ends. Until
+	// that is known, connections wait in the listener's queue.
+	select {
+	case <-b.lease.Taken():
+	case <-time.After(nodeWait):
+	case <-running.Done():
+		return jobs.Wait()
+	}
+	jobs.Go(func() error { return b.watcher.Watch(running) })
+
+	server := b.api.Server()
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(httpapi.RefusalListener(b.listener)) }()
+	b.log.Info("listening", "address", b.listener.Addr().String(), "base_url", b.cfg.BaseURL, "version", buildinfo.Version())
+	if b.cfg.RedisURL == "" {
+		printWelcome(stdout, b.cfg)
+	}
+
+	var failed error
+	select {
+	case <-ctx.Done():
+		b.log.Info("shutting down", "grace", b.cfg.ShutdownGrace.String())
+	case failed = <-served:
+	case <-running.Done(): // a job failed, which Wait tells
+	}
+	failed = errors.Join(failed, drain(b.api, server, b.cfg.ShutdownGrace))
+	stop()
+	return errors.Join(failed, jobs.Wait()) // the node ID is given back
+}
+
+// drain lets clients and Nginx go first: /healthz turns 503 and answers close their connections while
+// the listener is still open. Then the listener closes, and requests in flight finish.
+func drain(api *httpapi.API, srv *fasthttp.Server, grace time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	api.Drain()
+	for notice := time.Now().Add(min(drainNotice, grace/2)); time.Now().Before(notice) && srv.GetOpenConnectionsCount() > 0; {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := srv.ShutdownWithContext(ctx); err != nil {
+		return fmt.Errorf("close the HTTP server, SHUTDOWN_GRACE is %s: %w", grace, err)
+	}
+	return nil
+}
+
+// tuneGC trades memory for time, unless GOGC says otherwise. Only the near cache lives long here; the
+// rest is the garbage of requests, and to collect it a quarter as often took 9 % off the CPU of a
+// create. Near the limit of memory, GOMEMLIMIT or nine tenths of the container's, Go collects as often
+// as it must. Without a limit, the limit is what the cache and its garbage may reasonably take.
+func tuneGC(cacheBytes uint64) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
+	if _, err := memlimit.Set(); err != nil { // no limit, or no cgroup to ask
+		debug.SetMemoryLimit(int64(2*cacheBytes + 512<<20))
+	}
+}
+
+// printWelcome gives someone who set nothing up a command that works.
+func printWelcome(w io.Writer, cfg config) {
+	fmt.Fprintf(w, `
+Snowlink is listening. Its Redis is embedded: links die with this process.
+Set REDIS_URL to keep them.
+
+Make a link:
+
+  curl -X POST http://%s/generate_url -H %s -d '{"url":"https://example.com/"}'
+
+`, reachable(cfg.Listen), shellQuote("API-Key: "+cfg.APIKeys[0]))
+}
+
+// shellQuote makes s one word for a POSIX shell.
+func shellQuote(s string) string {
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

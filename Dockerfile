@@ -3,14 +3,15 @@
 FROM golang:1.26-alpine AS build
 WORKDIR /src
 
-# Modules first: a change of code downloads none of them again.
+# Modules first, so that a change of code does not download them again.
 COPY go.mod go.sum ./
 RUN go mod download
 
 COPY snowflake snowflake
 COPY internal internal
 COPY server server
-# What /metrics and `server version` say: docker compose build --build-arg VERSION=…
+# The version that /metrics and `server version` show:
+#   docker compose build --build-arg VERSION=…
 ARG VERSION=devel
 # No cgo: there is no libc in the image.
 RUN --mount=type=cache,target=/root/.cache/go-build \
@@ -18,18 +19,18 @@ RUN --mount=type=cache,target=/root/.cache/go-build \
 
 FROM scratch
 
-# For rediss://.
+# For rediss://, which checks the certificate of Redis.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /server /server
 
-# A number, since there is no /etc/passwd to look a name up in.
+# A number, because the image has no /etc/passwd to look a name up in.
 USER 65532:65532
 
-# HTTP, and the metrics if METRICS_LISTEN is :9100. Its default is the loopback, which
-# nobody outside the container reaches.
+# HTTP, and the metrics if METRICS_LISTEN is :9100. By default they are on the loopback,
+# which nobody outside of the container reaches.
 EXPOSE 8000 9100
 
-# Ready: Redis answers and the node ID is held.
+# Healthy means: Redis answers, and the backend holds its node ID.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=15s --retries=3 CMD ["/server", "ping"]
 
 ENTRYPOINT ["/server"]

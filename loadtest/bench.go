@@ -249,7 +249,7 @@ func (b *bench) count(ctx context.Context, more, connections int) error {
 		return err
 	}
 	if stored < b.created || stored > b.created+b.lost {
-		return fmt.Errorf("Redis has %d links; %d to %d were expected", stored, b.created, b.created+b.lost)
+		return fmt.Errorf("%d links are in Redis; %d to %d were expected", stored, b.created, b.created+b.lost)
 	}
 	return nil
 }

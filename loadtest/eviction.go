@@ -109,7 +109,7 @@ func (e eviction) run(ctx context.Context) (_ *evicted, err error) {
 		return nil, err
 	}
 	if out.HotLost == 0 && wrong != nil {
-		return nil, fmt.Errorf("Redis has every hot link, but: %w", wrong)
+		return nil, fmt.Errorf("every hot link is in Redis, but: %w", wrong)
 	}
 	if out.Horizon < 3*nearcache.RefreshAfter {
 		return nil, fmt.Errorf("a link lived for %s, which says nothing about one read every %s: -megabytes must be more, or -pace less", out.Horizon.Round(time.Second), nearcache.RefreshAfter)

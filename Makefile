@@ -55,15 +55,5 @@ docs: ## write the parts of README.md and docs/ that are made from the code and 
 pgo: tools ## profile a backend under load and write server/default.pgo, which builds then use
 	go run ./loadtest pgo
 
-# The programs that tests need, from Debian; -race needs a C compiler. policy-rc.d
-# keeps the packages from starting a Redis and an Nginx of the machine's own.
 tools:
-	@missing=$$(for p in redis-server nginx wrk curl; do command -v $$p >/dev/null || echo $$p; done; \
-	  command -v $$(go env CC) >/dev/null || echo gcc libc6-dev); \
-	[ -z "$$missing" ] && exit 0; \
-	command -v apt-get >/dev/null || { echo "please install:" $$missing; exit 1; }; \
-	echo "installing from Debian:" $$missing; \
-	sudo=; [ $$(id -u) = 0 ] || sudo=sudo; \
-	policy=/usr/sbin/policy-rc.d; \
-	if [ ! -e $$policy ]; then printf '#!/bin/sh\nexit 101\n' | $$sudo tee $$policy >/dev/null; $$sudo chmod +x $$policy; trap "$$sudo rm -f $$policy" EXIT; fi; \
-	$$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
+	@test/tools

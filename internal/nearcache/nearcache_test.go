@@ -31,6 +31,7 @@ type memory struct {
 	reads atomic.Int64
 	away  atomic.Bool
 	bad   sync.Map     // codes that cannot be read
+	hung  sync.Map     // codes whose reads hang, as those of a paused master do
 	wait  atomic.Int64 // a time.Duration that a read takes
 }
 
@@ -41,7 +42,12 @@ func (m *memory) Get(ctx context.Context, code string) (link.Link, error) {
 	m.mu.Lock()
 	l, ok := m.links[code]
 	m.mu.Unlock()
-	if wait := time.Duration(m.wait.Load()); wait > 0 { // the answer is on its way
+	wait := time.Duration(m.wait.Load())
+	_, hangs := m.hung.Load(code)
+	if hangs {
+		wait = hangsFor
+	}
+	if wait > 0 { // the answer is on its way
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -49,7 +55,7 @@ func (m *memory) Get(ctx context.Context, code string) (link.Link, error) {
 		}
 	}
 	switch {
-	case m.away.Load():
+	case hangs, m.away.Load():
 		return link.Link{}, link.ErrUnavailable
 	case m.isBad(code):
 		return link.Link{}, link.ErrUnreadable
@@ -110,6 +116,10 @@ const (
 
 	// gathering is more than the cache waits for others before it refreshes a link.
 	gathering = nearcache.GatherFor + 10*time.Millisecond
+
+	// hangsFor is the time after which a store gives up a read that hangs, if its reader has no
+	// deadline of its own: redisconn.OperationTime.
+	hangsFor = 1200 * time.Millisecond
 )
 
 // inBubble runs f on virtual time over a store that holds code "a" -> "one".
@@ -428,6 +438,109 @@ func TestStoreAway(t *testing.T) {
 		if took := time.Since(eventually); took > 5*time.Second {
 			t.Errorf("the store was back for %s before it was used", took)
 		}
+	})
+}
+
+// One part of the store hangs, as one master of a Cluster does, and the others answer. Nobody waits
+// for what is in memory, the others' links keep the bound, and the part's keep it again once it is
+// back.
+func TestHungPartHoldsNobodyUp(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		const each = 2000
+		hung := func(i int) string { return fmt.Sprint("hung", i) }
+		healthy := func(i int) string { return fmt.Sprint("healthy", i) }
+		setAll := func(code func(int) string, target string) {
+			for i := range each {
+				m.set(code(i), target)
+			}
+		}
+		setAll(hung, "0")
+		setAll(healthy, "0")
+		type change struct {
+			target string
+			at     time.Time
+		}
+		// visit asks for all of them, each of which must be as it was within FreshFor, or newer.
+		visit := func(code func(int) string, changes []change) {
+			t.Helper()
+			want := ""
+			for _, ch := range changes {
+				if time.Since(ch.at) > nearcache.FreshFor {
+					want = ch.target
+				}
+			}
+			for i := range each {
+				asked := time.Now()
+				l, err := c.Get(t.Context(), code(i))
+				if err != nil || l.Target < want {
+					t.Fatalf("%s = %q, %v; for %s it has been %q", code(i), l.Target, err, nearcache.FreshFor, want)
+				}
+				if took := time.Since(asked); took > 0 {
+					t.Fatalf("a visitor of %s waited %s", code(i), took)
+				}
+			}
+		}
+		visit(hung, nil)
+		visit(healthy, nil)
+		for i := range each {
+			m.hung.Store(hung(i), true)
+		}
+		var changes []change
+		for began := time.Now(); time.Since(began) < 3*time.Minute; time.Sleep(250 * time.Millisecond) {
+			if n := len(changes) + 1; time.Since(began) > time.Duration(n)*10*time.Second {
+				changes = append(changes, change{fmt.Sprintf("%02d", n), time.Now()})
+				setAll(healthy, changes[n-1].target) // unannounced
+			}
+			visit(hung, nil)
+			visit(healthy, changes)
+		}
+
+		m.hung.Clear()
+		setAll(hung, "back")
+		changes = []change{{"back", time.Now()}}
+		for time.Since(changes[0].at) < 2*nearcache.FreshFor {
+			time.Sleep(250 * time.Millisecond)
+			visit(hung, changes)
+		}
+	})
+}
+
+// A link that nobody visited for a while, and whose part of the store hangs: its first visitor waits
+// for as long as he can, and the next ones do not, though other parts answer all the time.
+func TestOnlyTheFirstVisitorWaitsForAHungPart(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		const patience = 300 * time.Millisecond
+		m.set("b", "one")
+		wantTarget(t, c, "a", "one")
+		time.Sleep(2 * nearcache.FreshFor)
+		m.hung.Store("a", true)
+		visit := func() time.Duration {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			asked := time.Now()
+			if l, err := c.Get(ctx, "a"); err != nil || l.Target != "one" {
+				t.Errorf("Get = %q, %v", l.Target, err)
+			}
+			return time.Since(asked)
+		}
+		others := func() { // are answered
+			c.Drop("b")
+			wantTarget(t, c, "b", "one")
+		}
+		go visit()
+		time.Sleep(hangsFor / 2)
+		others()
+		time.Sleep(hangsFor/2 + time.Millisecond)
+		for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(100 * time.Millisecond) {
+			others()
+			if took := visit(); took > 0 {
+				t.Fatalf("%s later a visitor waited %s", time.Since(began), took)
+			}
+		}
+		m.hung.Clear()
+		m.set("a", "two")
+		time.Sleep(nearcache.FreshFor)
+		wantTarget(t, c, "a", "two")
 	})
 }
 

@@ -1,13 +1,13 @@
 // Package nearcache keeps a backend's share of the hot links in the process, so that a hot redirect
-// touches neither network nor Redis. It is a link.Store in front of a link.Store, and the reason why
-// Nginx hashes codes: each link is then in one cache.
+// touches neither network nor Redis. It is a link.Store in front of a link.Store, and the reason
+// why Nginx hashes codes: each link is then in one cache.
 //
-// Its decisions. How stale an answer can be is bounded by FreshFor, whatever breaks, and by the delay
-// of one message while changes are announced (see Drop). A link in use is read again every
+// Its decisions. How stale an answer can be is bounded by FreshFor, whatever breaks, and by the
+// delay of one message while changes are announced (see Drop). A link in use is read again every
 // RefreshAfter, in the background. That keeps the bound, and nobody waits for it. It also keeps
-// Redis's LRU honest, which would otherwise see the hottest links as idle and evict them first. When
-// the store is away, or the part of it that has a link, the link is served past the bound, up to
-// StaleIfError: a redirect that was right a minute ago is better than an error.
+// Redis's LRU honest, which would otherwise see the hottest links as idle and evict them first.
+// When the store is away, or the part of it that has a link, the link is served past the bound, up
+// to StaleIfError: a redirect that was right a minute ago is better than an error.
 package nearcache
 
 import (
@@ -32,8 +32,8 @@ var _ link.Store = (*Cache)(nil)
 const (
 	// FreshFor is the most that a link may lag behind the store while the store answers.
 	FreshFor = 30 * time.Second
-	// RefreshAfter is the age at which a link in use is read again. It is below FreshFor by more than
-	// a read can take, so that no visitor waits for a link in use.
+	// RefreshAfter is the age at which a link in use is read again. It is below FreshFor by more
+	// than a read can take, so that no visitor waits for a link in use.
 	RefreshAfter = 25 * time.Second
 	// MissingFor is how long the cache remembers that a code has no link.
 	MissingFor = 2 * time.Second
@@ -43,14 +43,14 @@ const (
 	gatherFor  = 50 * time.Millisecond
 	gatherMost = 4096
 
-	// A link whose read failed is due again after retryAfter, which is more than a read can take. At
-	// most gatherMost of them are read every retryEvery: while the store is away, all hot links are
-	// among them.
+	// A link whose read failed is due again after retryAfter, which is more than a read can take.
+	// At most gatherMost of them are read every retryEvery: while the store is away, all hot links
+	// are among them.
 	retryAfter = 2 * time.Second
 	retryEvery = time.Second
-	// awayFor is how long the whole store counts as away after it failed. Links in use are tried more
-	// often than that. A backend without visitors tries none, so its next visitor has to ask: the
-	// store may be back.
+	// awayFor is how long the whole store counts as away after it failed. Links in use are tried
+	// more often than that. A backend without visitors tries none, so its next visitor has to ask:
+	// the store may be back.
 	awayFor = 5 * time.Second
 
 	// missingShare is a divisor: codes without a link may take this part of the bytes, so that
@@ -82,8 +82,8 @@ type Cache struct {
 	refreshers   sync.WaitGroup
 
 	// These are times since started. At distrusted, announcements may have been missed last. At
-	// answered, the store answered a read last. At silent, a read failed last during which the store
-	// answered no other.
+	// answered, the store answered a read last. At silent, a read failed last during which the
+	// store answered no other.
 	distrusted, answered, silent atomic.Int64
 	// changes counts events after which a code that had no link may have one.
 	changes atomic.Uint64
@@ -92,8 +92,9 @@ type Cache struct {
 // entry is a link as it was at a time. Another link under the code is another entry.
 type entry struct {
 	link link.Link
-	// These are times since Cache.started. At read, the store held this link. At tried, a refresh was
-	// asked for last. At failed, the last read of this link began, if it failed; otherwise that is 0.
+	// These are times since Cache.started. At read, the store held this link. At tried, a refresh
+	// was asked for last. At failed, the last read of this link began, if it failed; otherwise that
+	// is 0.
 	read, tried, failed atomic.Int64
 }
 
@@ -119,9 +120,9 @@ type due struct {
 // overhead. A link that the store could not confirm is served for staleIfError at most.
 func New(store link.Store, bytes uint64, staleIfError time.Duration, reg prometheus.Registerer) *Cache {
 	c := &Cache{store: store, staleIfError: max(staleIfError, FreshFor), started: time.Now()}
-	// Otter neither expires nor refreshes, for Get looks at ages anyway. So otter keeps no record of
-	// reads until it is half full. That keeps its bookkeeping, a goroutine for every 16 reads, off the
-	// hot path.
+	// Otter neither expires nor refreshes, for Get looks at ages anyway. So otter keeps no record
+	// of reads until it is half full. That keeps its bookkeeping, a goroutine for every 16 reads,
+	// off the hot path.
 	c.links = otter.Must(&otter.Options[string, *entry]{
 		MaximumWeight: bytes - bytes/missingShare,
 		Weigher: func(code string, e *entry) uint32 {
@@ -160,8 +161,8 @@ func (c *Cache) Get(ctx context.Context, code string) (link.Link, error) {
 		return e.link, nil
 	}
 
-	// The link is too old to be served unasked: nobody used it for a while, or the store could not be
-	// read.
+	// The link is too old to be served unasked: nobody used it for a while, or the store could not
+	// be read.
 	if e.failedLately(asked) || c.away(asked) {
 		c.refreshIfDue(code, e, asked, age)
 	} else if l, err := c.wait(ctx, code, e); !errors.Is(err, link.ErrUnavailable) {
@@ -177,9 +178,9 @@ func (c *Cache) Get(ctx context.Context, code string) (link.Link, error) {
 // Create creates the link in the store behind. Whoever created it sees it at once.
 func (c *Cache) Create(ctx context.Context, owner, code string, l link.Link) error {
 	err := c.store.Create(ctx, owner, code, l)
-	// Somebody may be asking for a code that was chosen, or may have been given a link that the store
-	// has forgotten since. Nobody asks for a minted code before it is made, and a change would cost
-	// every code that is being found missing its place in memory.
+	// Somebody may be asking for a code that was chosen, or may have been given a link that the
+	// store has forgotten since. Nobody asks for a minted code before it is made, and a change
+	// would cost every code that is being found missing its place in memory.
 	if l.Chosen() {
 		c.drop(code) // even after an error: it may have been created
 	} else {
@@ -238,8 +239,8 @@ func (c *Cache) drop(code string) {
 	c.links.Invalidate(code)
 }
 
-// Distrust makes every link due for a refresh at its next use, since changes may have been missed. So
-// is a link whose read is under way. FreshFor goes on counting meanwhile.
+// Distrust makes every link due for a refresh at its next use, since changes may have been missed.
+// So is a link whose read is under way. FreshFor goes on counting meanwhile.
 func (c *Cache) Distrust() {
 	c.metrics.count(distrust)
 	c.distrusted.Store(int64(c.now()) + 1) // what was read in this very nanosecond, too
@@ -307,8 +308,8 @@ func newEntry(l link.Link, at time.Duration) *entry {
 	return e
 }
 
-// refreshIfDue asks for e to be read again, without waiting, if it is old enough or may have missed a
-// change. Of many visitors one asks.
+// refreshIfDue asks for e to be read again, without waiting, if it is old enough or may have missed
+// a change. Of many visitors one asks.
 func (c *Cache) refreshIfDue(code string, e *entry, now, age time.Duration) {
 	distrusted := c.distrusted.Load()
 	if age < RefreshAfter && e.read.Load() >= distrusted {
@@ -363,8 +364,8 @@ func (c *Cache) reread(ctx context.Context, batch []due) {
 	}
 }
 
-// wait reads a link again for its visitors, once for all who wait. The read has the store's own time,
-// and each visitor waits for as long as it can.
+// wait reads a link again for its visitors, once for all who wait. The read has the store's own
+// time, and each visitor waits for as long as it can.
 func (c *Cache) wait(ctx context.Context, code string, e *entry) (link.Link, error) {
 	read := c.overdue.DoChan(code, func() (any, error) {
 		at := c.now()

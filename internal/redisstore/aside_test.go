@@ -26,8 +26,8 @@ import (
 	"snowlink/internal/redisstore"
 )
 
-// tap stands between a store and Redis. It hands all that a connection has said so
-// far to heard, and says no more to Redis once heard is false: the connection hangs.
+// tap stands between a store and Redis. It hands all that a connection has said so far to heard,
+// and says no more to Redis once heard is false: the connection hangs.
 func tap(t *testing.T, addr string, heard func(said []byte) (pass bool)) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -80,8 +80,8 @@ func tap(t *testing.T, addr string, heard func(said []byte) (pass bool)) string 
 	return listener.Addr().String()
 }
 
-// What lists and people who manage links read comes on connections that were told not
-// to make it look used, and what visitors read does not.
+// What lists and people who manage links read comes on connections that were told not to make it
+// look used, and what visitors read does not.
 func TestNoTouchIsAskedForOnTheConnectionsOfListsAndReads(t *testing.T) {
 	t.Parallel()
 	var (
@@ -139,8 +139,8 @@ func TestNoTouchIsAskedForOnTheConnectionsOfListsAndReads(t *testing.T) {
 	}
 }
 
-// newRedis is a Redis that knows NO-TOUCH, 7.2 or Valkey: the program that TEST_REDIS
-// names, or valkey-server; "" is none.
+// newRedis is a Redis that knows NO-TOUCH, 7.2 or Valkey: the program that TEST_REDIS names, or
+// valkey-server; "" is none.
 func newRedis() string {
 	if program := os.Getenv("TEST_REDIS"); program != "" {
 		return program
@@ -149,8 +149,8 @@ func newRedis() string {
 	return program
 }
 
-// A full Redis evicts links that nobody visits, though all are listed, and keeps those
-// that are visited. One that is too old for that is pointed out.
+// A full Redis evicts links that nobody visits, though all are listed, and keeps those that are
+// visited. One that is too old for that is pointed out.
 func TestListsDoNotMakeLinksLookUsed(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, RedisProgram: newRedis()}).Redis
@@ -240,8 +240,8 @@ func TestListsDoNotMakeLinksLookUsed(t *testing.T) {
 	}
 }
 
-// The Redis in the process evicts nothing, and so whether it knows of NO-TOUCH is
-// nobody's business.
+// The Redis in the process evicts nothing, and so whether it knows of NO-TOUCH is nobody's
+// business.
 func TestEmbeddedRedisIsNotPointedOut(t *testing.T) {
 	t.Parallel()
 	r, err := embedded.Start()

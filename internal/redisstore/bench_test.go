@@ -14,9 +14,9 @@ import (
 	"snowlink/internal/redisstore"
 )
 
-// BenchmarkCreate is what a link costs, by how many are made at once and what is
-// kept of it. cpu-µs/op is the processor time of this process and redis-µs/op that
-// of Redis: both stand still where other programs share the machine.
+// BenchmarkCreate is what a link costs, by how many are made at once and what is kept of it.
+// cpu-µs/op is the processor time of this process and redis-µs/op that of Redis: both stand still
+// where other programs share the machine.
 func BenchmarkCreate(b *testing.B) {
 	redis := fleettest.Redis(b, "auto-aof-rewrite-percentage 0") // a rewrite would be counted as ours
 	l := link.Link{Target: "https://example.com/a/page?with=a&query=1"}

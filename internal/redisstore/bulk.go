@@ -12,19 +12,21 @@ import (
 	"snowlink/internal/link"
 )
 
-// bulkSize is how many links share a round trip: so many that round trips cost
-// nothing beside them, and so few that Redis answers within ioTimeout.
+// bulkSize is how many links share a round trip. They are so many that the round trip costs little
+// beside them, and so few that Redis answers within the limits of a connection.
 const bulkSize = 500
 
-// CreateAll creates links, each as Create does, bulkSize in a round trip and on a
-// connection of its own, so that others do not wait behind them. A master that told
-// of none of its links in a round trip is away, or all that the owner's journal is
-// on: what it has of the links that are left fails with link.ErrUnavailable, untried.
-// So one hung master of a Cluster is waited for once, and the others' links are created.
+// CreateAll creates links, each as Create does, bulkSize of them in a round trip. They have a
+// connection of their own, so that others do not wait behind them.
+//
+// A hung master of a Cluster is waited for once, and the others' links are created. A master counts
+// as away if it answered for none of its links in a round trip. Its links that are left then fail
+// with link.ErrUnavailable, untried. If it has the owner's journal, no link can be written down,
+// and so all masters count as away.
 func (s *Store) CreateAll(ctx context.Context, owner string, links []link.Coded) []error {
 	if slices.ContainsFunc(links, func(l link.Coded) bool { return l.Limit() > 0 }) {
-		// Redis may not know it yet, which a pipeline finds out too late.
-		_ = s.conn.Aside.ScriptLoad(ctx, createLimited.source) // failing, it shows below
+		// Redis may not know the script yet, and a pipeline finds that out too late.
+		_ = s.conn.Aside.ScriptLoad(ctx, createLimited.source) // a failure shows below
 	}
 	errs := make([]error, len(links))
 	away := make(map[*redis.Client]error) // by master
@@ -32,7 +34,7 @@ func (s *Store) CreateAll(ctx context.Context, owner string, links []link.Coded)
 		some, at := make([]link.Coded, 0, bulkSize), make([]int, 0, bulkSize)
 		for ; next < len(links) && len(some) < bulkSize; next++ {
 			if len(away) > 0 {
-				if errs[next] = away[s.conn.Master(ctx, linkKey(links[next].Code))]; errs[next] != nil {
+				if errs[next] = away[s.conn.Master(ctx, LinkKey(links[next].Code))]; errs[next] != nil {
 					continue
 				}
 			}
@@ -47,27 +49,28 @@ func (s *Store) CreateAll(ctx context.Context, owner string, links []link.Coded)
 	return errs
 }
 
-// noteAway adds the masters that told of none of their links to those that are away.
+// noteAway adds the masters that answered for none of their links to those that are away.
 func (s *Store) noteAway(ctx context.Context, away map[*redis.Client]error, links []link.Coded, done []error) {
-	if !slices.ContainsFunc(done, func(err error) bool { return !isTold(err) }) {
+	if !slices.ContainsFunc(done, func(err error) bool { return !isAnswer(err) }) {
 		return
 	}
-	told := make(map[*redis.Client]bool)
+	answered := make(map[*redis.Client]bool)
 	masters := make([]*redis.Client, len(links))
 	for i, l := range links {
-		masters[i] = s.conn.Master(ctx, linkKey(l.Code))
-		told[masters[i]] = told[masters[i]] || isTold(done[i])
+		masters[i] = s.conn.Master(ctx, LinkKey(l.Code))
+		answered[masters[i]] = answered[masters[i]] || isAnswer(done[i])
 	}
 	for i, m := range masters {
-		if !told[m] {
+		if !answered[m] {
 			away[m] = done[i]
 		}
 	}
 }
 
-// isTold reports whether Redis answered a write, if only that it refuses it.
-func isTold(err error) bool { return !errors.Is(err, link.ErrUnavailable) }
+// isAnswer reports whether Redis answered a write, be it that it refuses it.
+func isAnswer(err error) bool { return !errors.Is(err, link.ErrUnavailable) }
 
+// createSome creates links in one round trip.
 func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded) []error {
 	type create struct {
 		record           string
@@ -77,7 +80,7 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 	}
 	creates := make([]create, len(links))
 	pipe := s.conn.Aside.Pipeline()
-	var names []string // of the next entry of the journal
+	var names []string // for the next entry of the journal
 	for i, l := range links {
 		record := encodeRecord(l.Link)
 		creates[i] = create{record: record, created: createCmd(ctx, l.Code, record, l.Link)}
@@ -87,7 +90,7 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 		}
 		names = append(names, journalEntry(l.Code, l.Link))
 		if last := i == len(links)-1; last || len(names) == pageMost {
-			entry := s.journalCmd(ctx, journalKey(owner), strings.Join(names, " "), last)
+			entry := s.journalCmd(ctx, JournalKey(owner), strings.Join(names, " "), last)
 			_ = pipe.Process(ctx, entry)
 			for k := range names {
 				creates[i-k].journal = entry
@@ -99,7 +102,7 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 	var again sync.WaitGroup
 	for i := range creates {
 		c := &creates[i]
-		if c.old, c.err = c.created.Result(); redis.HasErrorPrefix(c.err, "NOSCRIPT") { // a failover, or it was not loaded
+		if c.old, c.err = c.created.Result(); redis.HasErrorPrefix(c.err, "NOSCRIPT") { // Redis failed over, or the script was not loaded
 			again.Go(func() {
 				c.old, c.err = s.run(ctx, createLimited, linkKeys(links[i].Code), createdArgs(c.record, links[i].Link)...)
 			})

@@ -7,29 +7,28 @@ import (
 	"net"
 	"time"
 
-	"snowlink/internal/deadline"
-
 	"github.com/redis/go-redis/v9"
+
+	"snowlink/internal/deadline"
 )
 
-// changesChannel is where a code is published when its link changes or goes: see
-// Update.
-const changesChannel = "links:changed"
+// ChangesChannel is where a code is published when its link changes, comes or goes.
+const ChangesChannel = "links:changed"
 
 const (
-	// changesSilence is how long the subscription may be silent before it is
-	// asked for a sign of life; after as long again it counts as broken.
+	// changesSilence is how long the subscription may be silent before Redis is asked for a sign of
+	// life. After as long again the subscription counts as broken.
 	changesSilence = 500 * time.Millisecond
-	// changesRetryEvery is the pace of subscribing again.
+	// changesRetryEvery is the time between two tries to subscribe again.
 	changesRetryEvery = 250 * time.Millisecond
 )
 
-// Changes calls changed with every code announced, until ctx ends. It calls
-// missed when announcements may have been lost: whenever the subscription breaks
-// and whenever it begins. The calls come one after another.
+// Changes calls changed with every code that is announced, until ctx ends. It calls missed when
+// announcements may have been lost: whenever the subscription begins, and whenever it breaks. The
+// calls come one after another.
 func (s *Store) Changes(ctx context.Context, changed func(code string), missed func()) {
 	for ctx.Err() == nil {
-		sub := s.conn.Client.Subscribe(ctx, changesChannel)
+		sub := s.conn.Client.Subscribe(ctx, ChangesChannel)
 		stop := context.AfterFunc(ctx, func() { _ = sub.Close() }) // a read does not end by itself
 		began := false
 		err := receive(ctx, sub, func(m any) {
@@ -55,15 +54,15 @@ func (s *Store) Changes(ctx context.Context, changed func(code string), missed f
 	}
 }
 
-// receive hands over what the subscription brings, until it breaks.
+// receive hands what the subscription brings to handle, until it breaks.
 func receive(ctx context.Context, sub *redis.PubSub, handle func(any)) error {
 	for asked := false; ; {
 		m, err := sub.ReceiveTimeout(ctx, changesSilence)
 		var timeout net.Error
 		switch {
 		case err == nil:
-			// A time-out in the middle of a message loses what came of it, and
-			// the rest is taken for a pong.
+			// A time-out in the middle of a message loses the part that came. The rest of it then
+			// reads as a pong.
 			if pong, ok := m.(*redis.Pong); ok && pong.Payload != "" && pong.Payload != "PONG" {
 				return fmt.Errorf("out of step: %q for a pong", pong.Payload)
 			}

@@ -15,9 +15,9 @@ import (
 	"snowlink/internal/link"
 )
 
-// While one of three masters hangs, and however much waits for it, the links of the
-// others are read and created as ever. What it has fails, in time, and is there again
-// when it is. No replica takes over meanwhile: the masters would wait a minute.
+// While one of three masters hangs, and however much waits for it, the links of the others are read
+// and created as ever. What it has fails, in time, and is there again when it is. No replica takes
+// over meanwhile: the masters would wait a minute.
 func TestHungMasterStopsNoOther(t *testing.T) {
 	t.Parallel()
 	cluster := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Cluster: true,

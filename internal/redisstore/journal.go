@@ -2,34 +2,28 @@ package redisstore
 
 import (
 	"context"
-	"encoding/base64"
-	"errors"
-	"fmt"
-	"regexp"
-	"slices"
 	"strconv"
-	"strings"
-	"time"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 
 	"snowlink/internal/link"
 )
 
-// A journal is a stream per owner that names each link that the owner created, or
-// tried to: only its code, in some 25 bytes at most. Links of the same moment share an
-// entry: see page.go. It is written while the link is, so that what was acknowledged
-// is listed, and says nothing of what became of the link: List looks.
+// A journal is a stream for each owner. It names each link that the owner created or tried to
+// create: only its code, in some 25 bytes at most. Links of the same moment share an entry. An
+// entry is written while its links are, so that what was acknowledged is listed. It says nothing of
+// what became of a link: List looks.
 //
-// Beside a code that was chosen stands the time of creation. A code that was taken,
-// or that another owner chose after the link was forgotten, has another time, and
-// its name in the journal stands for nothing. A minted code says its time
-// itself: when it was forgotten and somebody imports it again as it was, both have
-// it in their lists.
+// A chosen code is named with the time of its creation. If the code was taken, or if another owner
+// chose it after the link was forgotten, the link there has another time, and the name stands for
+// nothing. A minted code says its time itself: if its link was forgotten and somebody imports it
+// again as it was, both owners have it in their lists.
 
-func journalKey(owner string) string { return "journal:" + owner }
+// JournalKey is the key of the list of an owner's links.
+func JournalKey(owner string) string { return "journal:" + owner }
 
-// journalEntry is what the journal has of a link: no space is in it.
+// journalEntry is the name of a link in a journal. It has no space.
 func journalEntry(code string, l link.Link) string {
 	if !l.Chosen() {
 		return code
@@ -37,8 +31,8 @@ func journalEntry(code string, l link.Link) string {
 	return code + "@" + strconv.FormatInt(millis(l.Created), 10)
 }
 
-// journalCmd writes links down as an entry and, if trim is set, cuts what is too
-// old off the journal. In a bulk that need not be done for each.
+// journalCmd adds an entry that names links and, if trim is set, cuts off what is too old. A bulk
+// trims once.
 func (s *Store) journalCmd(ctx context.Context, key any, links string, trim bool) *redis.StringCmd {
 	if !trim {
 		return redis.NewStringCmd(ctx, "xadd", key, "*", "c", links)
@@ -46,121 +40,122 @@ func (s *Store) journalCmd(ctx context.Context, key any, links string, trim bool
 	return redis.NewStringCmd(ctx, "xadd", key, "maxlen", "~", s.journalMax, "*", "c", links)
 }
 
-const (
-	// listTrip is how many entries List looks at in a round trip once it knows that
-	// few of them are wanted.
-	listTrip = 1000
-	// listFor is how long List goes on to fill a page.
-	listFor = 250 * time.Millisecond
-)
+// pageMost is how many links share an entry of a journal at most. An entry for each link took a
+// tenth of what creates cost. With more than a few links an entry, JournalMax would say little
+// about how many links a journal has.
+const pageMost = 4
 
-// List returns links that owner created and keep takes, the newest first. It fails
-// with link.ErrCursor and link.ErrUnavailable.
-func (s *Store) List(ctx context.Context, owner, cursor string, n int, keep func(link.Coded) bool) ([]link.Coded, string, error) {
-	last := ""
-	if cursor != "" {
-		at, err := base64.RawURLEncoding.DecodeString(cursor)
-		if err != nil || !position.Match(at) {
-			return nil, "", link.ErrCursor
-		}
-		last = string(at)
-	}
-	var links []link.Coded
-	listed := make(map[string]bool) // a create that was repeated has two entries
-	// As many entries as are asked for are mostly enough.
-	for trip, started := n, time.Now(); len(links) < n; trip = listTrip {
-		page, more, err := s.journaled(ctx, owner, last, trip)
-		if err != nil {
-			return nil, "", err
-		}
-		for _, e := range page {
-			if len(links) == n {
-				more = true
-				break
-			}
-			last = e.at
-			if e.there && !listed[e.Code] && (keep == nil || keep(e.Coded)) {
-				listed[e.Code] = true
-				links = append(links, e.Coded)
-			}
-		}
-		if !more {
-			return links, "", nil
-		}
-		if time.Since(started) > listFor {
-			break
-		}
-	}
-	return links, base64.RawURLEncoding.EncodeToString([]byte(last)), nil
+// A journal writes down what one owner creates: see List. A link that comes while no entry is being
+// written is sent at once. One that comes while some are goes on the open page, which is sent when
+// one of those has been written, or when it has pageMost links.
+type journal struct {
+	store *Store
+	key   any // a string, as an argument of a command
+
+	mu       sync.Mutex
+	open     *page // takes links; nil if there is none
+	underWay int   // pages that are being written
 }
 
-// journaled is a name in a journal with the link it stands for, if that is there.
-type journaled struct {
-	at    string // its position
-	name  string // see journalEntry
-	there bool
-	link.Coded
+// A page is the links of one entry.
+type page struct {
+	links string // as journalEntry names them, with spaces between
+	count int
+
+	sent    chan struct{} // closed once written is set
+	written redis.AutoFuture
 }
 
-// position is where a name stands: the ID of its entry, and how many names stand
-// before it there.
-var position = regexp.MustCompile(`^([0-9]{1,19}-[0-9]{1,19})\.([0-9]{1,3})$`)
-
-// journaled reads the n names in a journal that are older than the one at last, ""
-// being the start, and their links. It tells whether there may be more.
-func (s *Store) journaled(ctx context.Context, owner, last string, n int) (page []journaled, more bool, err error) {
-	from, before := "+", 0
-	id := ""
-	if m := position.FindStringSubmatch(last); m != nil {
-		id, from = m[1], m[1]
-		if before, _ = strconv.Atoi(m[2]); before == 0 {
-			from = "(" + id
-		}
+// journal returns the journal of owner. There are only as many as API keys have names.
+func (s *Store) journal(owner string) *journal {
+	s.journalsMu.RLock()
+	j := s.journals[owner]
+	s.journalsMu.RUnlock()
+	if j != nil {
+		return j
 	}
-	cmd := redis.NewXMessageSliceCmd(ctx, "xrevrange", journalKey(owner), from, "-", "count", n)
-	if err := s.conn.Do(ctx, cmd); err != nil {
-		return nil, false, s.ops.list.Unavailable(s.conn.Reads, err)
+	s.journalsMu.Lock()
+	defer s.journalsMu.Unlock()
+	if s.journals[owner] == nil {
+		s.journals[owner] = &journal{store: s, key: JournalKey(owner)}
 	}
-	for _, message := range cmd.Val() {
-		value, _ := message.Values["c"].(string)
-		names := strings.Split(value, " ")
-		if message.ID == id {
-			names = names[:min(before, len(names))]
-		}
-		for i, name := range slices.Backward(names) {
-			code, _, _ := strings.Cut(name, "@")
-			page = append(page, journaled{at: fmt.Sprintf("%s.%d", message.ID, i), name: name, Coded: link.Coded{Code: code}})
-		}
-	}
-	more = len(cmd.Val()) == n || len(page) > n
-	page = page[:min(n, len(page))]
-	codes := make([]string, len(page))
-	for i, j := range page {
-		codes[i] = j.Code
-	}
-	links, errs := s.getAll(ctx, s.conn.AsidePipe, codes) // without making them look used
-
-	now := time.Now()
-	for i, l := range links {
-		err := errs[i]
-		if err != nil && !errors.Is(err, link.ErrNotFound) && !errors.Is(err, link.ErrUnreadable) { // the others are listed
-			return nil, false, err
-		}
-		page[i].Link = l
-		page[i].there = err == nil && !l.Over(now) && journalEntry(codes[i], l) == page[i].name
-	}
-	return page, more, nil
+	return s.journals[owner]
 }
 
-// touchJournals makes journals look used: an LRU Redis drops the whole journal of
-// an owner who made and listed nothing for longer than its links were not read.
+// add puts a link on a page. The page is sent whether anybody waits for it or not.
+func (j *journal) add(entry string) *page {
+	j.mu.Lock()
+	p := j.open
+	if p == nil {
+		p = &page{links: entry, sent: make(chan struct{})}
+		j.open = p
+	} else {
+		p.links += " " + entry
+	}
+	p.count++
+	due := j.takeDue()
+	j.mu.Unlock()
+	if due != nil {
+		j.send(due)
+	}
+	return p
+}
+
+// takeDue takes the open page away, for the caller to send, if there is one and it need not wait.
+// The caller has locked mu.
+func (j *journal) takeDue() *page {
+	p := j.open
+	if p == nil || p.count < pageMost && j.underWay > 0 {
+		return nil
+	}
+	j.open = nil
+	j.underWay++
+	return p
+}
+
+// send sends a page, and the next one once it is written.
+func (j *journal) send(p *page) {
+	// The context is the page's own, since several creates wait for it. Until it ends, Submit waits
+	// for room in the queue.
+	ctx, cancel := j.store.conn.Limit(context.Background())
+	defer cancel()
+	p.written = j.store.conn.Pipe.Submit(ctx, j.store.journalCmd(ctx, j.key, p.links, true))
+	close(p.sent)
+	go func() { // no create does this: each may be held up, or have left
+		_ = p.written.Wait()
+		j.mu.Lock()
+		j.underWay--
+		next := j.takeDue()
+		j.mu.Unlock()
+		if next != nil {
+			j.send(next)
+		}
+	}()
+}
+
+// wait waits until the page is written, or ctx ends.
+func (p *page) wait(ctx context.Context) error {
+	select {
+	case <-p.sent: // mostly; a select of two channels costs a tenth of a microsecond more
+	default:
+		select {
+		case <-p.sent:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return p.written.WaitContext(ctx)
+}
+
+// touchJournals makes journals look used. Otherwise an LRU Redis would drop the whole journal of an
+// owner who makes and lists nothing for longer than his links are not read.
 func (s *Store) touchJournals(ctx context.Context, owners []string) error {
 	if s.journalMax == nil || len(owners) == 0 {
 		return nil
 	}
 	pipe := s.conn.Client.Pipeline()
 	for _, owner := range owners {
-		pipe.Touch(ctx, journalKey(owner)) // one each: in Cluster they are in many slots
+		pipe.Touch(ctx, JournalKey(owner)) // one by one: a Cluster has them in many slots
 	}
 	_, err := pipe.Exec(ctx)
 	return err

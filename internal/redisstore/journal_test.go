@@ -69,8 +69,8 @@ func TestNoJournal(t *testing.T) {
 	}
 }
 
-// The journal of an owner who does nothing would be the first to be evicted, and
-// all of it, while its links are in use.
+// The journal of an owner who does nothing would be the first to be evicted, and all of it, while
+// its links are in use.
 func TestIdleJournalsAreKept(t *testing.T) {
 	t.Parallel()
 	cluster := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Cluster: true}).Cluster
@@ -115,8 +115,8 @@ func TestIdleJournalsAreKept(t *testing.T) {
 	}
 }
 
-// Links that are created at the same moment share entries, and a list may end and go
-// on in the middle of one.
+// Links that are created at the same moment share entries, and a list may end and go on in the
+// middle of one.
 func TestLinksOfAMomentShareAnEntry(t *testing.T) {
 	store, client := withRedis(t)
 	const made = 200
@@ -154,8 +154,8 @@ func TestLinksOfAMomentShareAnEntry(t *testing.T) {
 	}
 }
 
-// Creates that gave up while Redis hung leave a journal that goes on as before, also
-// with links on an entry for which nobody waits any more.
+// Creates that gave up while Redis hung leave a journal that goes on as before, also with links on
+// an entry for which nobody waits any more.
 func TestJournalOutlivesCreatesThatGaveUp(t *testing.T) {
 	r := fleettest.Redis(t)
 	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))

@@ -3,7 +3,6 @@ package redisstore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
@@ -11,8 +10,8 @@ import (
 	"snowlink/internal/link"
 )
 
-// visit takes one of the visits that are left, if any are, and answers with the
-// record, after a 1 if it took one. A count that was lost is not begun anew.
+// visit takes one of the visits that are left, if any are. It answers with the record, after a 1 if
+// it took a visit and a 0 if not. It does not begin a new count if the count was lost.
 var visit = newScript(`
 local record = redis.call("GET", KEYS[1])
 if not record then
@@ -23,13 +22,14 @@ end
 redis.call("DECR", KEYS[2])
 return "1" .. record`, true)
 
-// change puts the record ARGV[2] in the place of ARGV[1] and answers with the visits
-// that are left, 0 without a limit, or with nil when ARGV[1] is not what is there; when
-// ARGV[2] is there already, its first try was not heard of. ARGV[3] and [4] are the limits of visits before and after, [5] is when
-// to forget the link, [6] and [7] are the code and where to announce it.
+// change puts the record ARGV[2] in the place of ARGV[1]. It answers with the visits that are left,
+// 0 for a link without a limit, or with nil if another record is there. If ARGV[2] is there
+// already, this is a retry whose first try succeeded. ARGV[3] and ARGV[4] are the limits of visits
+// before and after, ARGV[5] is when to forget the link, ARGV[6] and ARGV[7] are the code and the
+// channel to announce it on.
 //
-// The count may be lost, to eviction: then only another limit begins a new one.
-// Whoever may not publish may not subscribe either, which others complain about.
+// The count may have been evicted: then only another limit begins a new one. A refused PUBLISH is
+// no error here: such a Redis refuses to subscribe, too, and Changes reports that.
 var change = newScript(`
 local record = redis.call("GET", KEYS[1])
 local left = tonumber(redis.call("GET", KEYS[2]) or nil)
@@ -62,10 +62,10 @@ end
 redis.pcall("PUBLISH", ARGV[7], ARGV[6])
 return left or 0`, true)
 
-// Read returns the link under code as it is now. It fails as Get does. Where Redis
-// is new enough, the link does not look used for it: see Store.aside.
+// Read returns the link under code as it is now. It fails as Get does. It does not make the link
+// look used, if Redis is new enough: see redisconn.Conn.
 func (s *Store) Read(ctx context.Context, code string) (link.State, error) {
-	cmd := redis.NewSliceCmd(ctx, "mget", linkKey(code), visitsKey(code))
+	cmd := redis.NewSliceCmd(ctx, "mget", LinkKey(code), visitsKey(code))
 	if err := s.conn.DoAside(ctx, cmd); err != nil {
 		return link.State{}, s.ops.get.Unavailable(s.conn.Reads, err)
 	}
@@ -79,8 +79,7 @@ func (s *Store) Read(ctx context.Context, code string) (link.State, error) {
 	return s.state(code, record, left)
 }
 
-// state is what a record and its count of visits, "" if there is none, say of the link
-// under code.
+// state is the link under code that has this record and this count of visits, "" if it has none.
 func (s *Store) state(code, record, left string) (link.State, error) {
 	l, err := s.decode(code, record)
 	if err != nil {
@@ -94,12 +93,12 @@ func (s *Store) state(code, record, left string) (link.State, error) {
 	return state, nil
 }
 
-// Visit takes a visit of a link with a limit. It fails as Get does, and with
-// link.ErrGone. One that fails otherwise may have been taken, and taken twice: a
-// visit may be lost, but there is never one too many.
+// Visit takes a visit of a link with a limit. It fails as Get does, and with link.ErrGone. After
+// link.ErrUnavailable a visit may have been taken, and a retry may have taken a second: visits may
+// be lost, but a link never gives more than its limit.
 //
-// Of a link without a limit it may take one that was left over by the link before,
-// which nobody reads.
+// If the link has no limit, Visit may count down a count that an earlier link under the code left
+// behind. Nobody reads that.
 func (s *Store) Visit(ctx context.Context, code string) (link.Link, error) {
 	answer, err := s.run(ctx, visit, linkKeys(code))
 	if errors.Is(err, redis.Nil) {
@@ -118,10 +117,10 @@ func (s *Store) Visit(ctx context.Context, code string) (link.Link, error) {
 	return l, err
 }
 
-// Update puts l in the place of the link of that version and announces it, in one
-// step. It fails with link.ErrNotFound, link.ErrChanged and as Create does.
+// Update puts l in the place of the link of that version and announces it, in one step. It fails
+// with link.ErrNotFound and link.ErrChanged, and as Create does.
 func (s *Store) Update(ctx context.Context, code, was string, l link.Link) (link.State, error) {
-	cmd := redis.NewStringCmd(ctx, "get", linkKey(code))
+	cmd := redis.NewStringCmd(ctx, "get", LinkKey(code))
 	switch err := s.conn.Do(ctx, cmd); {
 	case errors.Is(err, redis.Nil):
 		return link.State{}, link.ErrNotFound
@@ -136,7 +135,7 @@ func (s *Store) Update(ctx context.Context, code, was string, l link.Link) (link
 	}
 	record := encodeRecord(l)
 	left, err := s.run(ctx, change, linkKeys(code),
-		cmd.Val(), record, old.Limit(), l.Limit(), forgetAt(l), code, changesChannel)
+		cmd.Val(), record, old.Limit(), l.Limit(), forgetAt(l), code, ChangesChannel)
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return link.State{}, s.ops.update.NotWritten(s.conn.Writes, err)
 	}
@@ -145,16 +144,4 @@ func (s *Store) Update(ctx context.Context, code, was string, l link.Link) (link
 		return link.State{}, link.ErrChanged
 	}
 	return s.state(code, record, left)
-}
-
-// decode reads the record of a link that was found. It fails with link.ErrUnreadable:
-// a link whose options nobody can read is not followed.
-func (s *Store) decode(code, record string) (link.Link, error) {
-	l, err := decodeRecord(record)
-	if err != nil {
-		err = fmt.Errorf("%s: %w: %w", linkKey(code), link.ErrUnreadable, err)
-		s.unreadable.Observed(err)
-		return link.Link{}, err
-	}
-	return l, nil
 }

@@ -42,8 +42,8 @@ func update(ctx context.Context, store testStore, code string, o *link.Options) 
 	return err
 }
 
-// Redis itself forgets a link when its grace is over, its count with it, and a
-// link that has no end never.
+// Redis itself forgets a link when its grace is over, its count with it, and a link that has no end
+// never.
 func TestRedisForgetsAfterTheGrace(t *testing.T) {
 	store, client := withRedis(t)
 	expires := time.UnixMilli(time.Now().Add(time.Hour).UnixMilli()).UTC()
@@ -112,8 +112,8 @@ func TestLostCountClosesTheLink(t *testing.T) {
 	}
 }
 
-// A visit of a link whose limit goes meanwhile leaves no count behind, which would
-// stay in Redis for good, and is not refused.
+// A visit of a link whose limit goes meanwhile leaves no count behind, which would stay in Redis
+// for good, and is not refused.
 func TestVisitsWhileTheLimitComesAndGoes(t *testing.T) {
 	store, client := withRedis(t)
 	ctx := t.Context()
@@ -221,8 +221,8 @@ func TestBulkWithoutItsScript(t *testing.T) {
 	}
 }
 
-// While one master of a Cluster is dead, the links of the others are created, in
-// whatever order they come.
+// While one master of a Cluster is dead, the links of the others are created, in whatever order
+// they come.
 func TestBulkWithADeadMaster(t *testing.T) {
 	t.Parallel()
 	cluster := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Cluster: true}).Cluster

@@ -11,9 +11,9 @@ import (
 // promiseKey keeps the name that it had in the first release.
 func promiseKey(key string) string { return "idem:" + key }
 
-// Promise keeps the value under the key for ttl, unless there is one: then it returns that one, in one
-// step. Otherwise it returns "". An equal value that is there already is returned, too. It fails with
-// link.ErrFull and link.ErrUnavailable.
+// Promise keeps the value under the key for ttl and returns "", or returns the value that is there
+// already, be it an equal one. It does so in one step. It fails with link.ErrFull and
+// link.ErrUnavailable.
 //
 // A full Redis may evict a promise before its time, as it may evict links.
 func (s *Store) Promise(ctx context.Context, key, value string, ttl time.Duration) (before string, err error) {
@@ -30,7 +30,8 @@ func (s *Store) Promise(ctx context.Context, key, value string, ttl time.Duratio
 	return cmd.Val(), nil
 }
 
-// Promised returns what is promised under the key, or "". It fails with link.ErrUnavailable.
+// Promised returns the value that is promised under the key, or "" if there is none. It fails with
+// link.ErrUnavailable.
 func (s *Store) Promised(ctx context.Context, key string) (value string, err error) {
 	cmd := redis.NewStringCmd(ctx, "get", promiseKey(key))
 	if err := s.conn.Do(ctx, cmd); errors.Is(err, redis.Nil) {
@@ -48,8 +49,8 @@ if redis.call("GET", KEYS[1]) == ARGV[1] then
 end
 return 1`, true)
 
-// Retract makes the key free again, unless another value is promised under it by now. It fails with
-// link.ErrUnavailable.
+// Retract makes the key free again if the value is promised under it. It leaves another value
+// alone. It fails with link.ErrUnavailable.
 func (s *Store) Retract(ctx context.Context, key, value string) error {
 	if _, err := s.run(ctx, retract, []any{promiseKey(key)}, value); err != nil {
 		return s.ops.promise.Unavailable(s.conn.Writes, err)

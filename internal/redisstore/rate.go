@@ -9,21 +9,21 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// TakeRequest takes one of the n requests that name may make in every per, all backends
-// together: after a rest n at once, and then one every per/n. It returns how long
-// to wait for the next one where there is none left, and 0 where there was. It
-// fails with link.ErrUnavailable when Redis does not answer.
+// TakeRequest takes one of the n requests that name may make in every per, at all backends
+// together. After a rest these are n at once, and then one every per/n. It returns 0 if one was
+// left, and otherwise how long to wait for the next one. It fails with link.ErrUnavailable if Redis
+// does not answer.
 //
-// The count is one string under rate:<name>:<n>/<seconds>, which Redis forgets once
-// name has rested: redis_rate's, by the generic cell rate algorithm and Redis's own
-// clock. A new rate counts anew: against the time that the old one says is used up,
-// a name with 10 an hour that gets 100 a second would wait for an hour first.
+// The count is one string under rate:<name>:<n>/<seconds>, which Redis forgets once name has
+// rested. redis_rate keeps it, by the generic cell rate algorithm and Redis's own clock. A new rate
+// begins a new count. With the old one, a name that had 10 requests an hour and is given 100 a
+// second would first have to wait for an hour.
 func (s *Store) TakeRequest(ctx context.Context, name string, n int, per time.Duration) (wait time.Duration, err error) {
 	count := fmt.Sprintf("%s:%d/%d", name, n, per/time.Second)
 	result, err := s.limiter.Allow(ctx, count, redis_rate.Limit{Rate: n, Burst: n, Period: per})
 	if redis.IsOOMError(err) {
-		// A full Redis cannot count. What would write is refused by its own write, and
-		// what reads or makes room must not be locked out.
+		// A full Redis cannot count. A request that writes is refused by its own write, and one
+		// that reads or makes room must not be locked out.
 		return 0, nil
 	}
 	if err != nil {
@@ -36,10 +36,10 @@ func (s *Store) TakeRequest(ctx context.Context, name string, n int, per time.Du
 	return 0, nil
 }
 
-// pipedScripts runs redis_rate's script through the pipeline, so that it shares
-// round trips and ends in time like any other operation.
+// pipedScripts runs redis_rate's script through the pipeline, so that it shares round trips and
+// ends in time like any other operation.
 type pipedScripts struct {
-	redis.UniversalClient // what redis_rate asks for and does not use here
+	redis.UniversalClient // redis_rate asks for all of it and calls only what is below
 	store                 *Store
 }
 

@@ -15,8 +15,8 @@ import (
 	"snowlink/internal/link"
 )
 
-// Two backends, many requests at once: together they make as many as the rate
-// says, on one Redis and on a Cluster.
+// Two backends, many requests at once: together they make as many as the rate says, on one Redis
+// and on a Cluster.
 func TestTakeIsExactOverAllBackends(t *testing.T) {
 	for name, start := range map[string]func(*testing.T) (url string, client redis.UniversalClient){
 		"redis-server": func(t *testing.T) (string, redis.UniversalClient) {
@@ -24,8 +24,8 @@ func TestTakeIsExactOverAllBackends(t *testing.T) {
 			return "redis://" + r.Addr, redis.NewClient(&redis.Options{Addr: r.Addr})
 		},
 		"Cluster": func(t *testing.T) (string, redis.UniversalClient) {
-			// Of one node, which has all slots. It would take its own port and 10,000
-			// for its bus: too high, for most that are free.
+			// Of one node, which has all slots. It would take its own port and 10,000 for its bus:
+			// too high, for most that are free.
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)

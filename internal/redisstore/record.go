@@ -13,22 +13,21 @@ import (
 	"snowlink/internal/link"
 )
 
-// A record is the value of a link's key: the target on the first line, so that
-// redis-cli GET link:abc reads well and a plain link pays for its URL and
-// nothing else. A link with options has them on the second line, as JSON with
-// short names, and only those that differ from a plain link's.
+// A record is the value of a link's key. Its first line is the target, so that redis-cli GET
+// link:abc reads well and a plain link costs no more than its URL. The second line, if the link has
+// options, is those that differ from a plain link's, as JSON with short names.
 //
-// Equal links have equal records: that is how a repeated create recognises
-// itself.
+// Equal links have equal records: that is how a repeated create recognises its first try.
 
-func linkKey(code string) string { return "link:" + code }
+// LinkKey is the key of a link.
+func LinkKey(code string) string { return "link:" + code }
 
-// visitsKey holds how many visits a link with a limit has left. Its hash tag is
-// all of the link's key, so that Cluster keeps both in one slot.
-func visitsKey(code string) string { return "visits:{" + linkKey(code) + "}" }
+// visitsKey is the key of the number of visits that a link with a limit has left. Its hash tag is
+// the whole key of the link, so that a Cluster has both in one slot.
+func visitsKey(code string) string { return "visits:{" + LinkKey(code) + "}" }
 
-// recordOptions is link.Options as it stands in a record. A name that once stood
-// for something never stands for something else: old records stay.
+// recordOptions is link.Options in a record. A name is never used again for something else, since
+// old records stay.
 type recordOptions struct {
 	Status       int      `json:"s,omitzero"`
 	Expires      int64    `json:"e,omitzero"` // Unix milliseconds
@@ -52,7 +51,7 @@ func encodeRecord(l link.Link) string {
 		Disabled: o.Disabled, Deleted: o.Deleted, Created: millis(o.Created), Nonce: o.Nonce, Title: o.Title, Tags: o.Tags,
 	}, jsontext.AllowInvalidUTF8(true))
 	if err != nil {
-		panic(err) // bad UTF-8 was the one thing that could be wrong with it
+		panic(err) // only bad UTF-8 could be an error, and it is allowed
 	}
 	if string(options) == "{}" {
 		return l.Target
@@ -60,9 +59,9 @@ func encodeRecord(l link.Link) string {
 	return l.Target + "\n" + string(options)
 }
 
-// decodeRecord reads what encodeRecord, of this version or a later one, wrote:
-// options it does not know are ignored. It is an error when they cannot be read:
-// whether the link may be followed is then unknown.
+// decodeRecord reads a record that encodeRecord wrote, of this version or a later one. It ignores
+// options that it does not know. Options that it cannot read are an error: whether the link may be
+// followed is then unknown.
 func decodeRecord(record string) (link.Link, error) {
 	target, options, ok := strings.Cut(record, "\n")
 	if !ok {
@@ -73,15 +72,15 @@ func decodeRecord(record string) (link.Link, error) {
 	if err := json.Unmarshal([]byte(options), &o); err != nil {
 		return link.Link{}, fmt.Errorf("options of a record: %w", err)
 	}
-	// A link may be kept for long, and its target would keep the whole record.
+	// A near cache may keep the link for long, and a target that is not copied would keep the whole
+	// record with it.
 	return link.Link{Target: strings.Clone(target), Options: &link.Options{
 		Status: o.Status, Expires: fromMillis(o.Expires), MaxVisits: o.MaxVisits, ForwardQuery: o.ForwardQuery,
 		Disabled: o.Disabled, Deleted: o.Deleted, Created: fromMillis(o.Created), Nonce: o.Nonce, Title: o.Title, Tags: o.Tags,
 	}}, nil
 }
 
-// forgetAt is when Redis is to forget a link that is written now, in Unix
-// milliseconds; 0 is never.
+// forgetAt is when Redis shall forget a link that is written now, in Unix milliseconds. 0 is never.
 func forgetAt(l link.Link) int64 {
 	switch {
 	case l.Options == nil:
@@ -94,7 +93,7 @@ func forgetAt(l link.Link) int64 {
 	return 0
 }
 
-// version is link.State.Version.
+// version is the version of a link that has this record, as link.State has it.
 func version(record string) string {
 	sum := sha256.Sum256([]byte(record))
 	return hex.EncodeToString(sum[:16])

@@ -8,8 +8,8 @@ import (
 	"snowlink/internal/link"
 )
 
-// FuzzRecord: whatever stands in Redis, no line feed reaches a Location header,
-// and a link that can be read comes back as it was from what is written of it.
+// FuzzRecord: whatever stands in Redis, no line feed reaches a Location header, and a link that can
+// be read comes back as it was from what is written of it.
 func FuzzRecord(f *testing.F) {
 	for _, seed := range []string{
 		"https://example.com/", "https://example.com/\n{\"title\":\"x\"}", "a\n{}", "\n{\"d\":true}", "a\n", "a\n{\"t\":\"\xff\"}", "a\nnull",

@@ -7,12 +7,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A script is what must happen in one step. Its keys are one, or a link's, which
-// Cluster has in one slot; it answers with a string, an integer or nil.
+// A script does in one step what must not be done in two. It has one key, or those of a link, which
+// a Cluster has in one slot. It answers with a string, an integer or nil.
 type script struct {
 	source, sha string
-	// evenIfFull says that it frees memory, or needs none: it runs when Redis is
-	// full and takes nothing new.
+	// evenIfFull says that the script frees memory, or needs none, and so runs even if Redis is
+	// full.
 	evenIfFull bool
 }
 
@@ -20,17 +20,16 @@ func newScript(source string, evenIfFull bool) script {
 	return script{source, redis.NewScript(source).Hash(), evenIfFull}
 }
 
-// linkKeys are the keys of a script about a link: its own and that of its count of
-// visits.
-func linkKeys(code string) []any { return []any{linkKey(code), visitsKey(code)} }
+// linkKeys are the keys of a script about a link: the link's own and that of its count of visits.
+func linkKeys(code string) []any { return []any{LinkKey(code), visitsKey(code)} }
 
-// call is EVALSHA or EVAL.
+// call makes the command that runs a script: EVALSHA with its hash, or EVAL with its source.
 func (script) call(ctx context.Context, command, script string, keys, args []any) *redis.StringCmd {
 	return redis.NewStringCmd(ctx, slices.Concat([]any{command, script, len(keys)}, keys, args)...)
 }
 
-// run runs a script with whatever else is waiting. The error is redis.Nil when it
-// answers with nil.
+// run runs a script, in a round trip with whatever else is waiting. The error is redis.Nil if the
+// script answers with nil.
 func (s *Store) run(ctx context.Context, sc script, keys []any, args ...any) (string, error) {
 	cmd := sc.call(ctx, "evalsha", sc.sha, keys, args)
 	err := s.conn.Do(ctx, cmd)
@@ -39,7 +38,7 @@ func (s *Store) run(ctx context.Context, sc script, keys []any, args ...any) (st
 		err = s.conn.Do(ctx, cmd)
 	}
 	if sc.evenIfFull && redis.IsOOMError(err) {
-		// Not from the start, since the embedded Redis does not know of flags.
+		// The flag is not set from the start, since the embedded Redis does not know it.
 		cmd = sc.call(ctx, "eval", "#!lua flags=allow-oom\n"+sc.source, keys, args)
 		err = s.conn.Do(ctx, cmd)
 	}

@@ -150,9 +150,8 @@ func TestOutageThatComesAndGoesIsOne(t *testing.T) {
 	fleettest.Eventually(t, 20*time.Second, "the log says that it is over", func() bool { return strings.Contains(log.String(), "msg=back") })
 }
 
-// nginxWaits is how long Nginx waits for a backend. Until then users must have heard
-// of an outage; that it takes opTimeout, a little over half of it, is not for a busy
-// machine to prove.
+// nginxWaits is how long Nginx waits for a backend. Until then users must have heard of an outage;
+// that it takes opTimeout, a little over half of it, is not for a busy machine to prove.
 const nginxWaits = 2 * time.Second
 
 // However many ask, and whenever, nobody waits as long as Nginx would.
@@ -186,8 +185,7 @@ func TestSilentRedisDoesNotHoldRequestsLong(t *testing.T) {
 	wg.Wait()
 }
 
-// Redis can refuse writes alone: full, or a replica. Reads go on, and say
-// nothing of it being over.
+// Redis can refuse writes alone: full, or a replica. Reads go on, and say nothing of it being over.
 func TestRefusedWritesAreOneOutage(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t, "maxmemory 1", "maxmemory-policy noeviction")

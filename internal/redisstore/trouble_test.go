@@ -17,8 +17,8 @@ import (
 	"snowlink/internal/nodelease"
 )
 
-// Under noeviction a full Redis refuses links, and that is what a create must
-// hear (507): not that the node ID went meanwhile.
+// Under noeviction a full Redis refuses links, and that is what a create must hear (507): not that
+// the node ID went meanwhile.
 func TestNodeLeaseNeedsNoRoom(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t, "maxmemory 1", "maxmemory-policy noeviction")
@@ -38,8 +38,8 @@ func TestNodeLeaseNeedsNoRoom(t *testing.T) {
 	}
 }
 
-// A Redis that answers, but not as it should: the log says why, once, and when an
-// operator has seen to it the lease comes without a restart.
+// A Redis that answers, but not as it should: the log says why, once, and when an operator has seen
+// to it the lease comes without a restart.
 func TestLeaseSaysWhatRedisRefuses(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
@@ -92,8 +92,7 @@ func TestLeaseSaysWhatRedisRefuses(t *testing.T) {
 	}
 }
 
-// While Redis reads its data it answers LOADING, to everything: an outage, never
-// a missing link.
+// While Redis reads its data it answers LOADING, to everything: an outage, never a missing link.
 func TestLoadingIsAnOutage(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t, "appendfsync always", // or what it has it may not have written yet
@@ -127,8 +126,8 @@ func TestLoadingIsAnOutage(t *testing.T) {
 	fleettest.Eventually(t, 20*time.Second, "the lease is held", lease.Held)
 }
 
-// A Sentinel that knows of no such master, since it was set up anew or the name is
-// wrong, answers nil. That is no answer about a link.
+// A Sentinel that knows of no such master, since it was set up anew or the name is wrong, answers
+// nil. That is no answer about a link.
 func TestSentinelWithoutTheMasterIsAnOutage(t *testing.T) {
 	t.Parallel()
 	f := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Sentinel: true})
@@ -148,8 +147,8 @@ func TestSentinelWithoutTheMasterIsAnOutage(t *testing.T) {
 	}
 }
 
-// A Redis that becomes full between a link and its entry in the journal has the link:
-// that is no refusal.
+// A Redis that becomes full between a link and its entry in the journal has the link: that is no
+// refusal.
 func TestFullForTheJournalAloneCannotTell(t *testing.T) {
 	l := link.Link{Target: "https://example.com/"}
 	chosen := link.Link{Target: l.Target, Options: &link.Options{Created: time.UnixMilli(1), Nonce: 1}}

@@ -16,32 +16,31 @@ import (
 	"snowlink/internal/redisconn"
 )
 
-// ErrVersion reports a Redis too old for SET with NX and GET, on which every
-// create rests.
+// ErrVersion reports that Redis is too old for SET with NX and GET, which every create uses.
 var ErrVersion = errors.New("this needs Redis 7.0 or newer, or Valkey")
 
 const (
 	watchEvery = 5 * time.Second
-	// nearlyFull is the share of maxmemory from which a Redis counts as degraded.
+	// nearlyFull is the share of maxmemory above which Redis counts as degraded.
 	nearlyFull = 0.9
-	// evictionQuiet is how long nothing must be evicted for evicting to be over.
+	// evictionQuiet is how long Redis must evict nothing before that counts as over.
 	evictionQuiet = time.Minute
 )
 
-// Watcher looks at the memory of Redis now and then: eviction is never silent, and
-// of a journal it would take all at once, so that is kept from looking idle. Full
-// may be called concurrently with Watch.
+// Watcher looks at the memory of Redis now and then, so that eviction is never silent. It also
+// keeps journals from looking idle: Redis evicts a key whole, and a journal is one key. Full may be
+// called concurrently with Watch.
 type Watcher struct {
 	store  *Store
 	owners func() []string
 	log    *slog.Logger
 	full   atomic.Bool
 
-	used, max, evictedKeys prometheus.Gauge // evictedKeys is no counter: a failover may set it back
+	used, max, evictedKeys prometheus.Gauge // evictedKeys is no counter, since a failover may set it back
 
-	evicted   uint64    // when last seen
-	evictedAt time.Time // when it last grew; zero while it rests
-	untouched bool      // the journals, the last time
+	evicted   uint64    // keys, when Watch looked last
+	evictedAt time.Time // when evicted last grew; zero while nothing is evicted
+	untouched bool      // the journals could not be touched the last time
 }
 
 // NewWatcher makes a Watcher that keeps the journals of those whom owners returns. It does nothing
@@ -63,9 +62,8 @@ func (s *Store) NewWatcher(owners func() []string, log *slog.Logger, reg prometh
 // Full reports whether Redis holds more than nine tenths of what it may.
 func (w *Watcher) Full() bool { return w.full.Load() }
 
-// Watch looks until ctx ends. It says once what Redis runs and what that means
-// for links, and then whenever links begin and cease to be evicted. It fails
-// with ErrVersion, which says what was found.
+// Watch looks until ctx ends. It logs once what Redis runs and what that means for links, and then
+// whenever Redis begins and ceases to evict. It fails with ErrVersion, which says what was found.
 func (w *Watcher) Watch(ctx context.Context) error {
 	for first := true; ; {
 		state, err := w.store.conn.Info(ctx)
@@ -81,7 +79,7 @@ func (w *Watcher) Watch(ctx context.Context) error {
 			if state.NoPersistence {
 				w.log.Warn("redis writes no append-only file (appendonly yes): when it ends, links are lost back to its last snapshot")
 			}
-			// Whether it takes NO-TOUCH is known from the first connection on. Without LRU and LFU nothing depends on it.
+			// Only eviction by LRU and LFU depends on NO-TOUCH.
 			lru := strings.HasSuffix(state.Policy, "-lru") || strings.HasSuffix(state.Policy, "-lfu")
 			if lru && w.store.conn.Touches(ctx) {
 				w.log.Warn("lists, exports and look-ups of imports make links look used, so that redis may evict others that are: it has no CLIENT NO-TOUCH, as Redis 7.2 and newer and Valkey have, or does not allow it")
@@ -127,7 +125,8 @@ func (w *Watcher) keepJournals(ctx context.Context) {
 	w.untouched = err != nil
 }
 
-// checkVersion takes what does not tell its version, as some proxies do not.
+// checkVersion refuses a Redis that is too old. It takes one that does not tell its version, as
+// some proxies do not.
 func checkVersion(version string) error {
 	major, err := strconv.Atoi(strings.SplitN(version, ".", 2)[0])
 	if err == nil && major < 7 {
@@ -136,7 +135,7 @@ func checkVersion(version string) error {
 	return nil
 }
 
-// meaning is what a full Redis does to links, in words.
+// meaning says in words what a full Redis does to links.
 func meaning(state redisconn.Info) string {
 	switch {
 	case state.Max == 0:

@@ -8,16 +8,16 @@ const (
 	MaxCode = 64
 )
 
-// A CodeError says why a text cannot be the code of a link.
+// A CodeError tells why a text cannot be the code of a link.
 type CodeError struct {
-	// Detail names the rule that the code breaks, in one sentence for whoever sent it.
+	// Detail names the rule that the code breaks, in one sentence for the sender.
 	Detail string
 }
 
 func (e *CodeError) Error() string { return e.Detail }
 
-// reserved are codes, in lower case, that the service has or may come to have a path for, or that browsers and robots
-// ask every host for.
+// reserved are codes, in lower case, that nobody may choose. The service has a path of that name,
+// or may come to have one, or browsers and robots ask every host for it.
 var reserved = map[string]bool{
 	"about": true, "admin": true, "api": true, "apple-touch-icon": true, "assets": true, "bulk": true,
 	"dashboard": true, "debug": true, "docs": true, "export": true, "favicon": true, "generate_url": true,
@@ -26,22 +26,24 @@ var reserved = map[string]bool{
 	"security": true, "sitemap": true, "static": true, "status": true, "terms": true, "well-known": true,
 }
 
-// ParseCode returns raw if its sender may choose it as the code of a link: 3 to 64 of A-Z, a-z, 0-9, hyphen and
-// underscore, not a name that the service keeps for itself, in whatever case, and not of the shape of minted codes, so
-// that no choice can ever stand where a code is minted. The error is a [*CodeError].
+// ParseCode returns raw if its sender may choose it as the code of a link. Such a code is 3 to 64
+// of A-Z, a-z, 0-9, hyphen and underscore. It is not a name that the service keeps for itself, in
+// upper or lower case. It does not have the shape of minted codes, so that no chosen code is ever
+// one that is minted. The error is a [*CodeError].
 func ParseCode(raw string) (string, error) {
 	if len(raw) < minCode || len(raw) > MaxCode {
 		return "", &CodeError{"The code must have 3 to 64 characters."}
 	}
 	if MintedShape(raw) {
-		return "", &CodeError{"A code of 10 or 11 letters and digits is kept for those that the service makes; add a hyphen, or a character."}
+		return "", &CodeError{"Codes of 10 or 11 letters and digits are kept for the service to make; add a hyphen or another character."}
 	}
 	return ParseImported(raw)
 }
 
-// ParseImported returns raw if a link that comes from elsewhere may keep it as its code: as [ParseCode], but from one
-// character on, as others number their links, and of the shape of minted codes too, as any word of ten letters is. One
-// of them may be minted one day; the store takes no code twice, and then another is minted.
+// ParseImported returns raw if a link that comes from elsewhere may keep it as its code. It is
+// [ParseCode] with two exceptions. A code may have one character, since other services number their
+// links. It may have the shape of minted codes, since any word of ten letters has. Such a code may
+// be minted one day. The store takes no code twice, and then another one is minted.
 func ParseImported(raw string) (string, error) {
 	switch {
 	case raw == "":
@@ -56,7 +58,7 @@ func ParseImported(raw string) (string, error) {
 	return raw, nil
 }
 
-// CouldBeCode reports whether a link may have the code, minted, chosen or imported.
+// CouldBeCode reports whether a link may have the code, be it minted, chosen or imported.
 func CouldBeCode(code string) bool {
 	if code == "" || len(code) > MaxCode {
 		return false
@@ -69,8 +71,8 @@ func CouldBeCode(code string) bool {
 	return true
 }
 
-// MintedShape reports whether the code has the length and the alphabet of minted ones: of what package snowflake mints
-// until 2032, and then.
+// MintedShape reports whether the code has the length and the alphabet of minted ones. Package
+// snowflake mints 10 characters until 2032, and then 11.
 func MintedShape(code string) bool {
 	if len(code) != 10 && len(code) != 11 {
 		return false

@@ -44,7 +44,8 @@ func TestParseImported(t *testing.T) {
 	}
 }
 
-// FuzzParseCode: no code that may be chosen is one that the generator mints, in this century.
+// FuzzParseCode checks that no code that may be chosen is one that the generator mints in this
+// century.
 func FuzzParseCode(f *testing.F) {
 	for _, seed := range []string{"abc", "8h4LRT53E8", "AzL8n0Y58m7", "a-b"} {
 		f.Add(seed)

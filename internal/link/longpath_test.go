@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// wantLongPath holds longPath to what the parser makes of the whole path.
+// wantLongPath checks that longPath returns what the parser makes of the whole path.
 func wantLongPath(t *testing.T, path string) {
 	t.Helper()
 	u, err := parser.Parse("http://a" + path + "#")
@@ -35,7 +35,7 @@ func FuzzLongPath(f *testing.F) {
 		f.Add(path)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
-		// Of these, check leaves none to the path.
+		// Paths with these never reach longPath.
 		if strings.HasPrefix(path, "/") && !strings.ContainsAny(path, "?#\\") {
 			if _, _, err := check("http://a" + path + "#"); err == nil {
 				wantLongPath(t, path)

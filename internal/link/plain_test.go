@@ -18,7 +18,7 @@ func TestIsPlain(t *testing.T) {
 	}
 }
 
-// FuzzIsPlain: what isPlain takes, the parser would have returned unchanged.
+// FuzzIsPlain checks that the parser returns unchanged what isPlain takes.
 func FuzzIsPlain(f *testing.F) {
 	for _, seed := range []string{
 		"https://example.com/", "http://a.b/%2e", "https://a.b/.", "https://a.b/a/..", "https://a.b/?'", "https://a.b/#'", "https://a.b/?a#b?c#d",

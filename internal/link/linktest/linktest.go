@@ -1,9 +1,8 @@
-// Package linktest is the contract of link.Store as a test, so that every store
-// there is keeps the same promises.
+// Package linktest is the contract of link.Store as a test. Every store there is has to pass it, so
+// that all keep the same promises.
 package linktest
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,11 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"snowlink/internal/fleet/fleettest"
 	"snowlink/internal/link"
 )
 
-// Store checks that store keeps the promises of link.Store. It uses codes and
-// owners that begin with prefix, which must be new to the store.
+// Store checks that store keeps the promises of link.Store. It uses codes and owners that begin
+// with prefix, which must be new to the store.
 func Store(t *testing.T, store link.Store, prefix string) {
 	t.Helper()
 	s := suite{store, prefix}
@@ -28,7 +28,7 @@ func Store(t *testing.T, store link.Store, prefix string) {
 	t.Run("bulk", s.bulk)
 }
 
-// suite is a store under test; it makes codes and owners from prefix.
+// suite is a store under test. Its codes and owners begin with prefix.
 type suite struct {
 	link.Store
 	prefix string
@@ -160,7 +160,7 @@ func (s suite) options(t *testing.T) {
 		l := link.Link{Target: one.Target, Options: &link.Options{
 			Expires: time.UnixMilli(time.Now().Add(-link.Grace).UnixMilli() + 200), MaxVisits: 3}}
 		s.mustCreate(t, "past", l)
-		eventually(t, func() bool {
+		fleettest.Eventually(t, 10*time.Second, "it is forgotten", func() bool {
 			_, err := s.Read(t.Context(), s.prefix+"past")
 			return errors.Is(err, link.ErrNotFound)
 		})
@@ -178,7 +178,7 @@ func (s suite) visits(t *testing.T) {
 		}
 	})
 	t.Run("a limit is exact among many at once", func(t *testing.T) {
-		// No more at once than the slowest store there is can serve in time.
+		// They are no more at once than the slowest store can serve in time.
 		const visitors, visits, limit = 100, 10, 100
 		l := limited(limit)
 		s.mustCreate(t, "limited", l)
@@ -515,19 +515,5 @@ func (s suite) wantListed(t *testing.T, owner string, codes ...string) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("listed %v, want %v", got, want)
-	}
-}
-
-// eventually waits for a condition.
-func eventually(t *testing.T, ok func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	for !ok() {
-		select {
-		case <-ctx.Done():
-			t.Fatal("never")
-		case <-time.After(10 * time.Millisecond):
-		}
 	}
 }

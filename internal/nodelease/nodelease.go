@@ -1,9 +1,9 @@
-// Package nodelease is the exclusive use of a node ID, leased in Redis: it is what keeps two processes
-// from minting the same code.
+// Package nodelease gives a process the exclusive use of a node ID, by a lease in Redis. That keeps
+// two processes from minting the same code.
 //
-// Its decision: a lease alone does not do. A clock that was set back would mint codes again that a
-// process before has minted under the same ID. So Redis also remembers, for each node ID, until when
-// it was used, and nobody mints at a time before.
+// Its decision: a lease alone is not enough. If a clock is set back, a process may mint codes that
+// an earlier process has minted under the same ID. So Redis also remembers, for each node ID, until
+// when it was used, and nobody mints at an earlier time.
 package nodelease
 
 import (
@@ -25,46 +25,43 @@ import (
 	"snowlink/snowflake"
 )
 
-// ErrTaken reports that another process holds the node ID, or that none can
-// be had. Its text names the holder.
+// ErrTaken reports that another process holds the node ID, or that no node ID is free. Its text
+// names the holder.
 var ErrTaken = errors.New("node ID is taken")
 
-// ErrClockBehind reports that codes were minted under the node ID at a time
-// that this machine's clock has not reached: it would mint them again. Its text
-// says how far the clock is behind.
+// ErrClockBehind reports that codes were minted under the node ID at times that this machine's
+// clock has not reached. It would mint them again. The text says how far the clock is behind.
 var ErrClockBehind = errors.New("the clock is behind")
 
 const (
-	// TTL is how long a lease outlives its last renewal: the time a
-	// crashed backend's node ID stays blocked.
+	// TTL is how long a lease outlives its last renewal. After a crash the node ID stays blocked
+	// for as long.
 	TTL = 15 * time.Second
-	// renewEvery leaves room for failed renewals before the end.
+	// renewEvery leaves time for some renewals to fail before the lease ends.
 	renewEvery = 4 * time.Second
-	// margin is taken off the TTL here: the holder stops minting before
-	// Redis lets another process in.
+	// margin is taken off the TTL in this process: the holder stops minting before Redis lets
+	// another process have the ID.
 	margin = time.Second
-	// retryEvery is the pace after a failure: of waiting for a Redis that is
-	// away, or for a lost node ID.
+	// retryEvery is the time between tries after a failure: while Redis is away, or while another
+	// process has the node ID.
 	retryEvery = 500 * time.Millisecond
-	// clockWait is how far a clock may be behind and be waited for: what time
-	// synchronisation may set back.
+	// clockWait is how far a clock may be behind for Hold to wait until it has caught up. Time
+	// synchronisation may set a clock back as far as that.
 	clockWait = 10 * time.Second
 )
 
-// The keys of both scripts are the lease, node:<id>, and its mark,
-// clock:{node:<id>}, in one slot of a Cluster. The mark is a time in Unix
-// milliseconds, exclusive, and the name of the tenure that set it: all times before
-// it may have been used for codes. Only the holder of the lease sets it.
+// The keys of both scripts are the lease, node:<id>, and its mark, clock:{node:<id>}, in one slot
+// of a Cluster. The mark is a time in Unix milliseconds and the name of the tenure that set it. All
+// times before that time may have been used for codes. Only the holder of the lease sets the mark.
 //
-// A key that is set is deleted first. Under noeviction a full Redis refuses SET,
-// but not DEL, nor anything more of a script that has written: the lease lives
-// on, and a create hears that there is no room, not that the node ID is lost.
+// The scripts delete a key before they set it. Under noeviction a full Redis refuses SET, but not
+// DEL, and it refuses nothing of a script that has written. So the lease lives on, and a create
+// reports that there is no room, not that the node ID is lost.
 
-// claim takes the lease if it is free and extends it if it is ours, for ARGV[2]
-// milliseconds, and answers with the holder's token. It moves the mark to ARGV[3],
-// unless that would be to use times again: the mark is later than ARGV[5], the
-// clock of the tenure, and not of this tenure, ARGV[4]. Then the mark is the second
-// part of the answer.
+// claim takes the lease if it is free and extends it if it is ours, ARGV[1], for ARGV[2]
+// milliseconds. It answers with the holder's token. It moves the mark to ARGV[3], unless times
+// would then be used again: the mark is later than ARGV[5], the clock of the tenure, and another
+// tenure than ARGV[4] set it. In that case the mark is the second part of the answer.
 var claim = redis.NewScript(`
 local holder = redis.call("GET", KEYS[1])
 if holder and holder ~= ARGV[1] then
@@ -80,8 +77,8 @@ redis.call("DEL", KEYS[2])
 redis.call("SET", KEYS[2], ARGV[3] .. " " .. ARGV[4])
 return {ARGV[1]}`)
 
-// release gives the lease back if it is still ours, and moves the mark to ARGV[2] if
-// it is of this tenure, ARGV[3]: the times from there on were not used after all.
+// release gives the lease back if it is still ours, ARGV[1]. It moves the mark back to ARGV[2] if
+// this tenure, ARGV[3], set it: the times from there on were not used.
 var release = redis.NewScript(`
 if redis.call("GET", KEYS[1]) ~= ARGV[1] then
   return 0
@@ -93,14 +90,13 @@ if string.match(redis.call("GET", KEYS[2]) or "", "^%d+ ?(.*)$") == ARGV[3] then
 end
 return 1`)
 
-// Lease is the exclusive use of one node ID at times that no holder has used
-// before. It is what keeps two processes from minting the same ID; SET NX is the
-// fence where a lease cannot be, since Redis lost it. Next and Held may be called
-// concurrently with Hold.
+// Lease is the exclusive use of one node ID at times that no holder has used before. It keeps two
+// processes from minting the same ID. If Redis loses the lease, SET NX is still the fence: no link
+// is overwritten. Next and Held may be called concurrently with Hold.
 //
-// The times are those in the IDs, by the clock of the generator that mints them.
-// The wall clock is another one: it may be set back while a process runs, and the
-// next process would begin with it.
+// The times are those in the IDs, by the clock of the generator that mints them. They are not those
+// of the wall clock, which may be set back while a process runs. The next process would begin with
+// that.
 type Lease struct {
 	conn         *redisconn.Conn
 	operation    *redisconn.Operation
@@ -108,10 +104,10 @@ type Lease struct {
 	log          *slog.Logger
 	taken        chan struct{} // closed once a node ID was first held
 	token        string
-	nodes        []int                                       // those that will do, the best first
-	newGenerator func(node int) (func() snowflake.ID, error) // snowflake's; tests have a clock that is ahead
-	current      atomic.Pointer[tenure]                      // held, or the last that was
-	last         *tenure                                     // the last that may have set a mark; owned by Hold
+	nodes        []int                                       // that may be taken, the best first
+	newGenerator func(node int) (func() snowflake.ID, error) // tests have one whose clock is ahead
+	current      atomic.Pointer[tenure]                      // that is held, or was held last
+	last         *tenure                                     // the last that may have set a mark; for Hold alone
 }
 
 // A tenure is the use of one node ID by one generator.
@@ -119,14 +115,14 @@ type tenure struct {
 	name  string // in the mark
 	node  int
 	next  func() snowflake.ID
-	until atomic.Int64 // the first time that is not ours, in Unix milliseconds
+	until atomic.Int64 // in Unix milliseconds; only the times before it are ours
 }
 
-// now is the clock of the generator, in milliseconds. An ID is the only thing that
-// knows it exactly, and there are enough of them.
+// now is the clock of the generator, in Unix milliseconds. It costs an ID, since nothing else tells
+// that clock exactly, and there are enough of them.
 func (t *tenure) now() int64 { return t.next().Time().UnixMilli() }
 
-// New describes the lease on the node ID, or on the lowest free ID up to max if node is negative.
+// New makes the lease on the node ID, or on the lowest free ID up to max if node is negative.
 // Nothing is held before Hold.
 func New(conn *redisconn.Conn, node, max int, log *slog.Logger) *Lease {
 	host, err := os.Hostname()
@@ -136,7 +132,7 @@ func New(conn *redisconn.Conn, node, max int, log *slog.Logger) *Lease {
 	l := &Lease{
 		conn: conn, operation: conn.Operation("lease"), outage: conn.Outage("node leases"), log: log,
 		taken: make(chan struct{}),
-		// Readable: it is what a refused process shows to its operator.
+		// It is readable, since a refused process shows it to its operator.
 		token: fmt.Sprintf("host %s, pid %d, since %s, %s",
 			host, os.Getpid(), time.Now().UTC().Format(time.RFC3339), rand.Text()[:8]),
 		newGenerator: func(node int) (func() snowflake.ID, error) {
@@ -157,15 +153,15 @@ func New(conn *redisconn.Conn, node, max int, log *slog.Logger) *Lease {
 	return l
 }
 
-// Next mints an ID, unless the lease is not certainly ours at the time in it.
-// However long the process stands still, and wherever: an ID that Next returns is
-// of a time that no other holder of the node ID uses.
+// Next mints an ID. It reports false if the lease is not certainly ours at the time in the ID. The
+// process may stand still anywhere and for any time: no other holder of the node ID ever uses the
+// time of an ID that Next returns.
 func (l *Lease) Next() (id snowflake.ID, ok bool) {
 	t := l.current.Load()
 	if t == nil {
 		return 0, false
 	}
-	id = t.next() // before until is read: whoever ends the tenure and then reads the clock is past id
+	id = t.next() // before until is read: what ends the tenure reads the clock afterwards, and so is past id
 	return id, id.Time().UnixMilli() < t.until.Load()
 }
 
@@ -178,13 +174,12 @@ func (l *Lease) Held() bool {
 	return ok
 }
 
-// Hold takes the lease, waiting while Redis is away, and renews it until ctx
-// ends; then it gives the ID back.
+// Hold takes the lease and renews it until ctx ends. Then it gives the ID back. It waits while
+// Redis is away.
 //
-// A lease that is lost, to an outage longer than its TTL, is taken back as soon
-// as it is free; an automatic one becomes another free ID. Hold fails at the start
-// only, with ErrTaken or ErrClockBehind, or when the clock reads a time that
-// no ID can hold.
+// An outage longer than TTL loses the lease. Hold takes it back as soon as it is free. If any node
+// ID will do, it takes another free one. Hold fails only at the start: with ErrTaken or
+// ErrClockBehind, or if the clock reads a time that no ID can hold.
 func (l *Lease) Hold(ctx context.Context) error {
 	held := -1 // the node ID
 	for started := false; ; {
@@ -226,8 +221,8 @@ func (l *Lease) node() int {
 	return l.current.Load().node
 }
 
-// take makes a node ID ours, or keeps it: the one of before, if it can be had, or
-// the best that can.
+// take makes a node ID ours, or keeps it. It prefers the one of before, and then the best that can
+// be had.
 func (l *Lease) take(ctx context.Context) error {
 	if l.last != nil {
 		if err := l.takeNode(ctx, l.last.node); err == nil || len(l.nodes) == 1 || !isRefusal(err) {
@@ -246,15 +241,14 @@ func (l *Lease) take(ctx context.Context) error {
 	return err
 }
 
-// isRefusal reports whether another node ID may be had where this one is not.
+// isRefusal reports whether another node ID may be had although this one cannot.
 func isRefusal(err error) bool {
 	return errors.Is(err, ErrTaken) || errors.Is(err, ErrClockBehind)
 }
 
-// takeNode claims or extends the lease on node. It is the one way to hold it: at
-// the start, at a renewal and after a loss. As long as the mark is of our own
-// tenure nobody else has used the node ID, and the tenure goes on; otherwise there
-// is a new one, whose clock is past the mark.
+// takeNode claims or extends the lease on node: at the start, at a renewal and after a loss. As
+// long as our own tenure has set the mark, nobody else has used the node ID, and the tenure goes
+// on. Otherwise a new tenure begins, whose clock is past the mark.
 func (l *Lease) takeNode(ctx context.Context, node int) error {
 	t := l.last
 	if t == nil || t.node != node {
@@ -291,9 +285,9 @@ func (l *Lease) takeNode(ctx context.Context, node int) error {
 	}
 }
 
-// newTenure begins a tenure that has not been claimed. Its clock is the wall clock,
-// or that of the last tenure under the same ID, if the wall clock was set back
-// since: times do not come again.
+// newTenure makes a tenure that has not been claimed. Its clock is the wall clock. If the wall
+// clock was set back since the last tenure under the same ID, it is the clock of that: no time
+// comes twice.
 func (l *Lease) newTenure(node int) (*tenure, error) {
 	next, err := l.newGenerator(node)
 	if err != nil {
@@ -306,8 +300,8 @@ func (l *Lease) newTenure(node int) (*tenure, error) {
 	return t, nil
 }
 
-// claim asks for the lease, and for the times until then. It returns who has it now
-// and, if that is us and the times are not ours, the mark.
+// claim asks Redis for the lease, and for the times before until. It returns who has the lease now.
+// If that is us, but the times are not ours, it also returns the mark.
 func (l *Lease) claim(ctx context.Context, t *tenure, now, until int64) (holder string, mark int64, err error) {
 	answer, err := claim.Run(ctx, l.conn.Client, t.keys(), l.token, TTL.Milliseconds(), until, t.name, now).StringSlice()
 	if err == nil && len(answer) > 1 {
@@ -327,7 +321,7 @@ func (l *Lease) end() {
 	}
 }
 
-// awaitClock waits until the clock of t is past the mark, if it is near.
+// awaitClock waits until the clock of t is past the mark. It fails if that would take too long.
 func (l *Lease) awaitClock(ctx context.Context, t *tenure, mark int64) error {
 	behind := time.Duration(mark-t.now()) * time.Millisecond
 	if behind > clockWait {
@@ -341,8 +335,8 @@ func (l *Lease) awaitClock(ctx context.Context, t *tenure, mark int64) error {
 	return ctx.Err()
 }
 
-// release gives the node ID back, so that the next process need not wait for the
-// lease to run out. That it does, where Redis is away. The tenure has ended.
+// release gives the node ID back, so that the next process need not wait for the lease to run out.
+// If Redis is away, the lease runs out all the same. The tenure has ended.
 func (l *Lease) release(t *tenure) {
 	err := release.Run(context.Background(), l.conn.Client, t.keys(), l.token, t.now()+1, t.name).Err()
 	if err != nil {
@@ -356,8 +350,8 @@ func (t *tenure) keys() []string {
 	return []string{lease, mark}
 }
 
-// Keys are the keys of the lease on a node ID and of its mark, until when the ID was used. The braces
-// give them one slot.
+// Keys are the keys of the lease on a node ID and of its mark, which is until when the ID was used.
+// The braces give them one slot.
 func Keys(node int) (lease, mark string) {
 	lease = "node:" + strconv.Itoa(node)
 	return lease, "clock:{" + lease + "}"

@@ -43,8 +43,8 @@ func set(t *testing.T, client redis.UniversalClient, key string, value any) {
 	}
 }
 
-// setMark is a process with another clock having minted codes under a node ID until
-// some time from now.
+// setMark is a process with another clock having minted codes under a node ID until some time from
+// now.
 func setMark(t *testing.T, client redis.UniversalClient, node int, ahead time.Duration) (until time.Time) {
 	t.Helper()
 	until = time.Now().Add(ahead)
@@ -95,7 +95,7 @@ func testNodeLease(t *testing.T, url string) {
 
 	err := refused(t, newLease(1))
 	if !errors.Is(err, nodelease.ErrTaken) || !strings.Contains(err.Error(), "pid ") {
-		t.Errorf("a second holder of node 1 = %v, want ErrNodeTaken naming the first", err)
+		t.Errorf("a second holder of node 1 = %v, want ErrTaken naming the first", err)
 	}
 
 	for _, want := range []int{0, 2, 3} { // the lowest that is free, 1 being taken
@@ -104,7 +104,7 @@ func testNodeLease(t *testing.T, url string) {
 		holds(t, automatic, want)
 	}
 	if err := refused(t, newLease(-1)); !errors.Is(err, nodelease.ErrTaken) {
-		t.Errorf("with all IDs taken: %v, want ErrNodeTaken", err)
+		t.Errorf("with all IDs taken: %v, want ErrTaken", err)
 	}
 
 	last, _ := first.Next()
@@ -216,8 +216,8 @@ func TestClockBehindIsWaitedForOrRefused(t *testing.T) {
 	}
 }
 
-// The wall clock is set back under a running process: its IDs stay ahead, and so
-// must the mark, in use and when the lease is given back.
+// The wall clock is set back under a running process: its IDs stay ahead, and so must the mark, in
+// use and when the lease is given back.
 func TestMarkIsTheClockOfTheIDs(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t)
@@ -242,7 +242,7 @@ func TestMarkIsTheClockOfTheIDs(t *testing.T) {
 	}
 }
 
-// Who gives a lease back that is another's by now must not touch its mark.
+// A process that gives back a lease which is another's by now must not touch its mark.
 func TestReleaseLeavesWhatIsAnothers(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t)

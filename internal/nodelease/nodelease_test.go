@@ -18,6 +18,15 @@ import (
 	"snowlink/internal/nodelease"
 )
 
+// quiet is the log of tests that do not look at it.
+var quiet = slog.New(slog.DiscardHandler)
+
+// newLease makes a lease over connections of its own to the Redis at an address.
+func newLease(t *testing.T, addr string, node, max int) *nodelease.Lease {
+	t.Helper()
+	return nodelease.New(fleettest.Conn(t, "redis://"+addr, quiet), node, max, quiet)
+}
+
 // refused is why a lease cannot be had, or nil if it can.
 func refused(t *testing.T, lease *nodelease.Lease) error {
 	t.Helper()
@@ -83,8 +92,8 @@ func TestNodeLease(t *testing.T) {
 }
 
 func testNodeLease(t *testing.T, url string) {
-	conn := fleettest.Conn(t, url, slog.New(slog.DiscardHandler))
-	newLease := func(node int) *nodelease.Lease { return nodelease.New(conn, node, 3, slog.New(slog.DiscardHandler)) }
+	conn := fleettest.Conn(t, url, quiet)
+	newLease := func(node int) *nodelease.Lease { return nodelease.New(conn, node, 3, quiet) }
 
 	first := newLease(1)
 	if _, ok := first.Next(); ok {
@@ -124,7 +133,7 @@ func TestNodeLeaseThatIsLostSaysSoAndComesBack(t *testing.T) {
 	r := fleettest.Redis(t)
 	client := fleettest.RedisClient(t, r.Addr)
 	var log fleettest.Output
-	lease := nodelease.New(fleettest.Conn(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler)), 7, 7, slog.New(slog.NewTextHandler(&log, nil)))
+	lease := nodelease.New(fleettest.Conn(t, "redis://"+r.Addr, quiet), 7, 7, slog.New(slog.NewTextHandler(&log, nil)))
 	fleettest.Background(t, lease.Hold)
 	holds(t, lease, 7)
 
@@ -146,7 +155,7 @@ func TestForgottenNodeLeaseGoesOn(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t)
 	client := fleettest.RedisClient(t, r.Addr)
-	lease := nodelease.New(fleettest.Conn(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler)), 1, 1, slog.New(slog.DiscardHandler))
+	lease := newLease(t, r.Addr, 1, 1)
 	fleettest.Background(t, lease.Hold)
 	holds(t, lease, 1)
 	client.Del(t.Context(), "node:1") // the mark is there, 14 s ahead
@@ -162,7 +171,7 @@ func TestAutomaticNodeLeaseBecomesAnother(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t)
 	client := fleettest.RedisClient(t, r.Addr)
-	lease := nodelease.New(fleettest.Conn(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler)), -1, 3, slog.New(slog.DiscardHandler))
+	lease := newLease(t, r.Addr, -1, 3)
 	setMark(t, client, 0, time.Minute) // free, and of no use
 	fleettest.Background(t, lease.Hold)
 	holds(t, lease, 1)
@@ -185,11 +194,11 @@ func TestAutomaticNodeLeaseBecomesAnother(t *testing.T) {
 func TestClockBehindIsWaitedForOrRefused(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t)
-	conn := fleettest.Conn(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
+	conn := fleettest.Conn(t, "redis://"+r.Addr, quiet)
 	client := fleettest.RedisClient(t, r.Addr)
 
 	until := setMark(t, client, 1, 2*time.Second)
-	lease := nodelease.New(conn, 1, 1, slog.New(slog.DiscardHandler))
+	lease := nodelease.New(conn, 1, 1, quiet)
 	stop := fleettest.Background(t, lease.Hold)
 	holds(t, lease, 1)
 	if early := time.Until(until); early > time.Millisecond {
@@ -207,7 +216,7 @@ func TestClockBehindIsWaitedForOrRefused(t *testing.T) {
 	}
 
 	setMark(t, client, 1, time.Minute)
-	err := refused(t, nodelease.New(conn, 1, 1, slog.New(slog.DiscardHandler)))
+	err := refused(t, nodelease.New(conn, 1, 1, quiet))
 	if !errors.Is(err, nodelease.ErrClockBehind) || !strings.Contains(err.Error(), "1m0s") {
 		t.Errorf("a clock a minute behind: %v, want ErrClockBehind that says so", err)
 	}
@@ -221,9 +230,9 @@ func TestClockBehindIsWaitedForOrRefused(t *testing.T) {
 func TestMarkIsTheClockOfTheIDs(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t)
-	conn := fleettest.Conn(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
+	conn := fleettest.Conn(t, "redis://"+r.Addr, quiet)
 	client := fleettest.RedisClient(t, r.Addr)
-	lease := nodelease.New(conn, 1, 1, slog.New(slog.DiscardHandler))
+	lease := nodelease.New(conn, 1, 1, quiet)
 	lease.SetAhead(time.Minute)
 	stop := fleettest.Background(t, lease.Hold)
 	holds(t, lease, 1)
@@ -237,7 +246,7 @@ func TestMarkIsTheClockOfTheIDs(t *testing.T) {
 	if high := mark(t, client, 1); !high.After(id.Time()) {
 		t.Errorf("an ID of %s, and the mark after a clean end is %s", id.Time(), high)
 	}
-	if err := refused(t, nodelease.New(conn, 1, 1, slog.New(slog.DiscardHandler))); !errors.Is(err, nodelease.ErrClockBehind) {
+	if err := refused(t, nodelease.New(conn, 1, 1, quiet)); !errors.Is(err, nodelease.ErrClockBehind) {
 		t.Errorf("the next process: %v, want ErrClockBehind", err)
 	}
 }
@@ -247,7 +256,7 @@ func TestReleaseLeavesWhatIsAnothers(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t)
 	client := fleettest.RedisClient(t, r.Addr)
-	lease := nodelease.New(fleettest.Conn(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler)), 1, 1, slog.New(slog.DiscardHandler))
+	lease := newLease(t, r.Addr, 1, 1)
 	stop := fleettest.Background(t, lease.Hold)
 	holds(t, lease, 1)
 	set(t, client, "node:1", "somebody else")
@@ -267,7 +276,7 @@ func TestLeaseWaitsForRedis(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t)
 	r.Kill()
-	lease := nodelease.New(fleettest.Conn(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler)), 0, 0, slog.New(slog.DiscardHandler))
+	lease := newLease(t, r.Addr, 0, 0)
 	fleettest.Background(t, lease.Hold)
 	if lease.Held() {
 		t.Fatal("held without Redis")

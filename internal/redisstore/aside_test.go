@@ -26,8 +26,8 @@ import (
 	"snowlink/internal/redisstore"
 )
 
-// tap stands between a store and Redis. It hands all that a connection has said so far to heard,
-// and says no more to Redis once heard is false: the connection hangs.
+// tap is a proxy before Redis. It hands all that a connection has sent so far to heard. Once heard
+// returns false, it passes nothing more on: the connection hangs.
 func tap(t *testing.T, addr string, heard func(said []byte) (pass bool)) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -80,8 +80,8 @@ func tap(t *testing.T, addr string, heard func(said []byte) (pass bool)) string 
 	return listener.Addr().String()
 }
 
-// What lists and people who manage links read comes on connections that were told not to make it
-// look used, and what visitors read does not.
+// Lists, and people who manage links, read on connections that were told not to make keys look
+// used. Visitors do not.
 func TestNoTouchIsAskedForOnTheConnectionsOfListsAndReads(t *testing.T) {
 	t.Parallel()
 	var (
@@ -94,7 +94,7 @@ func TestNoTouchIsAskedForOnTheConnectionsOfListsAndReads(t *testing.T) {
 		conns[&said[:1][0]] = string(said)
 		return true
 	})
-	store := open(t, "redis://"+addr, slog.New(slog.DiscardHandler))
+	store := open(t, "redis://"+addr, quiet)
 	ctx := t.Context()
 	mustCreate(t, store, "visited", nil)
 	if _, err := store.Get(ctx, "visited"); err != nil {
@@ -139,8 +139,8 @@ func TestNoTouchIsAskedForOnTheConnectionsOfListsAndReads(t *testing.T) {
 	}
 }
 
-// newRedis is a Redis that knows NO-TOUCH, 7.2 or Valkey: the program that TEST_REDIS names, or
-// valkey-server; "" is none.
+// newRedis is a program that knows NO-TOUCH, Redis 7.2 or Valkey: the one that TEST_REDIS names, or
+// valkey-server, or "" if there is none.
 func newRedis() string {
 	if program := os.Getenv("TEST_REDIS"); program != "" {
 		return program
@@ -149,8 +149,8 @@ func newRedis() string {
 	return program
 }
 
-// A full Redis evicts links that nobody visits, though all are listed, and keeps those that are
-// visited. One that is too old for that is pointed out.
+// A full Redis evicts links that nobody visits, although all are listed, and keeps those that are
+// visited. If Redis is too old for that, the log says so.
 func TestListsDoNotMakeLinksLookUsed(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, RedisProgram: newRedis()}).Redis
@@ -240,8 +240,7 @@ func TestListsDoNotMakeLinksLookUsed(t *testing.T) {
 	}
 }
 
-// The Redis in the process evicts nothing, and so whether it knows of NO-TOUCH is nobody's
-// business.
+// The Redis in the process evicts nothing, so nobody is told that it does not know NO-TOUCH.
 func TestEmbeddedRedisIsNotPointedOut(t *testing.T) {
 	t.Parallel()
 	r, err := embedded.Start()
@@ -284,13 +283,13 @@ func TestBulksLeaveConnectionsToLeasesAndPing(t *testing.T) {
 	})
 	const pool = 3
 	reg := prometheus.NewRegistry()
-	conn, err := redisconn.Open(fmt.Sprintf("redis://%s?pool_size=%d&pipeline_pool_size=%d", addr, pool, pool), slog.New(slog.DiscardHandler), reg)
+	conn, err := redisconn.Open(fmt.Sprintf("redis://%s?pool_size=%d&pipeline_pool_size=%d", addr, pool, pool), quiet, reg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
 	store := testStore{redisstore.New(conn, redisstore.Options{JournalMax: 1000}), conn}
-	lease := nodelease.New(store.conn, 1, 1, slog.New(slog.DiscardHandler))
+	lease := nodelease.New(store.conn, 1, 1, quiet)
 	fleettest.Background(t, lease.Hold)
 	fleettest.Eventually(t, 20*time.Second, "the lease is held", lease.Held)
 

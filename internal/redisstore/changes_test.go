@@ -2,7 +2,6 @@ package redisstore_test
 
 import (
 	"context"
-	"log/slog"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,7 +13,7 @@ import (
 func TestChangesAreHeardAndCutsNoticed(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t)
-	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
+	store := open(t, "redis://"+r.Addr, quiet)
 	ctx, cancel := context.WithCancel(context.Background())
 	var missed atomic.Int64
 	changed, done := make(chan string, 10), make(chan struct{})

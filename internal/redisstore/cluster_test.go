@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -15,23 +14,28 @@ import (
 	"snowlink/internal/link"
 )
 
-// While one of three masters hangs, and however much waits for it, the links of the others are read
-// and created as ever. What it has fails, in time, and is there again when it is. No replica takes
-// over meanwhile: the masters would wait a minute.
+// onFirst returns a function that reports whether a key is on the first of three masters.
+func onFirst(t *testing.T, cluster fleet.Cluster) func(key string) bool {
+	client := fleettest.RedisClient(t, cluster[1].Addr)
+	return func(key string) bool {
+		slot, err := client.ClusterKeySlot(t.Context(), key).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slot < 16384/3 // it has the first slots
+	}
+}
+
+// While one of three masters hangs, and however many wait for it, the links of the others are read
+// and created as before. Its own links fail in time, and are there again once it is. No replica
+// takes over meanwhile: the masters would wait a minute.
 func TestHungMasterStopsNoOther(t *testing.T) {
 	t.Parallel()
 	cluster := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Cluster: true,
 		RedisConfig: []string{"cluster-node-timeout 60000", "cluster-require-full-coverage no"}}).Cluster
-	store := open(t, cluster.URL(), slog.New(slog.DiscardHandler))
+	store := open(t, cluster.URL(), quiet)
 	ctx := context.WithoutCancel(t.Context()) // as requests have
-	client := fleettest.RedisClient(t, cluster[1].Addr)
-	onHung := func(key string) bool { // the first master has the first slots
-		slot, err := client.ClusterKeySlot(ctx, key).Result()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return slot < 16384/3
-	}
+	onHung := onFirst(t, cluster)
 	owner := "o"
 	for onHung("journal:" + owner) {
 		owner += "o"

@@ -3,7 +3,6 @@ package redisstore_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -62,19 +61,19 @@ func TestJournalIsBounded(t *testing.T) {
 
 func TestNoJournal(t *testing.T) {
 	r := fleettest.Redis(t)
-	store := openWith(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler), redisstore.Options{})
+	store := openWith(t, "redis://"+r.Addr, quiet, redisstore.Options{})
 	mustCreate(t, store, "a", nil)
 	if links, next, err := store.List(t.Context(), "o", "", 10, nil); len(links) != 0 || next != "" || err != nil {
 		t.Errorf("List = %v, %q, %v", links, next, err)
 	}
 }
 
-// The journal of an owner who does nothing would be the first to be evicted, and all of it, while
-// its links are in use.
+// The journal of an owner who does nothing would be evicted first, and whole, while its links are
+// in use.
 func TestIdleJournalsAreKept(t *testing.T) {
 	t.Parallel()
 	cluster := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Cluster: true}).Cluster
-	store := open(t, cluster.URL(), slog.New(slog.DiscardHandler))
+	store := open(t, cluster.URL(), quiet)
 	addrs := strings.Split(strings.TrimPrefix(cluster.URL(), "redis://"), ",")
 	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs})
 	defer client.Close()
@@ -103,7 +102,7 @@ func TestIdleJournalsAreKept(t *testing.T) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	watched := make(chan error, 1)
-	watcher := store.NewWatcher(func() []string { return owners }, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	watcher := store.NewWatcher(func() []string { return owners }, quiet, prometheus.NewRegistry())
 	go func() { watched <- watcher.Watch(ctx) }()
 	fleettest.Eventually(t, 20*time.Second, "all journals look used", func() bool { return !slices.ContainsFunc(owners, idle) })
 	if !idle("idle") {
@@ -154,11 +153,11 @@ func TestLinksOfAMomentShareAnEntry(t *testing.T) {
 	}
 }
 
-// Creates that gave up while Redis hung leave a journal that goes on as before, also with links on
-// an entry for which nobody waits any more.
+// Creates give up while Redis hangs. Afterwards the journal goes on as before, also with links on
+// an entry that nobody waits for any more.
 func TestJournalOutlivesCreatesThatGaveUp(t *testing.T) {
 	r := fleettest.Redis(t)
-	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
+	store := open(t, "redis://"+r.Addr, quiet)
 	l := link.Link{Target: "https://example.com/"}
 	for round := range 3 {
 		r.Pause()

@@ -23,7 +23,7 @@ func withRedis(t *testing.T, config ...string) (testStore, *redis.Client) {
 	t.Helper()
 	addr := fleettest.Redis(t, config...).Addr
 	client := fleettest.RedisClient(t, addr)
-	return open(t, "redis://"+addr, slog.New(slog.DiscardHandler)), client
+	return open(t, "redis://"+addr, quiet), client
 }
 
 func mustCreate(t *testing.T, store testStore, code string, o *link.Options) {
@@ -42,8 +42,8 @@ func update(ctx context.Context, store testStore, code string, o *link.Options) 
 	return err
 }
 
-// Redis itself forgets a link when its grace is over, its count with it, and a link that has no end
-// never.
+// Redis itself forgets a link and its count when the grace is over. It never forgets a link that
+// has no end.
 func TestRedisForgetsAfterTheGrace(t *testing.T) {
 	store, client := withRedis(t)
 	expires := time.UnixMilli(time.Now().Add(time.Hour).UnixMilli()).UTC()
@@ -112,8 +112,8 @@ func TestLostCountClosesTheLink(t *testing.T) {
 	}
 }
 
-// A visit of a link whose limit goes meanwhile leaves no count behind, which would stay in Redis
-// for good, and is not refused.
+// A link loses its limit while it is visited. The visit is not refused, and it leaves no count
+// behind, which would stay in Redis for good.
 func TestVisitsWhileTheLimitComesAndGoes(t *testing.T) {
 	store, client := withRedis(t)
 	ctx := t.Context()
@@ -226,16 +226,9 @@ func TestBulkWithoutItsScript(t *testing.T) {
 func TestBulkWithADeadMaster(t *testing.T) {
 	t.Parallel()
 	cluster := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Cluster: true}).Cluster
-	store := open(t, cluster.URL(), slog.New(slog.DiscardHandler))
+	store := open(t, cluster.URL(), quiet)
 	ctx := t.Context()
-	client := fleettest.RedisClient(t, cluster[1].Addr)
-	onDead := func(key string) bool { // the first of three masters has the first slots
-		slot, err := client.ClusterKeySlot(ctx, key).Result()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return slot < 16384/3
-	}
+	onDead := onFirst(t, cluster)
 	owner := "o"
 	for onDead("journal:" + owner) {
 		owner += "o"
@@ -297,7 +290,7 @@ func TestFullRedisServesAndDeletes(t *testing.T) {
 	}
 }
 
-// A link whose options nobody can read is not followed, and that is in the log.
+// A link whose options cannot be read is not followed, and the log says so.
 func TestUnreadableRecord(t *testing.T) {
 	r := fleettest.Redis(t)
 	client := fleettest.RedisClient(t, r.Addr)
@@ -326,7 +319,7 @@ func TestUnreadableRecord(t *testing.T) {
 func TestOutageOfWhatManagesLinks(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t)
-	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
+	store := open(t, "redis://"+r.Addr, quiet)
 	ctx := t.Context()
 	r.Kill()
 	links := make([]link.Coded, 10_000)

@@ -2,7 +2,6 @@ package redisstore_test
 
 import (
 	"errors"
-	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -15,17 +14,17 @@ import (
 	"snowlink/internal/link"
 )
 
-// Two backends, many requests at once: together they make as many as the rate says, on one Redis
-// and on a Cluster.
+// Two backends have many requests at once. Together they let through exactly as many as the rate
+// says, over one Redis and over a Cluster.
 func TestTakeIsExactOverAllBackends(t *testing.T) {
 	for name, start := range map[string]func(*testing.T) (url string, client redis.UniversalClient){
 		"redis-server": func(t *testing.T) (string, redis.UniversalClient) {
 			r := fleettest.Redis(t)
-			return "redis://" + r.Addr, redis.NewClient(&redis.Options{Addr: r.Addr})
+			return "redis://" + r.Addr, fleettest.RedisClient(t, r.Addr)
 		},
 		"Cluster": func(t *testing.T) (string, redis.UniversalClient) {
-			// Of one node, which has all slots. It would take its own port and 10,000 for its bus:
-			// too high, for most that are free.
+			// The Cluster is one node, which has all slots. By default the port of its bus is
+			// 10,000 above its own, which is mostly no port at all.
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
@@ -35,8 +34,8 @@ func TestTakeIsExactOverAllBackends(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := fleettest.Redis(t, "cluster-enabled yes", "cluster-port "+bus)
-			client := redis.NewClient(&redis.Options{Addr: r.Addr})
-			host, _, err := net.SplitHostPort(r.Addr) // which it has nobody to learn from
+			client := fleettest.RedisClient(t, r.Addr)
+			host, _, err := net.SplitHostPort(r.Addr) // alone it does not learn its address
 			err = errors.Join(err, client.ConfigSet(t.Context(), "cluster-announce-ip", host).Err(),
 				client.ClusterAddSlotsRange(t.Context(), 0, 16383).Err())
 			if err != nil {
@@ -50,8 +49,7 @@ func TestTakeIsExactOverAllBackends(t *testing.T) {
 			t.Parallel()
 			const n, per, each = 100, time.Hour, 150
 			url, client := start(t)
-			defer client.Close()
-			log := slog.New(slog.DiscardHandler)
+			log := quiet
 			backends := []testStore{open(t, url, log), open(t, url, log)}
 			var taken atomic.Int64
 			var wg sync.WaitGroup
@@ -94,7 +92,7 @@ func TestTakeIsExactOverAllBackends(t *testing.T) {
 func TestTakeWithoutRedisIsUnavailable(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t)
-	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
+	store := open(t, "redis://"+r.Addr, quiet)
 	if _, err := store.TakeRequest(t.Context(), "shop", 1, time.Second); err != nil {
 		t.Fatal(err)
 	}

@@ -8,8 +8,8 @@ import (
 	"snowlink/internal/link"
 )
 
-// FuzzRecord: whatever stands in Redis, no line feed reaches a Location header, and a link that can
-// be read comes back as it was from what is written of it.
+// FuzzRecord checks that whatever is in Redis, no line feed reaches a Location header, and that a
+// link which can be read is the same after it was written and read again.
 func FuzzRecord(f *testing.F) {
 	for _, seed := range []string{
 		"https://example.com/", "https://example.com/\n{\"title\":\"x\"}", "a\n{}", "\n{\"d\":true}", "a\n", "a\n{\"t\":\"\xff\"}", "a\nnull",

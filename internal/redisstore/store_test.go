@@ -20,7 +20,10 @@ import (
 	"snowlink/internal/redisstore"
 )
 
-// A testStore is a Store and what it stands on.
+// quiet is the log of tests that do not look at it.
+var quiet = slog.New(slog.DiscardHandler)
+
+// A testStore is a Store and its connections.
 type testStore struct {
 	*redisstore.Store
 	conn *redisconn.Conn
@@ -41,16 +44,16 @@ func openWith(t testing.TB, url string, log *slog.Logger, o redisstore.Options) 
 
 func TestStoreContract(t *testing.T) {
 	t.Run("redis-server", func(t *testing.T) {
-		linktest.Store(t, open(t, "redis://"+fleettest.Redis(t).Addr, slog.New(slog.DiscardHandler)), "x")
+		linktest.Store(t, open(t, "redis://"+fleettest.Redis(t).Addr, quiet), "x")
 	})
 	t.Run("redis-server by its socket", func(t *testing.T) {
 		socket := filepath.Join(t.TempDir(), "redis.sock")
 		fleettest.Redis(t, "unixsocket "+socket)
-		linktest.Store(t, open(t, "unix://"+socket, slog.New(slog.DiscardHandler)), "x")
+		linktest.Store(t, open(t, "unix://"+socket, quiet), "x")
 	})
 	t.Run("Redis Cluster", func(t *testing.T) {
 		cluster := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Cluster: true}).Cluster
-		linktest.Store(t, open(t, cluster.URL(), slog.New(slog.DiscardHandler)), "x")
+		linktest.Store(t, open(t, cluster.URL(), quiet), "x")
 	})
 	t.Run("embedded", func(t *testing.T) {
 		r, err := embedded.Start()
@@ -58,13 +61,13 @@ func TestStoreContract(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer r.Close()
-		linktest.Store(t, open(t, r.URL(), slog.New(slog.DiscardHandler)), "x")
+		linktest.Store(t, open(t, r.URL(), quiet), "x")
 	})
 }
 
 func TestRecordIsTheTargetAndReadsWell(t *testing.T) {
 	addr := fleettest.Redis(t).Addr
-	store := open(t, "redis://"+addr, slog.New(slog.DiscardHandler))
+	store := open(t, "redis://"+addr, quiet)
 	client := fleettest.RedisClient(t, addr)
 	ctx := t.Context()
 
@@ -120,7 +123,7 @@ func TestOutageIsNeverNotFoundAndEndsByItself(t *testing.T) {
 	}
 }
 
-// Where some requests fail and some do not, the log must not grow with them.
+// If some requests fail and others do not, the log must not grow with them.
 func TestOutageThatComesAndGoesIsOne(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t, "maxmemory-policy noeviction")
@@ -150,15 +153,15 @@ func TestOutageThatComesAndGoesIsOne(t *testing.T) {
 	fleettest.Eventually(t, 20*time.Second, "the log says that it is over", func() bool { return strings.Contains(log.String(), "msg=back") })
 }
 
-// nginxWaits is how long Nginx waits for a backend. Until then users must have heard of an outage;
-// that it takes opTimeout, a little over half of it, is not for a busy machine to prove.
+// nginxWaits is how long Nginx waits for a backend. An operation must fail before. It should take
+// redisconn.OperationTime, a little over half of that, but a busy machine cannot prove it.
 const nginxWaits = 2 * time.Second
 
-// However many ask, and whenever, nobody waits as long as Nginx would.
+// However many ask, and whenever, nobody waits longer than Nginx would.
 func TestSilentRedisDoesNotHoldRequestsLong(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t)
-	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
+	store := open(t, "redis://"+r.Addr, quiet)
 	if err := store.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +188,8 @@ func TestSilentRedisDoesNotHoldRequestsLong(t *testing.T) {
 	wg.Wait()
 }
 
-// Redis can refuse writes alone: full, or a replica. Reads go on, and say nothing of it being over.
+// Redis can refuse writes alone, because it is full or a replica. Reads go on, and do not end the
+// outage of writes.
 func TestRefusedWritesAreOneOutage(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t, "maxmemory 1", "maxmemory-policy noeviction")

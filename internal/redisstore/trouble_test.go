@@ -17,13 +17,13 @@ import (
 	"snowlink/internal/nodelease"
 )
 
-// Under noeviction a full Redis refuses links, and that is what a create must hear (507): not that
-// the node ID went meanwhile.
+// Under noeviction a full Redis refuses links, and a create must report that (507). It must not
+// report that the node ID was lost meanwhile.
 func TestNodeLeaseNeedsNoRoom(t *testing.T) {
 	t.Parallel()
 	r := fleettest.Redis(t, "maxmemory 1", "maxmemory-policy noeviction")
-	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
-	lease := nodelease.New(store.conn, 1, 1, slog.New(slog.DiscardHandler))
+	store := open(t, "redis://"+r.Addr, quiet)
+	lease := nodelease.New(store.conn, 1, 1, quiet)
 	stop := fleettest.Background(t, lease.Hold)
 	fleettest.Eventually(t, 20*time.Second, "the lease is held", lease.Held)
 	if err := store.Create(t.Context(), "o", "a", link.Link{Target: "https://example.com/"}); !errors.Is(err, link.ErrFull) {
@@ -38,8 +38,8 @@ func TestNodeLeaseNeedsNoRoom(t *testing.T) {
 	}
 }
 
-// A Redis that answers, but not as it should: the log says why, once, and when an operator has seen
-// to it the lease comes without a restart.
+// Redis answers, but refuses. The log says why, once. When an operator has mended it, the lease
+// comes without a restart.
 func TestLeaseSaysWhatRedisRefuses(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
@@ -69,7 +69,7 @@ func TestLeaseSaysWhatRedisRefuses(t *testing.T) {
 			tt.spoil(t, admin)
 			var log fleettest.Output
 			store := open(t, "redis://:"+tt.password+"@"+r.Addr, slog.New(slog.NewTextHandler(&log, nil)))
-			lease := nodelease.New(store.conn, 1, 1, slog.New(slog.DiscardHandler))
+			lease := nodelease.New(store.conn, 1, 1, quiet)
 			fleettest.Background(t, lease.Hold)
 			errorsSeen := func() int { return strings.Count(log.String(), tt.want) }
 			fleettest.Eventually(t, 20*time.Second, "the log says why", func() bool {
@@ -106,8 +106,8 @@ func TestLoadingIsAnOutage(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Kill()
-	store := open(t, "redis://"+r.Addr, slog.New(slog.DiscardHandler))
-	lease := nodelease.New(store.conn, 1, 1, slog.New(slog.DiscardHandler))
+	store := open(t, "redis://"+r.Addr, quiet)
+	lease := nodelease.New(store.conn, 1, 1, quiet)
 	fleettest.Background(t, lease.Hold)
 	started := make(chan error, 1)
 	go func() { started <- r.Start(t.Context()) }()
@@ -126,8 +126,8 @@ func TestLoadingIsAnOutage(t *testing.T) {
 	fleettest.Eventually(t, 20*time.Second, "the lease is held", lease.Held)
 }
 
-// A Sentinel that knows of no such master, since it was set up anew or the name is wrong, answers
-// nil. That is no answer about a link.
+// A Sentinel answers nil if it does not know the master, because it was set up anew or the name is
+// wrong. That is no answer about a link.
 func TestSentinelWithoutTheMasterIsAnOutage(t *testing.T) {
 	t.Parallel()
 	f := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Sentinel: true})
@@ -147,7 +147,7 @@ func TestSentinelWithoutTheMasterIsAnOutage(t *testing.T) {
 	}
 }
 
-// A Redis that becomes full between a link and its entry in the journal has the link: that is no
+// If Redis becomes full between a link and its entry in the journal, the link is stored: that is no
 // refusal.
 func TestFullForTheJournalAloneCannotTell(t *testing.T) {
 	l := link.Link{Target: "https://example.com/"}
@@ -166,7 +166,7 @@ func TestFullForTheJournalAloneCannotTell(t *testing.T) {
 			r := fleettest.Redis(t)
 			client := fleettest.RedisClient(t, r.Addr)
 			stored := func() bool { return client.Exists(t.Context(), "link:last").Val() == 1 }
-			store := open(t, "redis://"+fleettest.Proxy(t, r.Addr, fleettest.FullBefore(t, r.Addr, "xadd", stored)), slog.New(slog.DiscardHandler))
+			store := open(t, "redis://"+fleettest.Proxy(t, r.Addr, fleettest.FullBefore(t, r.Addr, "xadd", stored)), quiet)
 			for _, err := range create(t, store) {
 				if !errors.Is(err, link.ErrUnavailable) || errors.Is(err, link.ErrFull) || !redis.IsOOMError(err) {
 					t.Errorf("it is stored, and the answer is %v, want ErrUnavailable alone, for want of room", err)

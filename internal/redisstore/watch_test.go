@@ -79,7 +79,7 @@ func TestRedisWithoutAppendOnlyFileIsPointedOut(t *testing.T) {
 	}
 }
 
-// A Redis of before 7.0 cannot be had here, so one is played: it answers INFO.
+// No Redis before 7.0 is installed here, so the test plays one that answers INFO.
 func TestOldRedisIsRefused(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -112,8 +112,8 @@ func TestOldRedisIsRefused(t *testing.T) {
 			}()
 		}
 	}()
-	store := open(t, "redis://"+listener.Addr().String(), slog.New(slog.DiscardHandler))
-	err = store.NewWatcher(noOwners, slog.New(slog.DiscardHandler), prometheus.NewRegistry()).Watch(t.Context())
+	store := open(t, "redis://"+listener.Addr().String(), quiet)
+	err = store.NewWatcher(noOwners, quiet, prometheus.NewRegistry()).Watch(t.Context())
 	if !errors.Is(err, redisstore.ErrVersion) || !strings.Contains(err.Error(), "6.2.14") {
 		t.Errorf("Watch = %v, want ErrVersion that says 6.2.14", err)
 	}

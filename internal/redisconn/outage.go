@@ -10,8 +10,8 @@ import (
 const (
 	// outageLogEvery spaces the log lines of an outage that lasts.
 	outageLogEvery = 5 * time.Second
-	// outageQuiet is how long there must be only successes for an outage to be over. One success says
-	// nothing while every other request fails.
+	// outageQuiet is how long there must be only successes for an outage to be over. One success
+	// says nothing while every other request fails.
 	outageQuiet = 5 * time.Second
 )
 

@@ -1,9 +1,12 @@
-// Package redisconn is what every user of Redis shares: the connections that REDIS_URL describes, the
-// deadline of an operation, the few log lines of an outage, and what Redis tells of itself.
+// Package redisconn is what every user of Redis shares: the connections that REDIS_URL describes,
+// the deadline of an operation, the translation of errors, the few log lines of an outage, and what
+// Redis tells of itself.
 //
 // Its decisions. Concurrent commands share round trips, through go-redis's auto-pipelining, and no
-// master of a Cluster is waited for by a command of another. What lists, people who manage links and
-// bulks ask for has connections of its own: it makes no link look used, and leaves the others free.
+// command waits for a master of a Cluster that it does not concern. Lists, bulks and people who
+// manage links have connections of their own, on which no link looks used, and leave the others
+// free. A failure of Redis becomes link.ErrUnavailable, or link.ErrFull for a write that found no
+// room. What a missing key means is for the caller to say.
 package redisconn
 
 import (
@@ -24,14 +27,14 @@ import (
 )
 
 const (
-	// OperationTime is how long an operation may take whose context has no deadline. It leaves room for
-	// a try and its retry. But a command may first wait for the batches in flight, which have the same
-	// limits.
+	// OperationTime is how long an operation may take if its context has no deadline. That is
+	// enough for a try and its retry, unless the command first waits for the batches in flight,
+	// which have the same limits.
 	OperationTime = 1200 * time.Millisecond
 
-	// maxQueued bounds the commands that wait for Redis, for each master of a Cluster apart, and with
-	// them the memory of an outage. A request waits for a few at a time, so it takes thousands of
-	// connections to a backend to reach it.
+	// maxQueued bounds the commands that wait for Redis, for each master of a Cluster apart, and
+	// with them the memory of an outage. A request waits for a few at a time, so it takes thousands
+	// of connections to a backend to reach it.
 	maxQueued = 16 << 10
 )
 
@@ -47,9 +50,10 @@ type Conn struct {
 	// Pipe is for links: concurrent commands share round trips.
 	Pipe *redis.AutoPipeliner
 
-	// Aside has connections of its own, on which no key that is read counts as used. It is for lists and
-	// for people who manage links. It is for bulks, too, so that many of them leave the connections of
-	// Client free; a key that they make is as new as any. AsidePipe is to Aside what Pipe is to Client.
+	// Aside has connections of its own, on which no key that is read counts as used. It is for
+	// lists and for people who manage links. It is for bulks, too, so that many of them leave the
+	// connections of Client free; a key that they make is as new as any. AsidePipe is to Aside what
+	// Pipe is to Client.
 	Aside     redis.UniversalClient
 	AsidePipe *redis.AutoPipeliner
 
@@ -63,9 +67,9 @@ type Conn struct {
 	ping       *Operation
 }
 
-// Open makes the connections that redisURL describes. It does not connect: a Redis that is away shows
-// at the first command. A URL that cannot be understood is an error, which never repeats the password
-// in it. The collectors are registered with reg.
+// Open makes the connections that redisURL describes. It does not connect: a Redis that is away
+// shows at the first command. A URL that cannot be understood is an error, which never repeats the
+// password in it. The collectors are registered with reg.
 func Open(redisURL string, log *slog.Logger, reg prometheus.Registerer) (*Conn, error) {
 	quiet()
 	c := &Conn{
@@ -97,17 +101,17 @@ func connect(redisURL string, prepare func(context.Context, *redis.Conn) error) 
 	options.MaxQueuedCommands = maxQueued
 	options.MaxBatchSize = 64
 	if _, ok := client.(*redis.ClusterClient); ok {
-		// A connection and a queue for each master. Batches would have commands for all
-		// masters, and wait for the slowest: one that hangs would stop them all.
+		// A connection and a queue for each master. Batches would have commands for all masters,
+		// and wait for the slowest: one that hangs would stop them all.
 		options.FullDuplex, options.FullDuplexWindow = true, maxQueued
 	} else {
-		// One Redis has nobody to wait for, and full duplex costs more there, in smaller
-		// batches: a fifth fewer cold redirects and a fifth more processor time a create
-		// over 64 connections (bench in turns, 2026-11-25). It is no better over 256.
+		// One Redis has nobody to wait for, and full duplex costs more there, in smaller batches: a
+		// fifth fewer cold redirects and a fifth more processor time a create over 64 connections
+		// (bench in turns, 2026-11-25). It is no better over 256.
 		//
-		// The next batch need not wait until Redis has answered one, nor for more than 64
-		// commands to come: a tenth more creates over 64 connections. So a command may
-		// overtake another that nobody has waited for: whoever needs an order waits.
+		// The next batch need not wait until Redis has answered one, nor for more than 64 commands
+		// to come: a tenth more creates over 64 connections. So a command may overtake another that
+		// nobody has waited for: whoever needs an order waits.
 		options.MaxConcurrentBatches, options.Unordered = 2, true
 	}
 	// The deferred kind: it is the one whose wait can end before the command does.
@@ -136,8 +140,9 @@ func (c *Conn) Touches(ctx context.Context) bool {
 	return c.Aside.Ping(ctx).Err() == nil && c.touches.Load()
 }
 
-// Limit returns the context of an operation: ctx if that has a deadline, which is then all that bounds
-// the operation, and otherwise one that ends when ctx does, and after OperationTime at the latest.
+// Limit returns the context of an operation: ctx if that has a deadline, which is then all that
+// bounds the operation, and otherwise one that ends when ctx does, and after OperationTime at the
+// latest.
 func (c *Conn) Limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return ctx, func() {}
@@ -148,8 +153,8 @@ func (c *Conn) Limit(ctx context.Context) (context.Context, context.CancelFunc) 
 	return c.operations.From(time.Now()), func() {}
 }
 
-// Do sends cmd with whatever else is waiting, within Limit. After an error of the context cmd may
-// still be under way: it must not be read.
+// Do sends cmd, in a round trip with whatever else is waiting, within Limit. After an error of the
+// context cmd may still be under way, and must not be read.
 func (c *Conn) Do(ctx context.Context, cmd redis.Cmder) error { return c.do(ctx, c.Pipe, cmd) }
 
 // DoAside is Do on Aside.
@@ -163,8 +168,8 @@ func (c *Conn) do(ctx context.Context, pipe *redis.AutoPipeliner, cmd redis.Cmde
 	return pipe.Submit(ctx, cmd).WaitContext(ctx)
 }
 
-// Master returns who of a Cluster has the key, as far as that is known. It returns nil for the only
-// Redis there is, and if it is not known.
+// Master returns the master of a Cluster that has the key, as far as that is known. It returns nil
+// if it is not known, and if there is no Cluster.
 func (c *Conn) Master(ctx context.Context, key string) *redis.Client {
 	cluster, ok := c.Client.(*redis.ClusterClient)
 	if !ok {
@@ -174,8 +179,8 @@ func (c *Conn) Master(ctx context.Context, key string) *redis.Client {
 	return m
 }
 
-// Ping asks Redis for a sign of life: two tries at most, each bounded by the limits of a connection.
-// Its error wraps [link.ErrUnavailable].
+// Ping asks Redis for a sign of life: two tries at most, each bounded by the limits of a
+// connection. Its error wraps [link.ErrUnavailable].
 func (c *Conn) Ping(ctx context.Context) error {
 	if err := c.Client.Ping(ctx).Err(); err != nil {
 		return c.ping.Unavailable(c.Reads, err)
@@ -189,26 +194,26 @@ func (c *Conn) Close() error {
 	return errors.Join(c.Pipe.Close(), c.AsidePipe.Close(), c.Client.Close(), c.Aside.Close())
 }
 
-// Operation is something that Redis is asked for. Its failures are counted under its name. Here alone
-// do errors of Redis become those of package link.
+// Operation is something that Redis is asked for. Its failures are counted under its name, and
+// become errors of package link.
 type Operation struct {
 	name   string
 	failed prometheus.Counter
 }
 
-// Operation makes an operation. Its name is a label: it is one of a few.
+// Operation makes an operation. Its name is a label of a metric, so there are only a few.
 func (c *Conn) Operation(name string) *Operation {
 	return &Operation{name, c.failed.WithLabelValues(name)}
 }
 
-// Unavailable takes note that the operation failed by err, as a part of the outage. The error that it
-// returns wraps [link.ErrUnavailable].
+// Unavailable takes note that the operation failed with err, as part of the outage. It returns an
+// error that wraps [link.ErrUnavailable].
 func (o *Operation) Unavailable(of *Outage, err error) error {
 	return o.fail(of, link.ErrUnavailable, err)
 }
 
-// NotWritten is Unavailable for a write that may have been refused since Redis is full: then the error
-// wraps [link.ErrFull].
+// NotWritten is Unavailable for a write. If Redis refused it because it is full, the error wraps
+// [link.ErrFull].
 func (o *Operation) NotWritten(of *Outage, err error) error {
 	if redis.IsOOMError(err) {
 		return o.fail(of, link.ErrFull, err)

@@ -22,8 +22,8 @@ const (
 // newClient reads the three forms of REDIS_URL: one address; several, separated by commas, for
 // Cluster; ?master_name= for Sentinel. With Sentinel, addresses and credentials are those of the
 // Sentinels, and ?username= and ?password= are for Redis. The query stands behind the last address;
-// its other parameters are go-redis's own (read_timeout, pool_size, …). Each new connection is first
-// given to prepare, unless that is nil.
+// its other parameters are go-redis's own (read_timeout, pool_size, …). Each new connection is
+// first given to prepare, unless that is nil.
 func newClient(redisURL string, prepare func(context.Context, *redis.Conn) error) (redis.UniversalClient, error) {
 	addrs, query, _ := strings.Cut(redisURL, "?")
 	first, rest := cutAddress(addrs)

@@ -1,8 +1,8 @@
 // Package snowflake makes the IDs behind short codes, and the codes.
 //
-// Every process mints its own IDs, with no round trip and no shared counter: what keeps two of them apart is the
-// node number in the ID. So the one thing to get right is outside this package: no two running Generators may have
-// the same node number.
+// Its decision: every process mints its own IDs, with no round trip and no shared counter. The node
+// number in an ID keeps the IDs of two processes apart. So one thing must be right outside this
+// package: no two running Generators may have the same node number.
 //
 // An ID is 63 bits and fits a non-negative int64. A code is that number in base 62, see [Encode].
 package snowflake
@@ -15,8 +15,8 @@ import (
 	"github.com/bwmarrin/snowflake"
 )
 
-// Epoch is the instant that IDs count from, 2026-01-01T00:00:00Z, in Unix milliseconds. It is part of every ID that
-// was ever minted and must never change.
+// Epoch is the instant that IDs count from, 2026-01-01T00:00:00Z, in Unix milliseconds. It is part
+// of every ID that was ever minted and must never change.
 const Epoch = 1767225600000
 
 // MaxNode is the highest node number.
@@ -28,8 +28,8 @@ const (
 	stepBits = 12
 )
 
-// An ID is unique among all IDs that were minted under distinct node numbers. IDs order by time, then node, then
-// sequence:
+// An ID is unique among all IDs that were minted under distinct node numbers. IDs order by time,
+// then node, then sequence:
 //
 //	 63  62                                        22 21         12 11            0
 //	+---+--------------------------------------------+-------------+---------------+
@@ -39,7 +39,8 @@ const (
 // The milliseconds last until 2095-09-07.
 type ID int64
 
-// Time returns the millisecond in which the ID was minted, in UTC, by the clock of the node that minted it.
+// Time returns the millisecond in which the ID was minted, in UTC, by the clock of the node that
+// minted it.
 func (id ID) Time() time.Time {
 	return time.UnixMilli(int64(id>>(nodeBits+stepBits)) + Epoch).UTC()
 }
@@ -54,25 +55,26 @@ type Generator struct {
 	node *snowflake.Node
 }
 
-// setLayout tells the library our layout. The library takes it from package variables, which every NewNode reads, so
-// they are written once, and before the first read.
+// setLayout tells the library our layout. The library takes it from package variables, which every
+// NewNode reads. So they are written once, before the first read.
 var setLayout = sync.OnceFunc(func() {
 	snowflake.Epoch = Epoch
 	snowflake.NodeBits = nodeBits
 	snowflake.StepBits = stepBits
 })
 
-// NewGenerator returns a Generator for the node, which must be from 0 to [MaxNode]. It fails when the clock reads a
-// time that an ID cannot hold: before [Epoch], or after 2095-09-07.
+// NewGenerator returns a Generator for the node, which must be from 0 to [MaxNode]. It fails when
+// the clock reads a time that an ID cannot hold: before [Epoch], or after 2095-09-07.
 //
-// The wall clock is read here and never again: from here on the Generator counts on the monotonic clock, so that
-// stepping the wall clock neither repeats an ID nor sends one back in time. A new Generator for the same node, as
-// after a restart, does repeat IDs if the clock was set back in between: guarding against that is the caller's.
+// NewGenerator reads the wall clock, and the Generator never does again. It counts on the monotonic
+// clock, so that setting the wall clock neither repeats an ID nor sends one back in time. But a new
+// Generator for the same node, as after a restart, repeats IDs if the clock was set back in
+// between. The caller has to prevent that.
 func NewGenerator(node int) (*Generator, error) {
 	if node < 0 || node > MaxNode {
 		return nil, fmt.Errorf("node %d is not from 0 to %d", node, MaxNode)
 	}
-	// The library would go on to mint negative IDs.
+	// The library would mint negative IDs.
 	if now := time.Now(); now.UnixMilli() < Epoch || now.UnixMilli() >= Epoch+1<<timeBits {
 		return nil, fmt.Errorf("clock reads %s, which IDs cannot hold", now.UTC().Format(time.RFC3339))
 	}
@@ -84,8 +86,9 @@ func NewGenerator(node int) (*Generator, error) {
 	return &Generator{node: n}, nil
 }
 
-// Next returns an ID greater than every ID that the Generator returned before. A millisecond holds 4,096 of them:
-// whoever asks for one more spins, and holds up the Generator's other callers, until the next millisecond begins.
+// Next returns an ID greater than every ID that the Generator returned before. A millisecond holds
+// 4,096 of them: whoever asks for one more spins, and holds up the Generator's other callers, until
+// the next millisecond begins.
 func (g *Generator) Next() ID {
 	return ID(g.node.Generate())
 }

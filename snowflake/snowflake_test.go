@@ -152,7 +152,8 @@ func parseTime(t *testing.T, s string) time.Time {
 	return at
 }
 
-// firstOf returns the lowest ID that a node can mint at the given time, lastOf the highest of all nodes.
+// firstOf returns the lowest ID that a node can mint at the given time, lastOf the highest of all
+// nodes.
 func firstOf(at time.Time) snowflake.ID {
 	return snowflake.ID((at.UnixMilli() - snowflake.Epoch) << 22)
 }

@@ -1,13 +1,11 @@
-// Package fleet starts a real Snowlink fleet on this machine and stops it: a
-// redis-server, any number of backends and Nginx, each with the project's own
-// configuration, on loopback addresses and free ports. Tests, the load runner
-// and fault experiments all use it, so that what they see is what Compose runs,
-// without containers.
+// Package fleet starts a real Snowlink fleet on this machine and stops it: a redis-server, any
+// number of backends and Nginx, each with the project's own configuration, on loopback addresses
+// and free ports. Tests, load tests and fault experiments use it, so that they see what Compose
+// runs, without containers.
 //
-// Its decision: nothing is imitated. Where a fleet needs another address, that
-// one line of the configuration is rewritten, and no other. It needs Linux, for
-// /proc, for the addresses of 127.0.0.0/8, and to end the fleet when its parent
-// dies.
+// Its decision: nothing is imitated. If a fleet needs another address, only that line of the
+// configuration is rewritten. The package needs Linux: for /proc, for the addresses of 127.0.0.0/8,
+// and to end the fleet when its parent dies.
 package fleet
 
 import (
@@ -30,16 +28,16 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Options say how a fleet differs from the usual one: three backends behind
-// Nginx over one Redis. The zero value is the usual one.
+// Options say how a fleet differs from the usual one: three backends behind Nginx over one Redis.
+// The zero value is the usual one.
 type Options struct {
 	// Backends is how many there are; 0 means three.
 	Backends int
 	// Binary is the program that runs as a backend. It is configured by its environment (LISTEN,
 	// NODE_ID and so on) and must answer /healthz. Empty means: build the server of this module.
 	Binary string
-	// Env is added to the environment of every backend, as "SHUTDOWN_GRACE=1s".
-	// It wins over what the fleet sets itself.
+	// Env is added to the environment of every backend, as "SHUTDOWN_GRACE=1s". It wins over what
+	// the fleet sets itself.
 	Env []string
 	// Cluster makes Redis a Cluster of six: three masters with a replica each.
 	Cluster bool
@@ -114,8 +112,8 @@ func LookPath(program string) (string, error) {
 	return "", &MissingError{program}
 }
 
-// Build compiles a main package of this module, named by its import path, into
-// dir and returns the program's file.
+// Build compiles a main package of this module, named by its import path, into dir and returns the
+// program's file.
 func Build(ctx context.Context, dir, pkg string) (string, error) {
 	root, err := ModuleRoot(ctx)
 	if err != nil {
@@ -130,7 +128,7 @@ func Build(ctx context.Context, dir, pkg string) (string, error) {
 	return binary, nil
 }
 
-// ModuleRoot is the folder of go.mod, which holds nginx/, redis/ and loadtest/.
+// ModuleRoot returns the folder of go.mod, which holds nginx/, redis/ and loadtest/.
 func ModuleRoot(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "snowlink").Output()
 	if err != nil {
@@ -142,9 +140,8 @@ func ModuleRoot(ctx context.Context) (string, error) {
 // startTime is the longest a program may take to be ready.
 const startTime = 20 * time.Second
 
-// Start starts a fleet and returns when all of it is ready. ctx bounds the start
-// only. When something fails, whatever was started is stopped again, and the
-// error ends with the log of the program that failed.
+// Start starts a fleet and returns when all of it is ready. ctx bounds only the start. If a program
+// fails, Start stops what it has started, and the error ends with the log of that program.
 func Start(ctx context.Context, o Options) (_ *Fleet, err error) {
 	root, err := ModuleRoot(ctx)
 	if err != nil {
@@ -226,8 +223,8 @@ func (f *Fleet) start(ctx context.Context) error {
 	return nil
 }
 
-// Close stops the fleet and removes its files. An error says which program did
-// not stop as it should.
+// Close stops the fleet and removes its files. An error says which program did not stop as it
+// should.
 func (f *Fleet) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Nginx is the Nginx of a fleet. It runs from a copy of the project's nginx/,
-// which a test may change before it reloads.
+// Nginx is the Nginx of a fleet. It runs from a copy of the project's nginx/, which a test may
+// change before it reloads.
 type Nginx struct {
 	Process
 	Conf string // the folder of nginx.conf
@@ -77,8 +77,8 @@ func rewrite(from, to string, re *regexp.Regexp, replacement string) error {
 	return os.WriteFile(to, re.ReplaceAll(text, []byte(replacement)), 0o644)
 }
 
-// Edit replaces old, which must be there, in a file of the configuration, named
-// by its path below nginx/. Nginx reads it at the next Reload.
+// Edit replaces old, which must be there, in a file of the configuration, named by its path below
+// nginx/. Nginx reads it at the next Reload.
 func (n *Nginx) Edit(file, old, new string) error {
 	path := filepath.Join(n.Conf, file)
 	return rewrite(path, path, regexp.MustCompile(regexp.QuoteMeta(old)), strings.ReplaceAll(new, "$", "$$"))

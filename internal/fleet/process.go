@@ -15,8 +15,7 @@ import (
 	"time"
 )
 
-// A Process is one program of the fleet, stopped or running. It is for one
-// goroutine at a time.
+// A Process is one program of the fleet, stopped or running. It is for one goroutine at a time.
 type Process struct {
 	name  string
 	args  []string // the program first
@@ -113,9 +112,8 @@ func (p *Process) Kill() {
 	}
 }
 
-// Stop asks the process to end (SIGTERM) and returns when it has. An exit
-// status other than 0 is an error. When ctx ends first the process is killed,
-// which is an error too.
+// Stop asks the process to end (SIGTERM) and returns when it has. An exit status other than 0 is an
+// error. When ctx ends first the process is killed, which is an error too.
 func (p *Process) Stop(ctx context.Context) error {
 	if !p.Running() {
 		return nil
@@ -153,16 +151,15 @@ func (p *Process) Resume() { p.signal(syscall.SIGCONT) }
 // Hangup asks the process to read its files again (SIGHUP). It does not wait.
 func (p *Process) Hangup() { p.signal(syscall.SIGHUP) }
 
-// signal reaches the whole process group, which for Nginx is the master and
-// its workers.
+// signal reaches the whole process group, which for Nginx is the master and its workers.
 func (p *Process) signal(s syscall.Signal) {
 	if p.Running() {
 		_ = syscall.Kill(-p.cmd.Process.Pid, s) // fails only if no process is left
 	}
 }
 
-// CPU is the processor time that the process and its children have used, to
-// the hundredth of a second that Linux counts in.
+// CPU is the processor time that the process and its children have used, to the hundredth of a
+// second that Linux counts in.
 func (p *Process) CPU() (time.Duration, error) {
 	if !p.Running() {
 		return 0, fmt.Errorf("%s is not running", p.name)

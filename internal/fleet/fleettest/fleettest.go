@@ -62,9 +62,9 @@ func Redis(t testing.TB, config ...string) *fleet.Redis {
 	return Start(t, fleet.Options{NoBackends: true, NoNginx: true, RedisConfig: config}).Redis
 }
 
-// Proxy stands in front of addr, on the address that it returns, until the test ends.
-// What is sent to addr goes through pass, piece by piece as it comes, which hands it on
-// by send when and how it likes.
+// Proxy starts a proxy before addr and returns its address. It runs until the test ends. What
+// clients send goes to pass, piece by piece as it comes. Only what pass hands to send reaches addr.
+// Answers go back as they are.
 func Proxy(t testing.TB, addr string, pass func(piece []byte, send func([]byte))) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -103,8 +103,9 @@ func Proxy(t testing.TB, addr string, pass func(piece []byte, send func([]byte))
 	return l.Addr().String()
 }
 
-// FullBefore is a pass of Proxy that makes the Redis at addr full, so that it takes
-// nothing new: once, before it gets the first command of the name and when ready is true.
+// FullBefore returns a pass for Proxy. It makes the Redis at addr full, so that it takes nothing
+// new. It does that once: right before the first command of that name reaches Redis, and after
+// ready is true.
 func FullBefore(t testing.TB, addr, command string, ready func() bool) func([]byte, func([]byte)) {
 	admin := RedisClient(t, addr)
 	var once sync.Once
@@ -138,7 +139,7 @@ func RedisClient(t testing.TB, addr string) *redis.Client {
 	return client
 }
 
-// Background runs f until the test ends or stop is called, which returns what f did.
+// Background runs f until the test ends or stop is called. stop returns what f returned.
 func Background(t testing.TB, f func(context.Context) error) (stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -149,7 +150,7 @@ func Background(t testing.TB, f func(context.Context) error) (stop func() error)
 	return stop
 }
 
-// Conn makes the connections to the Redis at a URL. They are closed when the test ends.
+// Conn makes connections to the Redis at a URL. They are closed when the test ends.
 func Conn(t testing.TB, redisURL string, log *slog.Logger) *redisconn.Conn {
 	t.Helper()
 	conn, err := redisconn.Open(redisURL, log, prometheus.NewRegistry())
@@ -160,8 +161,8 @@ func Conn(t testing.TB, redisURL string, log *slog.Logger) *redisconn.Conn {
 	return conn
 }
 
-// Metric reads a series from the /metrics of a backend. The series is named with its
-// labels, as `snowlink_cache_events_total{event="stale"}`.
+// Metric reads a series from the /metrics of a backend. It is named with its labels, such as
+// `snowlink_cache_events_total{event="stale"}`.
 func Metric(t testing.TB, b *fleet.Backend, series string) float64 {
 	t.Helper()
 	client := http.Client{Timeout: 10 * time.Second}
@@ -224,8 +225,8 @@ var (
 	built map[string]string // by package
 )
 
-// Main runs a package's tests and removes what they built. A package whose tests
-// start backends calls it from its TestMain.
+// Main runs a package's tests and removes what they built. A package whose tests start backends
+// calls it from its TestMain.
 func Main(m *testing.M) int {
 	defer func() { _ = os.RemoveAll(dir) }()
 	return m.Run()

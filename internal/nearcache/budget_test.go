@@ -15,7 +15,7 @@ import (
 	"snowlink/internal/nearcache"
 )
 
-// CACHE_BYTES is what an operator sets: the heap must not grow by more.
+// The operator sets CACHE_BYTES. The heap must not grow by more.
 func TestMemoryBudget(t *testing.T) {
 	for _, tt := range []struct {
 		length  int
@@ -42,7 +42,7 @@ func TestMemoryBudget(t *testing.T) {
 	}
 }
 
-// reading is a link.Store that makes its links up.
+// reading is a link.Store that makes up its links.
 type reading struct {
 	link.Store
 	target  func(code string) string

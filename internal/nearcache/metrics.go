@@ -9,7 +9,7 @@ const (
 	hit        event = iota // a link was answered from memory
 	miss                    // the store was asked, once for all who waited
 	negative                // a code was known to have no link
-	stale                   // a link was served past its bound: the store did not answer
+	stale                   // a link was served past its bound, since the store did not answer
 	refreshed               // a link in memory was read again
 	invalidate              // a change was announced
 	distrust                // announcements may have been missed

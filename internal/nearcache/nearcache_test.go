@@ -21,8 +21,8 @@ import (
 	"snowlink/internal/redisstore"
 )
 
-// memory is as much of a link.Store as the cache keeps, counts its reads and can be made to fail or
-// wait. It stands in for Redis where a test needs time to be virtual.
+// memory is a link.Store for tests on virtual time, where Redis cannot be. It has the methods that
+// such tests use, counts its reads, and can be made to fail or to wait.
 type memory struct {
 	link.Store
 	mu    sync.Mutex
@@ -212,8 +212,8 @@ func TestOwnCreateEndsMissing(t *testing.T) {
 	})
 }
 
-// A code whose link the store forgot while it is in memory here, or on its way, and which is made
-// again: what was before is not seen any more.
+// The store forgets a link while the cache has it, or reads it, and its code is made again. The old
+// link is not seen any more.
 func TestOwnCreateEndsAForgottenLink(t *testing.T) {
 	two := link.Link{Target: "two", Options: &link.Options{Created: time.UnixMilli(1)}}
 	for name, create := range map[string]func(*testing.T, *nearcache.Cache) error{
@@ -253,8 +253,8 @@ func TestOwnCreateEndsAForgottenLink(t *testing.T) {
 	}
 }
 
-// The bound on staleness, when nothing is announced: a link in steady use and one that rested are
-// both right after FreshFor.
+// This is the bound on staleness if nothing is announced: a link in steady use and one that rested
+// are both right after FreshFor.
 func TestUnannouncedChangeShowsWithinFreshFor(t *testing.T) {
 	for _, pause := range []time.Duration{10 * time.Millisecond, time.Second, 29 * time.Second, nearcache.FreshFor + 2*time.Millisecond} {
 		t.Run(pause.String(), func(t *testing.T) {
@@ -503,8 +503,8 @@ func TestHungPartHoldsNobodyUp(t *testing.T) {
 	})
 }
 
-// A link that nobody visited for a while, and whose part of the store hangs: its first visitor
-// waits for as long as he can, and the next ones do not, though other parts answer all the time.
+// Nobody visited a link for a while, and its part of the store hangs. Its first visitor waits for
+// as long as he can, and the next ones do not, although other parts answer all the time.
 func TestOnlyTheFirstVisitorWaitsForAHungPart(t *testing.T) {
 	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
 		const patience = 300 * time.Millisecond
@@ -542,7 +542,7 @@ func TestOnlyTheFirstVisitorWaitsForAHungPart(t *testing.T) {
 	})
 }
 
-// One link that cannot be read is no outage: the others go on being refreshed within the bound, and
+// One link that cannot be read is no outage. The others are still refreshed within the bound, and
 // it is not served for ever.
 func TestUnreadableLinkIsNoOutage(t *testing.T) {
 	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
@@ -581,8 +581,8 @@ func TestUnreadableLinkIsNoOutage(t *testing.T) {
 	})
 }
 
-// Who has little time left when others ask for the same link waits no longer than that, and neither
-// cuts them off nor makes the store look away.
+// A visitor who has little time left waits no longer than that, although others ask for the same
+// link. He neither cuts them off nor makes the store look away.
 func TestWaitersKeepTheirOwnDeadlines(t *testing.T) {
 	const short, slow = 100 * time.Millisecond, 500 * time.Millisecond
 	for _, old := range []bool{false, true} {
@@ -640,7 +640,7 @@ func TestStaleIfErrorEnds(t *testing.T) {
 	})
 }
 
-// Codes that somebody guesses do not push links out.
+// Guessed codes do not push links out.
 func TestMissingHasItsShare(t *testing.T) {
 	m := newMemory()
 	c := nearcache.New(m, megabyte, staleIfError, prometheus.NewRegistry())

@@ -179,8 +179,8 @@ func (c *Cache) Get(ctx context.Context, code string) (link.Link, error) {
 func (c *Cache) Create(ctx context.Context, owner, code string, l link.Link) error {
 	err := c.store.Create(ctx, owner, code, l)
 	// Somebody may be asking for a code that was chosen, or may have been given a link that the
-	// store has forgotten since. Nobody asks for a minted code before it is made, and a change
-	// would cost every code that is being found missing its place in memory.
+	// store has forgotten since. Nobody asks for a minted code before it is made. Counted as a
+	// change, it would only make the codes be asked for again that are being found missing.
 	if l.Chosen() {
 		c.drop(code) // even after an error: it may have been created
 	} else {

@@ -6,8 +6,8 @@ import (
 	"snowlink/snowflake"
 )
 
-// SetAhead lets the generators that are made from now on be ahead of the wall clock by d, as they
-// are once that was set back under a running process.
+// SetAhead sets the clocks of generators that are made from now on ahead of the wall clock by d. A
+// generator's is ahead after the wall clock was set back under a running process.
 func (l *Lease) SetAhead(d time.Duration) {
 	newGenerator := l.newGenerator
 	l.newGenerator = func(node int) (func() snowflake.ID, error) {

@@ -11,11 +11,11 @@ import (
 
 // Info is what Redis tells of itself. Of a Cluster, numbers are the sums over its masters.
 type Info struct {
-	Version       string // empty if it does not tell, as some proxies do not
+	Version       string // empty if Redis does not tell it, as some proxies do not
 	Policy        string // maxmemory-policy
 	Used, Max     uint64 // memory in bytes; Max is 0 for no bound
 	Evicted       uint64 // keys, since it started
-	NoPersistence bool   // it says that it writes no append-only file
+	NoPersistence bool   // Redis says that it writes no append-only file
 }
 
 // Info asks for INFO. Its error wraps [link.ErrUnavailable].

@@ -111,7 +111,7 @@ func connect(redisURL string, prepare func(context.Context, *redis.Conn) error) 
 		//
 		// The next batch need not wait until Redis has answered one, nor for more than 64 commands
 		// to come: a tenth more creates over 64 connections. So a command may overtake another that
-		// nobody has waited for: whoever needs an order waits.
+		// nobody has waited for. If the order of two commands matters, wait for the first.
 		options.MaxConcurrentBatches, options.Unordered = 2, true
 	}
 	// The deferred kind: it is the one whose wait can end before the command does.
@@ -140,9 +140,8 @@ func (c *Conn) Touches(ctx context.Context) bool {
 	return c.Aside.Ping(ctx).Err() == nil && c.touches.Load()
 }
 
-// Limit returns the context of an operation: ctx if that has a deadline, which is then all that
-// bounds the operation, and otherwise one that ends when ctx does, and after OperationTime at the
-// latest.
+// Limit returns the context of an operation. If ctx has a deadline, that is the only bound, and Limit
+// returns ctx. Otherwise the context ends when ctx does, and after OperationTime at the latest.
 func (c *Conn) Limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return ctx, func() {}

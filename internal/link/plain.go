@@ -99,17 +99,6 @@ func isPlainHost(host string) bool {
 	return false
 }
 
-// isPlainPath reports whether the parser leaves segments of a path as they are. It does not look
-// for dot segments.
-func isPlainPath(segments string) bool {
-	for i := range len(segments) {
-		if b := segments[i]; plainBytes[b]&inPath == 0 || b == '%' {
-			return false
-		}
-	}
-	return true
-}
-
 func isHex(b byte) bool {
 	return '0' <= b && b <= '9' || 'a' <= b|0x20 && b|0x20 <= 'f'
 }

@@ -57,6 +57,9 @@ func TestParseTarget(t *testing.T) {
 		{"short enough once parsed", "https://example.com/" + strings.Repeat("a/../", 1000), "https://example.com/"},
 		{"many segments", "HTTPS://example.com/" + strings.Repeat("é /", 200) + ".", "https://example.com/" + strings.Repeat("%C3%A9%20/", 200)},
 		{"longest host name", "https://" + strings.Repeat("a.", 126) + "a/", "https://" + strings.Repeat("a.", 126) + "a/"},
+		{"longest host name with a trailing dot", "https://" + strings.Repeat("a.", 127) + "/", "https://" + strings.Repeat("a.", 127) + "/"},
+		{"longest label", "https://" + strings.Repeat("a", 63) + ".example/", "https://" + strings.Repeat("a", 63) + ".example/"},
+		{"longest labels between ideographic full stops", "https://" + strings.Repeat(strings.Repeat("a", 62)+"。", 4) + "/", "https://" + strings.Repeat(strings.Repeat("a", 62)+".", 4) + "/"},
 		{"the loopback of others", "http://127.0.0.1/", "http://127.0.0.1/"},
 		{"own host as a part", "https://sn.example.com/", "https://sn.example.com/"},
 		{"below own host", "https://www.sn.example/", "https://www.sn.example/"},
@@ -166,6 +169,11 @@ func TestParseTargetRefuses(t *testing.T) {
 		{"too long once parsed", "https://example.com/" + strings.Repeat("é", 400), length},
 		{"very long", longURL(1 << 16), length},
 		{"very long host", "https://" + strings.Repeat("a", 1<<20) + "/", "host is too long"},
+		{"a host of 254 bytes", "https://" + strings.Repeat("a.", 126) + "aa/", "host is too long"},
+		{"a label of 64 bytes", "https://" + strings.Repeat("a", 64) + ".example/", "host is too long"},
+		{"a percent-encoded label of 64 bytes", "https://" + strings.Repeat("%61", 64) + ".example/", "host is too long"},
+		{"a Unicode label of 64 characters", "https://" + distinctRunes(3*64) + ".example/", "host is too long"},
+		{"a Unicode label of 64 bytes in Punycode", "https://" + strings.Repeat("ü", 60) + "/", "host is too long"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := link.ParseTarget(tt.raw, link.Hosts{})
@@ -398,6 +406,9 @@ func BenchmarkParseTarget(b *testing.B) {
 		{"Unicode", "https://bücher.example/straße/größe?q=schön"},
 		{"longest", longURL(2048)},
 		{"longest host", "https://" + distinctRunes(1024) + "/"},
+		{"longest labels", "https://" + strings.Repeat(distinctRunes(3*62)+".", 4) + "/"},
+		{"longest labels once mapped", "https://" + strings.Repeat(strings.Repeat("\u3300\u3336\u334f\u3321\u3353\u334d\u3351", 8)+".", 4) + "/"},
+		{"percent signs in a path", "https://example.com:81/é" + strings.Repeat("%", 2000)},
 		{"most slashes", "https://example.com:81/" + strings.Repeat("/", 8160)},
 		{"slashes that fit", "https://example.com:81/" + strings.Repeat("/", 2000)},
 		{"percent signs", "https://example.com:81/?" + strings.Repeat("%", 2000)},

@@ -1,9 +1,12 @@
 package shorten
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -61,15 +64,13 @@ func Imported(code string, l link.Link, created time.Time, known bool, now time.
 // An import that breaks off can be sent again: see FinishImport. The error is that of the whole
 // import.
 func (s *Shortener) Import(ctx context.Context, owner string, rows []Row, dryRun bool) error {
-	var wg sync.WaitGroup
 	errs := make([]error, len(rows))
-	for i := range rows {
-		if r := &rows[i]; r.Result != ResultInvalid {
-			wg.Go(func() { errs[i] = s.lookUp(ctx, r) }) // together, they share round trips
+	panicked := concurrently(len(rows), func(i int) { // so that look-ups share round trips
+		if rows[i].Result != ResultInvalid {
+			errs[i] = s.lookUp(ctx, &rows[i])
 		}
-	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
+	})
+	if err := cmp.Or(panicked, errors.Join(errs...)); err != nil {
 		return err
 	}
 	if dryRun {
@@ -124,11 +125,12 @@ func (s *Shortener) FinishImport(ctx context.Context, owner string) error {
 	// Each code may be followed by a comma: older versions wrote them so.
 	codes := strings.FieldsFunc(unfinished, func(r rune) bool { return r == ',' })
 	states, errs := make([]link.State, len(codes)), make([]error, len(codes))
-	var wg sync.WaitGroup
-	for i, code := range codes { // not Store.GetAll, which would make the links look used
-		wg.Go(func() { states[i], errs[i] = s.read(ctx, code) })
+	panicked := concurrently(len(codes), func(i int) { // not Store.GetAll, which would make the links look used
+		states[i], errs[i] = s.read(ctx, codes[i])
+	})
+	if panicked != nil {
+		return panicked
 	}
-	wg.Wait()
 	var stored []link.Coded
 	for i, err := range errs {
 		if err == nil {
@@ -178,6 +180,25 @@ func equalButCreated(a, b link.Link) bool {
 		return p
 	}
 	return a.Target == b.Target && reflect.DeepEqual(plain(a.Options), plain(b.Options))
+}
+
+// concurrently calls f with each number below n, all at once, and waits for them. Its error is the first panic of f, with
+// the stack. A panic in a goroutine that nobody recovers would end the process.
+func concurrently(n int, f func(i int)) (panicked error) {
+	var first sync.Once
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			defer func() {
+				if v := recover(); v != nil {
+					first.Do(func() { panicked = fmt.Errorf("panic: %v\n%s", v, debug.Stack()) })
+				}
+			}()
+			f(i)
+		})
+	}
+	wg.Wait()
+	return panicked
 }
 
 // read is Store.Read that outlasts a short outage.

@@ -1,0 +1,128 @@
+package shorten_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"snowlink/internal/link"
+	"snowlink/internal/shorten"
+)
+
+// rows are rows of plain links, which lead to target unless there is a space and a path after the code.
+func rows(codes ...string) (rows []shorten.Row) {
+	for i, code := range codes {
+		code, path, _ := strings.Cut(code, " ")
+		rows = append(rows, shorten.Row{Line: i + 1, Coded: link.Coded{Code: code, Link: link.Link{Target: target + path}}})
+	}
+	return rows
+}
+
+func results(rows []shorten.Row) (results []shorten.Result) {
+	for _, r := range rows {
+		results = append(results, r.Result)
+	}
+	return results
+}
+
+func (s *shop) wantPromised(want string) {
+	s.t.Helper()
+	if got, err := s.store.Promised(s.t.Context(), "import:"+owner); got != want || err != nil {
+		s.t.Errorf("promised: %q, %v, want %q", got, err, want)
+	}
+}
+
+func TestImport(t *testing.T) {
+	s := newShop(t)
+	s.taken("taken")
+	if err := s.store.Create(t.Context(), owner, "same", plain); err != nil {
+		t.Fatal(err)
+	}
+	for _, dryRun := range []bool{true, false} {
+		batch := rows("new", "taken", "same", "wrong", "twice", "twice", "other", "other x")
+		batch[3].Result = shorten.ResultInvalid
+		if err := s.Import(t.Context(), owner, batch, dryRun); err != nil {
+			t.Fatal(err)
+		}
+		want := []shorten.Result{"created", "conflict", "exists", "invalid", "created", "created", "created", "created"}
+		if !dryRun { // of two rows with one code, the first one is stored
+			want[7] = "conflict"
+		}
+		if got := results(batch); !slices.Equal(got, want) {
+			t.Errorf("dry run %t: %q, want %q", dryRun, got, want)
+		}
+		if dryRun {
+			s.wantTarget("new", "")
+			s.wantListed("same")
+		}
+	}
+	s.wantTarget("new", target)
+	s.wantTarget("taken", "https://example.org/stranger")
+	s.wantTarget("wrong", "")
+	s.wantTarget("other", target)
+	s.wantPromised("")
+}
+
+// An import that breaks off leaves a promise of its codes. The next one lists those of them that were stored.
+func TestFinishImport(t *testing.T) {
+	s := newShop(t)
+	s.store.createAll = func(ctx context.Context, _ string, links []link.Coded) []error {
+		_ = s.store.Store.Create(ctx, "nobody", links[0].Code, links[0].Link) // stored, and not in the owner's journal
+		return slices.Repeat([]error{link.ErrFull}, len(links))
+	}
+	if err := s.Import(t.Context(), owner, rows("stored", "lost"), false); err == nil {
+		t.Fatal("the import did not break off")
+	}
+	s.wantPromised("stored,lost")
+	s.wantListed()
+	s.store.createAll = nil
+	for range 2 { // the second time there is nothing to finish
+		if err := s.FinishImport(t.Context(), owner); err != nil {
+			t.Fatal(err)
+		}
+		s.wantListed("stored")
+		s.wantTarget("lost", "")
+		s.wantPromised("")
+	}
+}
+
+// An older release wrote a comma after each code, the last one too.
+func TestFinishImportOfAnOlderRelease(t *testing.T) {
+	s := newShop(t)
+	if err := s.store.Create(t.Context(), "nobody", "one", plain); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.store.Promise(t.Context(), "import:"+owner, "one,two,", time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.FinishImport(t.Context(), owner); err != nil {
+		t.Fatal(err)
+	}
+	s.wantListed("one")
+	s.wantPromised("")
+}
+
+// A panic in a look-up would end the process: no handler recovers what happens in another goroutine.
+func TestAPanicInALookUpIsAnError(t *testing.T) {
+	s := newShop(t)
+	s.store.read = func(_ context.Context, code string) (link.State, error) {
+		if code == "bad" {
+			panic("a broken invariant")
+		}
+		return link.State{}, link.ErrNotFound
+	}
+	wantPanic := func(what string, err error) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), "a broken invariant") || !strings.Contains(err.Error(), "import_test.go") {
+			t.Errorf("%s: %v, want the panic and its stack", what, err)
+		}
+	}
+	wantPanic("Import", s.Import(t.Context(), owner, rows("good", "bad", "bad"), true))
+	if _, err := s.store.Promise(t.Context(), "import:"+owner, "good,bad", time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	wantPanic("FinishImport", s.FinishImport(t.Context(), owner))
+	s.wantPromised("good,bad")
+}

@@ -10,10 +10,9 @@ import (
 	"snowlink/snowflake"
 )
 
-// appendLink appends what is told of a link, but for the closing brace: the short
-// URL, its code, the target as stored, which is as a browser will read it, when it
-// was made, and the options that it has. By hand, since reflection took a sixth of
-// a create's time.
+// appendLink appends a link as JSON, without the closing brace: the short URL, the code, the target
+// as it is stored, which is how a browser will read it, the time of creation, and the options that
+// the link has. It does so by hand: reflection took a sixth of a create's time.
 func appendLink(b []byte, shortURL, code string, l link.Link, at time.Time) []byte {
 	b = append(b, `{"short_url":`...)
 	b = appendString(b, shortURL)
@@ -64,15 +63,16 @@ func appendLink(b []byte, shortURL, code string, l link.Link, at time.Time) []by
 	return b
 }
 
-// appendString appends s as JSON. Bad UTF-8, of which no request gets any into a
-// link, is replaced.
+// appendString appends s as JSON. Invalid UTF-8 is replaced, but no request can bring any into a
+// link.
 func appendString(b []byte, s string) []byte {
 	b, _ = jsontext.AppendQuote(b, s)
 	return b
 }
 
-// appendTime appends t as JSON, to the millisecond: what an ID carries. A layout with
-// a fraction takes four times as long as that of RFC 3339, which package time knows.
+// appendTime appends t as JSON, to the millisecond, which is what an ID carries. It adds the
+// fraction by hand: package time has a fast path for the layout of RFC 3339, and a layout with a
+// fraction takes four times as long.
 func appendTime(b []byte, t time.Time) []byte {
 	b = append(b, '"')
 	b = t.UTC().AppendFormat(b, time.RFC3339)
@@ -80,11 +80,11 @@ func appendTime(b []byte, t time.Time) []byte {
 	return append(b[:len(b)-len("Z")], '.', digit(ms/100), digit(ms/10), digit(ms), 'Z', '"')
 }
 
-// digit is the last one of n.
+// digit returns the last digit of n.
 func digit(n int) byte { return byte('0' + n%10) }
 
-// createdAt is when the link was made: a minted code says it, the record of
-// another does. Zero is unknown.
+// createdAt returns when the link was made. A minted code says so itself. For any other code, the
+// record does. Zero means that it is not known.
 func createdAt(code string, l link.Link) time.Time {
 	if l.Chosen() {
 		return l.Created

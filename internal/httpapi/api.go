@@ -1,10 +1,10 @@
-// Package httpapi is the HTTP surface of a backend: the routes, a file a verb,
-// and the one place where errors become answers.
+// Package httpapi is the HTTP interface of a backend: the routes, one file for each verb, and the
+// one function that turns errors into answers.
 //
-// Its decisions: every answer that is not a success is an RFC 9457 problem, so
-// that programs branch on its code and people read its detail; no handler hands
-// its request context to the store, because fasthttp ends that one before it
-// drains; and nothing is logged for a request, since /metrics counts it.
+// It holds three decisions. Every answer that is not a success is a problem (RFC 9457): programs
+// branch on its code, and people read its detail. No handler passes its request context to the
+// store, because fasthttp ends that context before it drains. Nothing is logged for a request,
+// since /metrics counts it.
 package httpapi
 
 import (
@@ -29,38 +29,37 @@ import (
 	"snowlink/internal/shorten"
 )
 
-// Config is what an API is made of. Every field is required.
+// Config is what New needs. Every field is required.
 type Config struct {
 	Store     link.Store
 	Shortener *shorten.Shortener
-	// Ready reports what is missing to serve every route, in words for people;
-	// nothing means ready.
+	// Ready returns what is missing to serve every route, in words for people. It returns nothing
+	// when the backend is ready.
 	Ready func(context.Context) (missing []string)
-	// Degraded reports what the operator should see to while every route is
-	// served, in words for people; "" means nothing.
+	// Degraded returns what the operator should attend to although every route is served, in words
+	// for people, or "".
 	Degraded func() string
 	// BaseURL is what short URLs begin with: scheme and host, no slash at the end.
 	BaseURL string
 	// OwnHosts are the hosts that a target may not point to.
 	OwnHosts link.Hosts
 	Keys     *apikey.Keys
-	// TakeRequest takes one of the n requests that the keys named name may make in every
-	// per, over the whole fleet. It returns how long to wait where none is left, and
-	// 0 otherwise. Keys without a rate never come here.
-	TakeRequest func(ctx context.Context, name string, n int, per time.Duration) (wait time.Duration, err error)
-	// BulkMemory is what all bulks and imports together may take of memory, in bytes. There
-	// is room for one of them whatever it says.
+	// TakeRequest takes one of the n requests that the keys of a name may make in each period, over
+	// the whole fleet. It returns 0, or how long to wait if none is left. It is not called for keys
+	// without a rate.
+	TakeRequest func(ctx context.Context, name string, n int, period time.Duration) (wait time.Duration, err error)
+	// BulkMemory is how much memory all bulks and imports together may take, in bytes. One of them
+	// is always allowed.
 	BulkMemory int64
 	// Registry takes the collectors of the requests.
 	Registry prometheus.Registerer
 	Log      *slog.Logger
 }
 
-// API answers the requests of one backend. All methods may be called
-// concurrently.
+// API answers the requests of one backend. All methods may be called concurrently.
 type API struct {
 	Config
-	ctx      context.Context // the process's: see the package comment
+	ctx      context.Context // of the process; see the package comment
 	metrics  *requestMetrics
 	requests *deadline.Shared
 	handler  fasthttp.RequestHandler
@@ -69,8 +68,8 @@ type API struct {
 	draining atomic.Bool
 }
 
-// New builds the API. Store operations of bulks, imports and exports run under ctx,
-// which must outlive the last request; those of the others have RequestTime.
+// New builds the API. Store operations of bulks, imports and exports run under ctx, which must
+// outlive the last request. Those of all other requests end after RequestTime.
 func New(ctx context.Context, c Config) *API {
 	a := &API{
 		Config: c, ctx: ctx, metrics: newRequestMetrics(c.Registry), requests: deadline.NewShared(RequestTime),
@@ -83,8 +82,8 @@ func New(ctx context.Context, c Config) *API {
 		if ctx.Request.IsBodyStream() && bodyLimit(ctx) == MaxBody && !a.readBody(ctx) {
 			return
 		}
-		// The hot route takes a short cut: the router would make three
-		// allocations to find it. Nor could it tell a preview from it.
+		// The hot route takes a short cut. The router would make three allocations to find it, and
+		// could not tell a preview from a redirect.
 		path := ctx.Request.URI().PathOriginal()
 		if !isSegment(path) || named[string(path)] || !ctx.IsGet() && !ctx.IsHead() {
 			routed(ctx)
@@ -105,12 +104,12 @@ func isSegment(path []byte) bool {
 	return len(path) > 1 && path[0] == '/' && bytes.IndexByte(path[1:], '/') < 0
 }
 
-// Drain makes /healthz answer 503 and every answer close its connection, so
-// that whoever is in front goes elsewhere before the listener closes.
+// Drain makes /healthz answer 503 and every answer close its connection, so that clients and
+// proxies go elsewhere before the listener closes.
 func (a *API) Drain() { a.draining.Store(true) }
 
-// routes is the whole contract, with the paths that name no code beside it. GET
-// routes answer HEAD too.
+// routes returns the router with every route of the contract, and the paths that are no codes, such
+// as /ping. Each GET route answers HEAD too.
 func (a *API) routes() (r *router.Router, named map[string]bool) {
 	routes := []struct {
 		method, path string
@@ -137,7 +136,7 @@ func (a *API) routes() (r *router.Router, named map[string]bool) {
 	r.RedirectTrailingSlash = false
 	r.RedirectFixedPath = false
 	r.HandleOPTIONS = false
-	r.HandleMethodNotAllowed = false // /{code} matches every path of GET: see below
+	r.HandleMethodNotAllowed = false // GET /{code} would match all of them: see below
 	r.NotFound = a.observe(routeOther, a.notFound)
 	r.PanicHandler = a.panicked
 	named = make(map[string]bool)
@@ -167,7 +166,8 @@ func (a *API) routes() (r *router.Router, named map[string]bool) {
 	return r, named
 }
 
-// observe counts and times a handler, and lets a draining backend go.
+// observe counts and times a handler. While the backend drains, it makes the answer close the
+// connection.
 func (a *API) observe(route route, handler fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		handler(ctx)
@@ -186,8 +186,8 @@ func (a *API) notFound(ctx *fasthttp.RequestCtx) {
 	writeProblem(ctx, problemNotFound, "There is nothing at this path.")
 }
 
-// methodNotAllowed answers for a path of the contract with a method that is not. A
-// path whose code, or what is before the plus sign, cannot be one is none.
+// methodNotAllowed answers a method that the path does not take. If {code}, without a trailing +,
+// cannot be a code, the path does not exist: 404, not 405.
 func (a *API) methodNotAllowed(path, allow string) fasthttp.RequestHandler {
 	hasCode := strings.Contains(path, "{code}")
 	return func(ctx *fasthttp.RequestCtx) {
@@ -196,11 +196,11 @@ func (a *API) methodNotAllowed(path, allow string) fasthttp.RequestHandler {
 			return
 		}
 		ctx.Response.Header.Set(fasthttp.HeaderAllow, allow)
-		writeProblem(ctx, problemMethodNotAllowed, "This path takes "+allow+".")
+		writeProblem(ctx, problemMethodNotAllowed, "This path takes only "+allow+".")
 	}
 }
 
-// recovered answers for a handler that panicked, where the router does not.
+// recovered answers if a handler panicked that the router did not call.
 func (a *API) recovered(ctx *fasthttp.RequestCtx) {
 	if v := recover(); v != nil {
 		a.panicked(ctx, v)
@@ -213,14 +213,14 @@ func (a *API) panicked(ctx *fasthttp.RequestCtx, v any) {
 	a.metrics.answered(routeOther, ctx.Response.StatusCode(), time.Since(ctx.Time()))
 }
 
-// fail answers with what explain makes of err.
+// fail answers with the problem that explain returns for err.
 func (a *API) fail(ctx *fasthttp.RequestCtx, err error) {
 	p, detail := a.explain(err)
 	writeProblem(ctx, p, detail)
 }
 
-// explain is the one mapping from errors to problems. What it does not know is a
-// fault of ours: a plain 500, and a log line.
+// explain is the one mapping from errors to problems. An error that it does not know is a fault of
+// ours: it becomes a plain 500 and a line in the log.
 func (a *API) explain(err error) (p problem, detail string) {
 	var target *link.TargetError
 	var code *link.CodeError
@@ -240,26 +240,26 @@ func (a *API) explain(err error) (p problem, detail string) {
 	case errors.As(err, &field):
 		return problemInvalidField, field.detail
 	case errors.Is(err, link.ErrCursor):
-		return problemInvalidField, `The parameter "cursor" must be the "next" of another list.`
+		return problemInvalidField, `The parameter "cursor" must be the "next" of an earlier answer.`
 	case errors.Is(err, shorten.ErrNoFreeCode): // before ErrExists, which it wraps
 		a.Log.Error("every code minted for a link was taken: two processes share a node ID or a clock went back", "err", err)
 		return problemUnavailable, "No free code was found. Try again."
 	case errors.Is(err, link.ErrExists):
-		return problemCodeTaken, "The code stands for another link, or did until lately. Choose another."
+		return problemCodeTaken, "Another link has this code, or had it within the last 30 days. Choose another code."
 	case errors.Is(err, shorten.ErrOtherBody):
 		return problemIdempotency, "This Idempotency-Key came with another body within the last 24 hours. Send a new key, or the same body."
 	case errors.Is(err, errPrecondition), errors.Is(err, link.ErrChanged):
-		return problemPrecondition, "The link was changed meanwhile. Read it again, and change what it is now."
+		return problemPrecondition, "The link has changed meanwhile. Read it again, then repeat the change."
 	case errors.Is(err, link.ErrFull):
-		return problemFull, "The link store is full and takes no new links. Those it has go on working."
+		return problemFull, "The link store is full and takes no new links. Existing links go on working."
 	case errors.Is(err, link.ErrUnreadable): // which the store has logged
-		return problemUnavailable, "This link cannot be read. Someone has to mend it: to try again soon does not help."
+		return problemUnavailable, "The record of this link cannot be read. Trying again does not help until the operator has repaired it."
 	case errors.Is(err, context.DeadlineExceeded): // before ErrUnavailable, which wraps it
-		return problemUnavailable, "The link store did not answer in time. Try again; what was to be made or changed may have been all the same."
+		return problemUnavailable, "The link store did not answer in time. What you asked for may have been done all the same. Try again."
 	case errors.Is(err, link.ErrUnavailable):
 		return problemUnavailable, "The link store does not answer. Try again."
 	case errors.Is(err, errBusy):
-		return problemUnavailable, "Too many QR codes are asked for at once. Try again."
+		return problemUnavailable, "Too many QR codes are being drawn. Try again."
 	case errors.Is(err, shorten.ErrNoNode):
 		return problemUnavailable, "This backend holds no node ID and cannot make links now. Try again."
 	default:

@@ -12,14 +12,15 @@ import (
 	"snowlink/internal/apikey"
 )
 
-// authorize returns the name of the request's key if the key may do s now. Otherwise it has answered
-// with the problem, within the deadline of the request.
+// authorize returns the name of the request's key if the key has the scope s and its rate allows
+// the request. If not, it has answered with the problem. It waits for the store no longer than
+// within.
 func (a *API) authorize(ctx *fasthttp.RequestCtx, within context.Context, s apikey.Scope) (owner string, ok bool) {
 	key, ok := a.Keys.Find(presentedKey(ctx))
 	if !ok {
 		ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
 		writeProblem(ctx, problemUnauthorized,
-			"This needs an API key, as API-Key: KEY, X-API-Key: KEY or Authorization: Bearer KEY; the one sent, if any, is not known.")
+			"No known API key was sent. Send one as API-Key: KEY, X-API-Key: KEY or Authorization: Bearer KEY.")
 		return "", false
 	}
 	if missing := s &^ key.Scopes; missing != 0 {
@@ -36,14 +37,14 @@ func (a *API) authorize(ctx *fasthttp.RequestCtx, within context.Context, s apik
 	}
 	if wait > 0 {
 		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, strconv.Itoa(int(math.Ceil(wait.Seconds()))))
-		writeProblem(ctx, problemRateLimited, fmt.Sprintf("This key may make %s requests, counted over all backends.", key.Rate))
+		writeProblem(ctx, problemRateLimited, fmt.Sprintf("The rate of this key is %s, counted over all backends. Wait for as many seconds as Retry-After says.", key.Rate))
 		return "", false
 	}
 	return key.Name, true
 }
 
-// presentedKey reads the three header forms, which all mean the same. The bytes belong to the
-// request.
+// presentedKey returns the key of the request from one of three headers, which all mean the same.
+// The bytes belong to the request.
 func presentedKey(ctx *fasthttp.RequestCtx) []byte {
 	header := &ctx.Request.Header
 	if key := header.Peek("Api-Key"); len(key) > 0 {

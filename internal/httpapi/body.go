@@ -10,16 +10,15 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// A field is a field of a request that may be absent, null or a value. A create
-// takes null for absent; a change takes it for "remove".
+// A field is a field of a request that may be absent, null or have a value. To a create, null means
+// absent. To a change, it means: remove.
 type field[T any] struct {
 	set   bool // it is there, if only as null
 	null  bool
 	value T
 }
 
-// UnmarshalJSONFrom implements [json.UnmarshalerFrom]. It is called only for a
-// field that is there.
+// UnmarshalJSONFrom implements [json.UnmarshalerFrom]. It is called only for a field that is there.
 func (f *field[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	f.set, f.null = true, d.PeekKind() == 'n'
 	return json.UnmarshalDecode(d, &f.value)
@@ -28,10 +27,9 @@ func (f *field[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 // given reports whether the field has a value.
 func (f *field[T]) given() bool { return f.set && !f.null }
 
-// plainURL returns the URL of a body that is {"url":"…"} and nothing more, as
-// nearly all are: the decoder, which finds its way by reflection, takes ten times
-// as long. It may say no to any body; FuzzPlainURL holds it to saying yes only to
-// what the decoder reads alike.
+// plainURL returns the URL of a body that is {"url":"…"} and nothing more, as nearly all bodies
+// are. The decoder uses reflection and takes ten times as long. plainURL may return false for any
+// body. FuzzPlainURL checks that it returns true only if the decoder reads the same URL.
 func plainURL(body []byte) (url string, ok bool) {
 	for _, token := range [...]string{"{", `"url"`, ":", `"`} {
 		if body, ok = bytes.CutPrefix(bytes.TrimLeft(body, jsonSpace), []byte(token)); !ok {
@@ -50,16 +48,16 @@ func plainURL(body []byte) (url string, ok bool) {
 	return string(body[:end]), true
 }
 
-// jsonSpace is what JSON calls space.
+// jsonSpace is the white space of JSON.
 const jsonSpace = " \t\r\n"
 
 // decodeBody reads the body of a request, which is one JSON object. An unknown field is refused: a
-// client that asks for what we do not do must not believe that it was done. The error is a
-// *bodyError, for the client: it says what is wrong and where, and repeats nothing of the body but
-// names of fields.
+// client that asks for something unknown must not believe that it was done. The error is a
+// *bodyError for the client. It says what is wrong and where, and repeats nothing of the body
+// except names of fields.
 func decodeBody(body []byte, into any) error { return decodeObject("body", body, into) }
 
-// decodeObject is decodeBody for an object that the client knows by another name.
+// decodeObject is decodeBody for an object that messages call something else, such as a line.
 func decodeObject(what string, text []byte, into any) error {
 	var err error
 	if utf8.Valid(text) {
@@ -70,7 +68,8 @@ func decodeObject(what string, text []byte, into any) error {
 	return &bodyError{problemInvalidJSON, notAnObject(what, text, err)}
 }
 
-// notAnObject says why the text could not be read as a JSON object: it is not UTF-8, or err.
+// notAnObject says why the text could not be read as a JSON object. The reason is err or, if that
+// is nil, that the text is not UTF-8.
 func notAnObject(what string, text []byte, err error) (detail string) {
 	example := "the " + what + ` must be one JSON object such as {"url":"https://example.com/"}.`
 	if len(text) == 0 {
@@ -109,7 +108,7 @@ func kindOf(field string) string {
 	return "a string"
 }
 
-// abbreviated keeps a client's own field name from filling the answer.
+// abbreviated shortens a name that the client sent, so that it cannot fill the answer.
 func abbreviated(s string) string {
 	const most = 40
 	if len(s) <= most {

@@ -25,12 +25,12 @@ const (
 	maxArrayItem = 2 * MaxBody // bytes that are read for an item of an array
 )
 
-// bulk answers POST /links/bulk: creates, as a JSON array or one a line, and to
-// each of them, in order and in the same form, what a create would answer: the
-// link or a problem. Nothing is stored before all of the body has been read.
+// bulk answers POST /links/bulk. The body holds creates, as a JSON array or one a line. The answer
+// has the same form. It holds, in order, what each create would have been answered: the link or a
+// problem. Nothing is stored before the whole body has been read.
 func (a *API) bulk(ctx *fasthttp.RequestCtx, owner string, body io.Reader) {
 	if len(ctx.Request.Header.Peek(headerIdempotencyKey)) > 0 {
-		a.fail(ctx, fieldErrorf("A bulk takes no Idempotency-Key. Links with codes of their own are not made twice."))
+		a.fail(ctx, fieldErrorf("A bulk takes no Idempotency-Key. To send it twice safely, choose a code for each link."))
 		return
 	}
 	items, isArray, err := a.readItems(body, ctx.Time())
@@ -65,8 +65,8 @@ func (a *API) bulk(ctx *fasthttp.RequestCtx, owner string, body io.Reader) {
 	})
 }
 
-// readItems reads what is to be created, as of now. An item that cannot be has
-// its error; the error it returns is that of the whole.
+// readItems reads the links to create, as of now. An item that cannot become a link has an error of
+// its own. The error that readItems returns is about the whole body.
 func (a *API) readItems(body io.Reader, now time.Time) (items []shorten.Item, isArray bool, err error) {
 	r := bufio.NewReaderSize(body, MaxBody)
 	first, err := firstByte(r)
@@ -79,17 +79,17 @@ func (a *API) readItems(body io.Reader, now time.Time) (items []shorten.Item, is
 		items, err = a.readLines(r, now)
 	}
 	if len(items) > MaxItems {
-		err = &bodyError{problemBodyTooLarge, "A bulk may have " + thousands(MaxItems) + " links at most."}
+		err = &bodyError{problemBodyTooLarge, "A bulk may have at most " + thousands(MaxItems) + " links. Send the rest in another one."}
 	}
 	return items, isArray, err
 }
 
-// readArray reads until the end or one item too many.
+// readArray reads to the end, or until there is one item too many.
 func (a *API) readArray(r io.Reader, now time.Time) (items []shorten.Item, err error) {
-	// The decoder holds all of a value, and a body may be one.
-	b := &budget{r: r, err: &bodyError{problemBodyTooLarge, "An item of an array may have, with the space before it, " + thousands(maxArrayItem) + " bytes at most; nothing was stored."}}
+	// The decoder keeps a whole value in memory, and a body may be a single one.
+	b := &budget{r: r, err: &bodyError{problemBodyTooLarge, "An item of an array, with the white space before it, may have at most " + thousands(maxArrayItem) + " bytes. Nothing was stored."}}
 	b.left = maxArrayItem
-	// What is wrong within an item is for decodeObject to say.
+	// decodeObject reports what is wrong within an item.
 	d := jsontext.NewDecoder(b, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	if _, err = d.ReadToken(); err != nil {
 		return nil, notJSON(err, d)
@@ -114,15 +114,15 @@ func (a *API) readArray(r io.Reader, now time.Time) (items []shorten.Item, err e
 	return items, nil
 }
 
-// notJSON is the error of an array that could not be read on.
+// notJSON returns the error for an array that could not be read to its end.
 func notJSON(err error, d *jsontext.Decoder) error {
 	if body, ok := errors.AsType[*bodyError](err); ok {
 		return body
 	}
-	return &bodyError{problemInvalidJSON, fmt.Sprintf("The body is not one JSON array at byte %d; nothing was stored.", d.InputOffset())}
+	return &bodyError{problemInvalidJSON, fmt.Sprintf("The body must be one JSON array, and is not valid at byte %d. Nothing was stored.", d.InputOffset())}
 }
 
-// readLines reads until the end or one item too many. Empty lines are none.
+// readLines reads to the end, or until there is one item too many. Empty lines are no items.
 func (a *API) readLines(r *bufio.Reader, now time.Time) (items []shorten.Item, err error) {
 	for {
 		line, err := readLine(r)
@@ -176,12 +176,12 @@ func (a *API) appendItem(b []byte, index int, i *shorten.Item) []byte {
 	return append(b, body...)
 }
 
-// errLongLine is the error of a line that is longer than a body elsewhere.
-var errLongLine error = &bodyError{problemBodyTooLarge, "A line may have " + thousands(MaxBody) + " bytes at most."}
+// errLongLine reports a line that is longer than the body of any other route may be.
+var errLongLine error = &bodyError{problemBodyTooLarge, "A line may have at most " + thousands(MaxBody) + " bytes."}
 
-// readLine reads a line without its end and the space around it; it is good until
-// the next one is read. The rest of a line that is too long is skipped. io.EOF
-// comes after the last line.
+// readLine returns the next line, without its end and the white space around it. The bytes are
+// valid until the next call. A line that is too long is skipped, and the error is errLongLine.
+// After the last line the error is io.EOF.
 func readLine(r *bufio.Reader) ([]byte, error) {
 	line, err := r.ReadSlice('\n')
 	if err == bufio.ErrBufferFull {
@@ -199,8 +199,8 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 	return bytes.Trim(line, jsonSpace), err
 }
 
-// firstByte is the first one that is no space, which is left to be read. A byte
-// order mark, as spreadsheets write it, is skipped.
+// firstByte returns the first byte that is not white space, and leaves it to be read. It skips a
+// byte order mark, which spreadsheets write.
 func firstByte(r *bufio.Reader) (byte, error) {
 	if mark, _ := r.Peek(3); string(mark) == "\uFEFF" {
 		_, _ = r.Discard(len(mark))

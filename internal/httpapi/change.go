@@ -12,21 +12,21 @@ import (
 	"snowlink/internal/link"
 )
 
-// changeTries is how often a change is made anew on what others changed meanwhile,
-// where no If-Match says that this may not be.
+// changeTries is how often a change is tried in all while others keep changing the link. With an
+// If-Match it is tried once.
 const changeTries = 3
 
-// errPrecondition is what a change fails with whose If-Match does not hold.
+// errPrecondition reports that the If-Match of a request names another version of the link.
 var errPrecondition = errors.New("If-Match names another version")
 
-// changeRequest is the body of a change, a JSON merge patch (RFC 7396): what is
-// absent stays, null removes.
+// changeRequest is the body of a change, a JSON merge patch (RFC 7396): a field that is absent
+// stays as it is, and null removes it.
 type changeRequest struct {
 	fields
 	Disabled field[bool] `json:"disabled"`
 }
 
-// change answers PATCH /links/{code} with the link as it is then.
+// change answers PATCH /links/{code} with the link as it is afterwards.
 func (a *API) change(ctx *fasthttp.RequestCtx) {
 	within := a.deadline(ctx)
 	if _, ok := a.authorize(ctx, within, apikey.ScopeManage); !ok {
@@ -48,7 +48,7 @@ func (a *API) change(ctx *fasthttp.RequestCtx) {
 	a.writeState(ctx, code, s)
 }
 
-// changed is l with the changes that the request asks for, as of now.
+// changed returns l with the changes that the request asks for, as of now.
 func (r *changeRequest) changed(l link.Link, own link.Hosts, now time.Time) (link.Link, error) {
 	if r.URL.set || r.LongURL.set {
 		target, err := r.target(own)
@@ -71,9 +71,8 @@ func (r *changeRequest) changed(l link.Link, own link.Hosts, now time.Time) (lin
 	return l, nil
 }
 
-// update puts what change makes of the link in its place, if the request's
-// If-Match holds, and returns the link as it stands then. Without one it does so again, should the link have changed
-// meanwhile.
+// update replaces the link by what change makes of it, if the If-Match of the request holds, and
+// returns its new state. Without an If-Match, it tries again if the link has changed meanwhile.
 func (a *API) update(ctx *fasthttp.RequestCtx, within context.Context, code string, change func(link.Link) (link.Link, error)) (link.State, error) {
 	ifMatch := ctx.Request.Header.PeekAll(fasthttp.HeaderIfMatch)
 	for try := 1; ; try++ {
@@ -97,8 +96,8 @@ func (a *API) update(ctx *fasthttp.RequestCtx, within context.Context, code stri
 
 func etag(s link.State) string { return `"` + s.Version + `"` }
 
-// matches reports whether an If-Match allows for the version of the ETag: it names
-// it, strongly, in a list, or takes any by "*". No version has a comma in it.
+// matches reports whether an If-Match allows the version of the ETag: it is "*", or has the ETag,
+// as a strong one, in its list. No version contains a comma.
 func matches(ifMatch [][]byte, etag string) bool {
 	for _, line := range ifMatch {
 		for tag := range strings.SplitSeq(string(line), ",") {

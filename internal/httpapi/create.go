@@ -15,14 +15,14 @@ import (
 type createRequest struct {
 	fields
 	Code string `json:"code"`
-	// What older clients call it.
+	// Names that older clients use for the code.
 	CustomCode  string `json:"custom_code"`
 	CustomPath  string `json:"custom_path"`
 	CustomShort string `json:"custom_short"`
 }
 
-// create answers POST /links and POST /generate_url: it parses the target and the options, and stores
-// the link under a code that was chosen or minted.
+// create answers POST /links and POST /generate_url: it parses the target and the options, and
+// stores the link under a code that was chosen or minted.
 func (a *API) create(ctx *fasthttp.RequestCtx) {
 	within := a.deadline(ctx)
 	owner, ok := a.authorize(ctx, within, apikey.ScopeCreate)
@@ -50,7 +50,7 @@ func (a *API) create(ctx *fasthttp.RequestCtx) {
 	ctx.Response.SetBodyRaw(append(b, '}'))
 }
 
-// createPlain stores a link that leads to the URL and has no options.
+// createPlain stores a link to the URL, without options.
 func (a *API) createPlain(within context.Context, owner, url string) (shorten.Made, error) {
 	target, err := link.ParseTarget(url, a.OwnHosts)
 	if err != nil {
@@ -71,7 +71,7 @@ func (a *API) createDecoded(within context.Context, owner string, key, body []by
 	}
 	if len(key) > 0 {
 		if !isIdempotencyKey(key) {
-			return shorten.Made{}, fieldErrorf("The header Idempotency-Key must be of 1 to %d printable ASCII characters.", maxIdempotencyKey)
+			return shorten.Made{}, fieldErrorf("The header Idempotency-Key must have 1 to %d printable ASCII characters.", maxIdempotencyKey)
 		}
 		return a.Shortener.CreateOnce(within, owner, shorten.Request{
 			Key: key, Body: body, Code: code,
@@ -88,7 +88,7 @@ func (a *API) createDecoded(within context.Context, owner string, key, body []by
 	return a.Shortener.CreateChosen(within, owner, code, l, now)
 }
 
-// link is the link that the request describes, as of now.
+// link returns the link that the request describes, as of now.
 func (r *createRequest) link(own link.Hosts, now time.Time) (link.Link, error) {
 	target, err := r.target(own)
 	if err != nil || !r.hasOptions() {
@@ -101,7 +101,8 @@ func (r *createRequest) link(own link.Hosts, now time.Time) (link.Link, error) {
 	return link.Link{Target: target, Options: orNil(options)}, nil
 }
 
-// chosenCode is the one code of the request, under whichever name it came, or "" for a minted one.
+// chosenCode returns the code that the request chose, under whichever name it was sent, or "" if
+// one is to be minted.
 func (r *createRequest) chosenCode() (string, error) {
 	code := ""
 	for _, c := range [...]string{r.Code, r.CustomCode, r.CustomPath, r.CustomShort} {

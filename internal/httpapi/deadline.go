@@ -7,18 +7,17 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// RequestTime is how long a request may wait for the store, whatever it asks of it in
-// turn, once its body has come. Nginx waits for 2 s (proxy_read_timeout): a request that
-// takes longer is answered 504 there although it may be done, and its backend counts as
-// one that failed.
+// RequestTime is how long a request may wait for the store in all, counted from when its body has
+// arrived. Nginx waits for 2 s (proxy_read_timeout). If a request takes longer, Nginx answers 504
+// although it may have been done, and counts the backend as failed.
 const RequestTime = 1700 * time.Millisecond
 
-// deadline is the context of all that a request asks of the store. A handler asks for it
-// once, when it begins. A bulk, an import and an export need it for their first step
-// alone: they take longer than a request may, and each step after it has its own limit.
+// deadline returns the context for everything that a request asks of the store. A handler calls it
+// once, when it begins. Bulks, imports and exports may take longer than other requests: they use it
+// for their first step alone, and each later step has its own limit.
 func (a *API) deadline(ctx *fasthttp.RequestCtx) context.Context {
 	began := ctx.Time()
-	if !ctx.IsGet() && !ctx.IsHead() { // its body may have come after that
+	if !ctx.IsGet() && !ctx.IsHead() { // its body may have arrived later
 		began = time.Now()
 	}
 	return a.requests.From(began)

@@ -9,9 +9,9 @@ import (
 	"snowlink/internal/link"
 )
 
-// delete answers DELETE /links/{code}, the second time as the first. What stays
-// for the grace is that there was a link, and by which create; where it led is
-// forgotten at once.
+// delete answers DELETE /links/{code}. A second delete gets the same answer as the first. For the
+// time of link.Grace, the store remembers that there was a link and which create made it. It
+// forgets the target at once.
 func (a *API) delete(ctx *fasthttp.RequestCtx) {
 	within := a.deadline(ctx)
 	if _, ok := a.authorize(ctx, within, apikey.ScopeManage); !ok {

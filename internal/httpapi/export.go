@@ -20,20 +20,21 @@ const (
 	exportPage = 1000
 )
 
-// exportColumns are the header row of a CSV, and exportRow fills them.
+// exportColumns is the header row of a CSV. exportRow fills the columns.
 var exportColumns = []string{
 	"code", "short_url", "url", "created_at", "expires_at", "max_visits", "status", "forward_query", "title", "tags", "disabled",
 }
 
-// export answers GET /links/export with all links that the key made, newest first,
-// one a line: as a list shows them, or as CSV for who prefers that.
+// export answers GET /links/export with all links that the key made, newest first, one a line: as
+// JSON, like those of a list, or as CSV if the client prefers it.
 func (a *API) export(ctx *fasthttp.RequestCtx) {
 	within := a.deadline(ctx)
 	owner, ok := a.authorize(ctx, within, apikey.ScopeRead)
 	if !ok {
 		return
 	}
-	// The first page before the header is sent: an outage can have a status yet.
+	// The first page is read before the header is sent, so that an outage can still be answered
+	// with its status.
 	page, cursor, err := a.Store.List(within, owner, "", exportPage, nil)
 	if err != nil {
 		a.fail(ctx, err)
@@ -81,7 +82,7 @@ func (a *API) writeRows(w io.Writer, links []link.Coded) error {
 	return writeCSV(w, rows)
 }
 
-// writeCSV writes rows as RFC 4180 has them, in one piece.
+// writeCSV writes rows of CSV (RFC 4180), in one piece.
 func writeCSV(w io.Writer, rows [][]string) error {
 	var b strings.Builder
 	c := csv.NewWriter(&b)
@@ -122,12 +123,13 @@ func exportTimeOf(t time.Time) string {
 	return strings.Trim(string(appendTime(nil, t)), `"`)
 }
 
-// formulaStarts are what makes a spreadsheet take a cell for a formula, and run
-// what a stranger wrote, and the quote against it.
+// formulaStarts are the characters that make a spreadsheet run a cell as a formula, which a
+// stranger may have written, and the apostrophe that prevents it.
 const formulaStarts = "=+-@'"
 
-// quoteFormula makes a cell text to a spreadsheet: an apostrophe goes before what
-// would start a formula. An apostrophe gets one, too, so that unquoteFormula knows.
+// quoteFormula makes a spreadsheet take the cell for text: it puts an apostrophe before what would
+// start a formula. It puts one before an apostrophe too, so that unquoteFormula can tell the two
+// apart.
 func quoteFormula(cell string) string {
 	if cell != "" && strings.IndexByte(formulaStarts, cell[0]) >= 0 {
 		return "'" + cell
@@ -142,8 +144,8 @@ func unquoteFormula(cell string) string {
 	return cell
 }
 
-// prefersCSV reports whether an Accept header asks for CSV rather than for lines
-// of JSON. Who accepts neither gets those.
+// prefersCSV reports whether an Accept header prefers CSV to lines of JSON. It returns false if the
+// header accepts neither.
 func prefersCSV(accept []byte) bool {
 	var csv, ndjson float64
 	for part := range strings.SplitSeq(string(accept), ",") {
@@ -151,7 +153,7 @@ func prefersCSV(accept []byte) bool {
 		q := 1.0
 		for p := range strings.SplitSeq(parameters, ";") {
 			if value, ok := strings.CutPrefix(strings.TrimSpace(p), "q="); ok {
-				q, _ = strconv.ParseFloat(value, 64) // nonsense is not wanted
+				q, _ = strconv.ParseFloat(value, 64) // what is no number counts as 0
 			}
 		}
 		switch strings.ToLower(strings.TrimSpace(kind)) {

@@ -19,12 +19,14 @@ const (
 	maxTitle  = 255 // characters
 	maxTags   = 10
 	maxTag    = 50 // characters
+
+	tagRule = "1 to %d characters, no comma or control character, and no space at its start or end."
 )
 
-// fields are what a create and a change of a link have in common.
+// fields are the fields that a create and a change have in common.
 type fields struct {
 	URL          field[string]   `json:"url"`
-	LongURL      field[string]   `json:"long_url"` // what older clients call it
+	LongURL      field[string]   `json:"long_url"` // the name that older clients use
 	ExpiresAt    field[string]   `json:"expires_at"`
 	TTL          field[int64]    `json:"ttl"`
 	MaxVisits    field[int64]    `json:"max_visits"`
@@ -34,7 +36,7 @@ type fields struct {
 	Tags         field[[]string] `json:"tags"`
 }
 
-// A fieldError says, for whoever sent it, which field breaks which rule.
+// A fieldError tells the client which field breaks which rule.
 type fieldError struct{ detail string }
 
 func (e *fieldError) Error() string { return e.detail }
@@ -43,8 +45,7 @@ func fieldErrorf(format string, args ...any) error {
 	return &fieldError{fmt.Sprintf(format, args...)}
 }
 
-// target is the one URL of the request, under whichever name it came, as a
-// target.
+// target returns the target of the request, under whichever name its URL was sent.
 func (f *fields) target(own link.Hosts) (string, error) {
 	raw, long := f.URL.value, f.LongURL.value
 	switch {
@@ -63,8 +64,8 @@ func (f *fields) hasOptions() bool {
 	return f.ExpiresAt.set || f.TTL.set || f.MaxVisits.set || f.Status.set || f.ForwardQuery.set || f.Title.set || f.Tags.set
 }
 
-// apply puts the options that are there into o, as of now; null removes one. Its
-// error is a *fieldError.
+// apply sets the options that the request has in o, as of now. Null removes an option. Its error is
+// a *fieldError.
 func (f *fields) apply(o *link.Options, now time.Time) error {
 	if f.ExpiresAt.set || f.TTL.set {
 		at, err := f.expiry(now)
@@ -96,7 +97,7 @@ func (f *fields) apply(o *link.Options, now time.Time) error {
 	if f.Title.set {
 		title := f.Title.value
 		if utf8.RuneCountInString(title) > maxTitle || strings.ContainsFunc(title, unicode.IsControl) {
-			return fieldErrorf(`The field "title" must be of at most %d characters, without control characters.`, maxTitle)
+			return fieldErrorf(`The field "title" must have at most %d characters and no control characters.`, maxTitle)
 		}
 		o.Title = title
 	}
@@ -110,14 +111,14 @@ func (f *fields) apply(o *link.Options, now time.Time) error {
 	return nil
 }
 
-// expiry is when the link is to expire, to the millisecond, or zero for never.
+// expiry returns when the link is to expire, to the millisecond, or zero for never.
 func (f *fields) expiry(now time.Time) (time.Time, error) {
 	switch {
 	case f.ExpiresAt.given() && f.TTL.given():
-		return time.Time{}, fieldErrorf(`The fields "expires_at" and "ttl" say the same; send one of them.`)
+		return time.Time{}, fieldErrorf(`The fields "expires_at" and "ttl" both say when the link expires; send one of them.`)
 	case f.TTL.given():
 		if f.TTL.value < 1 || f.TTL.value > maxTTL {
-			return time.Time{}, fieldErrorf(`The field "ttl" must be from 1 second to 3,153,600,000, which are 100 years.`)
+			return time.Time{}, fieldErrorf(`The field "ttl" must be from 1 to 3,153,600,000 seconds, which are 100 years.`)
 		}
 		return now.UTC().Truncate(time.Millisecond).Add(time.Duration(f.TTL.value) * time.Second), nil
 	case f.ExpiresAt.given():
@@ -137,12 +138,12 @@ func (f *fields) expiry(now time.Time) (time.Time, error) {
 	return time.Time{}, nil
 }
 
-// parseTags returns the tags, each once, or nil if there are none.
+// parseTags returns the tags without repetitions, or nil if there are none.
 func parseTags(raw []string) ([]string, error) {
 	var tags []string
 	for _, tag := range raw {
 		if !isTag(tag) {
-			return nil, fieldErrorf(`Each of the "tags" must be of 1 to %d characters, without commas, control characters and spaces around it.`, maxTag)
+			return nil, fieldErrorf(`Each of the "tags" must have `+tagRule, maxTag)
 		}
 		if !slices.Contains(tags, tag) {
 			tags = append(tags, tag)
@@ -154,14 +155,14 @@ func parseTags(raw []string) ([]string, error) {
 	return tags, nil
 }
 
-// isTag reports whether s can be a tag. Commas are not in one, since lists of tags
-// are written with them elsewhere: in a CSV, for one.
+// isTag reports whether s can be a tag. A tag has no comma, because commas separate tags elsewhere,
+// as in a CSV.
 func isTag(s string) bool {
 	return s != "" && utf8.RuneCountInString(s) <= maxTag && strings.TrimSpace(s) == s &&
 		!strings.ContainsFunc(s, func(r rune) bool { return r == ',' || unicode.IsControl(r) })
 }
 
-// orNil is o, or nil if it says nothing that a plain link does not.
+// orNil returns a pointer to o, or nil if o says nothing that a plain link does not.
 func orNil(o link.Options) *link.Options {
 	if reflect.ValueOf(o).IsZero() {
 		return nil

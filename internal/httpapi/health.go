@@ -6,13 +6,13 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// ping answers GET /ping: the process is alive. It touches nothing.
+// ping answers GET /ping, which tells that the process is alive. It depends on nothing else.
 func (a *API) ping(ctx *fasthttp.RequestCtx) {
 	ctx.SetContentType("text/plain; charset=utf-8")
 	ctx.SetBodyString("pong")
 }
 
-// healthz answers GET /healthz: the backend can serve every route.
+// healthz answers GET /healthz: whether the backend can serve every route.
 func (a *API) healthz(ctx *fasthttp.RequestCtx) {
 	if a.draining.Load() {
 		writeProblem(ctx, problemUnavailable, "This backend is shutting down.")

@@ -123,6 +123,13 @@ func (f *fragile) Create(ctx context.Context, owner, code string, l link.Link) e
 	return f.Store.Create(ctx, owner, code, l)
 }
 
+func (f *fragile) Read(ctx context.Context, code string) (link.State, error) {
+	if f.panics {
+		panic("secret state")
+	}
+	return f.Store.Read(ctx, code)
+}
+
 func (f *fragile) Get(ctx context.Context, code string) (link.Link, error) {
 	if f.panics {
 		panic("secret state")
@@ -585,6 +592,9 @@ func TestPanicIsOnePlain500(t *testing.T) {
 	}
 	b.store.panics = true
 	if detail := wantProblem(t, b.do("GET", "/8h4LRT53E7", ""), 500, "internal"); strings.Contains(detail, "secret") {
+		t.Errorf("detail = %q", detail)
+	}
+	if detail := wantProblem(t, b.manage("POST", "/links/import", `{"url":"https://example.com/","code":"abc"}`), 500, "internal"); strings.Contains(detail, "secret") {
 		t.Errorf("detail = %q", detail)
 	}
 	b.mint = func() (snowflake.ID, error) { return 0, errors.New("secret state") }

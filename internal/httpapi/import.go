@@ -18,13 +18,12 @@ import (
 const (
 	importBatch = 500 // rows that are looked up and stored together
 
-	// maxRows bounds what is kept of an import until its answer is sent. A key
-	// has no more links to export than its journal, which is half as long unless
-	// JOURNAL_MAX says otherwise.
+	// maxRows bounds what is kept of an import until its answer is sent. An export has no more rows
+	// than the journal of its key, which is half as long unless JOURNAL_MAX says otherwise.
 	maxRows = 2_000_000
 
-	// maxReport bounds the same in bytes. Compressed, 2,000,000 rows with minted codes are
-	// 14 MiB, and with random ones of 64 characters 90 MiB.
+	// maxReport bounds the same in bytes. Compressed, the answer to 2,000,000 rows takes 14 MiB
+	// with minted codes, and 90 MiB with random codes of 64 characters.
 	maxReport = 32 << 20
 )
 
@@ -36,19 +35,19 @@ type importRequest struct {
 	CreatedAt field[string] `json:"created_at"`
 }
 
-// A rowReader reads rows. An error that is io.EOF or a *bodyError ends them all;
-// any other is that of one row.
+// A rowReader reads the rows of an import. After io.EOF or a *bodyError there are no more. Any
+// other error is about one row only.
 type rowReader interface {
 	read(*importRequest) (line int, err error)
 }
 
-// importLinks answers POST /links/import: links under the codes they had, from an
-// export or from the CSV of another service. It holds a batch of rows at a time. A
-// row that cannot be stored spoils no other, and what is there already is left
-// alone, so that an import that broke off can be sent again.
+// importLinks answers POST /links/import. It stores links under the codes they had, from an export
+// or from the CSV of another service, and holds one batch of rows at a time. A row that cannot be
+// stored does not affect the others, and a link that exists is left alone. So an import that broke
+// off can be sent again.
 //
-// The answer says a line a row what became of it, and at last how many. It is sent
-// when all has been read, and so has a status that tells whether it broke off.
+// The answer has a line for each row, which says what became of it, and a summary at the end. It is
+// sent after all rows have been read, so that its status can tell whether the import broke off.
 func (a *API) importLinks(ctx *fasthttp.RequestCtx, owner string, body io.Reader) {
 	dryRun, err := parseImportQuery(ctx.QueryArgs())
 	if err != nil {
@@ -74,7 +73,7 @@ func (a *API) importLinks(ctx *fasthttp.RequestCtx, owner string, body io.Reader
 			err = a.Shortener.Import(a.ctx, owner, batch, dryRun)
 		}
 		if err == nil && (done+len(batch) > maxRows || report.lines.size > maxReport) {
-			err = &bodyError{problemBodyTooLarge, "An import may have " + thousands(maxRows) + " rows at most, and fewer if their codes are long; send the rest in another."}
+			err = &bodyError{problemBodyTooLarge, "An import may have at most " + thousands(maxRows) + " rows, and fewer if their codes are long. Send the rest in another one."}
 		}
 		if err != nil {
 			p, detail := a.explain(err)
@@ -91,11 +90,12 @@ func (a *API) importLinks(ctx *fasthttp.RequestCtx, owner string, body io.Reader
 	a.stream(ctx, contentNDJSON, importTime, report.writeTo)
 }
 
+// parseImportQuery reads the parameter of an import. Its error is a *fieldError.
 func parseImportQuery(args *fasthttp.Args) (dryRun bool, err error) {
 	for name, value := range args.All() {
 		switch {
 		case string(name) != "dry_run":
-			return false, fieldErrorf("The parameter %q is not known.", abbreviated(string(name)))
+			return false, unknownParameter(name)
 		case string(value) != "true" && string(value) != "false":
 			return false, fieldErrorf(`The parameter "dry_run" must be true or false.`)
 		}
@@ -104,8 +104,8 @@ func parseImportQuery(args *fasthttp.Args) (dryRun bool, err error) {
 	return dryRun, nil
 }
 
-// newRowReader finds out what the body is: lines of JSON begin with a brace, and
-// no header row does.
+// newRowReader finds out what the body is. Lines of JSON begin with a brace, and a header row of
+// CSV does not.
 func newRowReader(body io.Reader) (rowReader, error) {
 	r := bufio.NewReaderSize(body, MaxBody)
 	first, err := firstByte(r)
@@ -118,7 +118,7 @@ func newRowReader(body io.Reader) (rowReader, error) {
 	return newCSVRows(r)
 }
 
-// jsonRows are rows of JSON, one a line.
+// jsonRows reads rows of JSON, one a line.
 type jsonRows struct {
 	r    *bufio.Reader
 	line int
@@ -144,7 +144,7 @@ func (j *jsonRows) read(into *importRequest) (int, error) {
 	}
 }
 
-// readRows reads the next rows, fewer at the end.
+// readRows reads the next rows: a full batch, or fewer at the end.
 func (a *API) readRows(rows rowReader, now time.Time) (batch []shorten.Row, ended bool, err error) {
 	batch = make([]shorten.Row, 0, importBatch)
 	for len(batch) < importBatch {
@@ -168,7 +168,7 @@ func (a *API) readRows(rows rowReader, now time.Time) (batch []shorten.Row, ende
 	return batch, false, nil
 }
 
-// coded is the link that the row describes, with its code.
+// coded returns the link that the row describes, with its code.
 func (r *importRequest) coded(own link.Hosts, now time.Time) (link.Coded, error) {
 	c := link.Coded{Code: r.Code}
 	if c.Code == "" {
@@ -181,7 +181,7 @@ func (r *importRequest) coded(own link.Hosts, now time.Time) (link.Coded, error)
 	if c.Link, err = r.changed(link.Link{}, own, now); err != nil {
 		return c, err
 	}
-	if c.Target == "" { // there was none that could have been wrong
+	if c.Target == "" { // the row has no URL: say so
 		_, err := r.target(own)
 		return c, err
 	}
@@ -194,8 +194,7 @@ func (r *importRequest) coded(own link.Hosts, now time.Time) (link.Coded, error)
 	return shorten.Imported(c.Code, c.Link, created, given, now), nil
 }
 
-// lastSegment is what follows the last slash of a short URL, which need not have
-// a scheme.
+// lastSegment returns what follows the last slash of a short URL, which may lack a scheme.
 func lastSegment(shortURL string) string {
 	shortURL, _, _ = strings.Cut(shortURL, "?")
 	_, path, ok := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(shortURL, "https://"), "http://"), "/")
@@ -205,8 +204,8 @@ func lastSegment(shortURL string) string {
 	return path[strings.LastIndexByte(path, '/')+1:]
 }
 
-// importReport is the answer to an import until it can be sent. It is compressed,
-// to some ten bytes a row: rows are many, and their lines are alike.
+// importReport keeps the answer to an import until it can be sent. It is compressed to some ten
+// bytes a row, because rows are many and their lines are alike.
 type importReport struct {
 	lines  pieces
 	to     *flate.Writer
@@ -228,14 +227,14 @@ func (r *importReport) add(rows []shorten.Row) {
 		r.b = appendString(r.b, abbreviated(row.Code))
 		r.b = fmt.Appendf(r.b, `,"result":"%s"`, row.Result)
 		if row.Result == shorten.ResultConflict {
-			r.b = append(r.b, `,"detail":"The code stands for another link, or did until lately."`...)
+			r.b = append(r.b, `,"detail":"Another link has this code, or had it within the last 30 days."`...)
 		} else if row.Err != nil {
 			r.b = append(r.b, `,"detail":`...)
 			r.b = appendString(r.b, row.Err.Error())
 		}
 		r.b = append(r.b, "}\n"...)
 	}
-	_, _ = r.to.Write(r.b) // into memory
+	_, _ = r.to.Write(r.b) // into memory, which cannot fail
 }
 
 func (r *importReport) end(dryRun bool) {
@@ -250,8 +249,8 @@ func (r *importReport) writeTo(w io.Writer) error {
 	return err
 }
 
-// pieces is a buffer that grows by a piece at a time and gives back those that have been
-// read. A bytes.Buffer doubles, and holds both halves meanwhile.
+// pieces is a buffer that grows piece by piece and frees the pieces that have been read. A
+// bytes.Buffer doubles its memory, and holds the old one too while it copies.
 type pieces struct {
 	all  [][]byte
 	size int // of all that was written, in bytes

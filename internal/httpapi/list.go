@@ -52,7 +52,7 @@ func (a *API) list(ctx *fasthttp.RequestCtx) {
 		b = appendString(b, next)
 	}
 	b = append(b, '}')
-	// A page may be some megabytes. Each part of it has a time of its own to be taken in.
+	// A page may have some megabytes. The client has partTime to receive each part of it.
 	a.stream(ctx, contentJSON, listTime, func(w io.Writer) error {
 		for part := range slices.Chunk(b, listPart) {
 			if _, err := w.Write(part); err != nil {
@@ -69,8 +69,7 @@ type listQuery struct {
 	cursor, tag string
 }
 
-// parseListQuery reads the parameters of a list. Its error is a *fieldError; an
-// unknown parameter is one, as an unknown field of a body is.
+// parseListQuery reads the parameters of a list. Its error is a *fieldError.
 func parseListQuery(args *fasthttp.Args) (listQuery, error) {
 	q := listQuery{limit: defaultLimit}
 	for name, value := range args.All() {
@@ -85,12 +84,18 @@ func parseListQuery(args *fasthttp.Args) (listQuery, error) {
 			q.cursor = value
 		case "tag":
 			if !isTag(value) {
-				return q, fieldErrorf(`The parameter "tag" is no tag that a link can have.`)
+				return q, fieldErrorf(`The parameter "tag" must have `+tagRule, maxTag)
 			}
 			q.tag = value
 		default:
-			return q, fieldErrorf("The parameter %q is not known.", abbreviated(string(name)))
+			return q, unknownParameter(name)
 		}
 	}
 	return q, nil
+}
+
+// unknownParameter is the error for a parameter that the route does not know. It is refused as an
+// unknown field of a body is: a client must not believe that it had an effect.
+func unknownParameter(name []byte) error {
+	return fieldErrorf("The parameter %q is not known.", abbreviated(string(name)))
 }

@@ -11,8 +11,8 @@ import (
 type route uint8
 
 // The routes of the contract. routeOther is any path or method that the contract does not know.
-// routeRefused is what was answered before a route could be found: a malformed request, headers or a
-// body too large, a request that never came.
+// routeRefused is what was answered before a route could be found: a malformed request, headers or
+// a body too large, a request that never came.
 const (
 	routeCreate route = iota
 	routeRedirect

@@ -6,8 +6,8 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// The contract of all routes. It stands beside their handlers, so that a change of
-// one is a change of both; the tests hold every request and answer against it.
+// openAPI is the contract of all routes. It is kept beside their handlers so that both change
+// together. The tests check every request and answer against it.
 //
 //go:embed openapi.yaml
 var openAPI []byte

@@ -10,9 +10,9 @@ import (
 	"snowlink/internal/link"
 )
 
-// previewPage has no title of the link: that is for those who manage it, and a
-// stranger who chose it could make the page lie. What browsers and robots may do
-// with it, it says itself, and so does the Nginx in front: nothing but show it.
+// previewPage does not show the link's title. The title is for those who manage the link, and a
+// stranger who chose it could make the page lie. Browsers and robots may do nothing with the page
+// but show it. The page says so itself, and Nginx says the same in its headers.
 var previewPage = template.Must(template.New("preview").Parse(`<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
@@ -26,13 +26,13 @@ var previewPage = template.Must(template.New("preview").Parse(`<!DOCTYPE html>
 <p><a {{.Href}} rel="noreferrer nofollow">{{.Target}}</a></p>
 {{with .Expires}}<p>It expires on {{.}}.</p>
 {{end -}}
-{{if .ForwardQuery}}<p>A query behind the short link is passed on.</p>
+{{if .ForwardQuery}}<p>A query that is added to the short link is passed on.</p>
 {{end -}}
 </html>
 `))
 
-// preview answers GET /{code}+ with a page that says where the link leads. To look
-// is no visit.
+// preview answers GET /{code}+ with a page that says where the link leads. It does not count as a
+// visit.
 func (a *API) preview(ctx *fasthttp.RequestCtx) {
 	code := strings.TrimSuffix(codeOf(ctx), "+")
 	l, err := a.look(ctx, code)
@@ -61,14 +61,14 @@ func (a *API) preview(ctx *fasthttp.RequestCtx) {
 	ctx.SetBody(b.Bytes())
 }
 
-// href is the attribute that leads to a target, byte for byte: the template itself
-// would spell brackets and quotes anew, and a signed URL would not bear that. A
-// target is an http or https URL, whoever sent it.
+// href returns the attribute that leads to a target, byte for byte. The template itself would
+// encode brackets and quotes, which breaks a signed URL. It is safe because every target is an http
+// or https URL, whoever sent it.
 func href(target string) template.HTMLAttr {
 	return template.HTMLAttr(`href="` + template.HTMLEscapeString(target) + `"`)
 }
 
-// look finds the link as a visitor would, and takes no visit.
+// look finds the link as a visitor would, without taking a visit.
 func (a *API) look(ctx *fasthttp.RequestCtx, code string) (link.Link, error) {
 	if !link.CouldBeCode(code) {
 		return link.Link{}, link.ErrNotFound
@@ -76,7 +76,7 @@ func (a *API) look(ctx *fasthttp.RequestCtx, code string) (link.Link, error) {
 	within := a.deadline(ctx)
 	l, err := a.Store.Get(within, code)
 	if err == nil && l.Limit() > 0 {
-		l, err = a.uncounted(within, code) // how many are left is in the store alone
+		l, err = a.uncounted(within, code) // only the store knows how many are left
 	}
 	if err == nil && l.Gone(ctx.Time()) {
 		err = link.ErrGone

@@ -9,13 +9,13 @@ const (
 	contentJSON    = "application/json"
 	contentProblem = "application/problem+json"
 
-	// retryAfter is what a 503 asks for, in seconds. Redis or a node ID may be
-	// back at once; it only keeps clients from asking in a loop.
+	// retryAfter is the Retry-After of a 503, in seconds. Redis or the node ID may be back at any
+	// moment: this only keeps clients from trying again in a tight loop.
 	retryAfter = "1"
 )
 
-// problem is a kind of failure: a status and the stable word that programs
-// branch on. The words are part of the contract.
+// problem is a kind of failure: a status and the stable word that programs branch on. The words are
+// part of the contract.
 type problem struct {
 	status int
 	code   string
@@ -45,13 +45,14 @@ var (
 	problemUnavailable      = problem{fasthttp.StatusServiceUnavailable, "unavailable"}
 )
 
-// writeProblem answers with an RFC 9457 problem. The detail is one sentence or
-// two for whoever made the request: what is wrong and what would be right.
+// writeProblem answers with a problem (RFC 9457). The detail is one or two sentences for whoever
+// made the request: what is wrong, and what would be right.
 func writeProblem(ctx *fasthttp.RequestCtx, p problem, detail string) {
 	if p.status == fasthttp.StatusServiceUnavailable {
 		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, retryAfter)
 	}
-	// Any code may be taken, and most that is gone may come back.
+	// No cache may keep the answer: a free code may be taken, and most links that are gone may come
+	// back.
 	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
 	writeJSON(ctx, p.status, contentProblem, p.body(detail))
 }
@@ -69,8 +70,7 @@ func (p problem) body(detail string) problemBody {
 	return problemBody{"about:blank", fasthttp.StatusMessage(p.status), p.status, detail, p.code}
 }
 
-// writeJSON answers with v, which must be one of this package's own structs:
-// they always marshal.
+// writeJSON answers with v, which must be one of this package's own structs: these always marshal.
 func writeJSON(ctx *fasthttp.RequestCtx, status int, contentType string, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {

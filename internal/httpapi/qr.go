@@ -16,37 +16,37 @@ import (
 )
 
 const (
-	// A pixel a module at the least: the longest BASE_URL makes 81 of them, the
-	// quiet zone included. Whoever wants a larger picture than this has SVG, which
-	// grows without a server's work.
+	// The smallest picture has at least one pixel for each module: the longest BASE_URL makes 81
+	// modules, the quiet zone included. For a picture above the largest size there is SVG, which
+	// scales without work for the server.
 	minQRSize     = 128
 	maxQRSize     = 1024
 	defaultQRSize = 256
 
-	// quietZone is how many modules wide the white around a QR code must be, by
-	// ISO/IEC 18004, for readers to find it.
+	// quietZone is how many modules wide the white around a QR code must be, by ISO/IEC 18004, for
+	// readers to find it.
 	quietZone = 4
 
-	// cachedQR: the picture depends on the code alone, and once it is printed
-	// nobody calls it back either.
+	// cachedQR lets caches keep the picture for a day. It depends on the code alone, and nobody can
+	// call back a printed one either.
 	cachedQR = "public, max-age=86400"
 
-	// drawWait is how long a picture waits for its turn.
+	// drawWait is how long a picture may wait to be drawn.
 	drawWait = time.Second
 )
 
-// errBusy is what a picture fails with that had no turn.
+// errBusy reports that a QR code waited too long to be drawn.
 var errBusy = errors.New("too many QR codes are being drawn")
 
-// A drawingRoom bounds how many pictures are drawn at once. A large one takes as
-// much of a processor as thousands of redirects, and no key: whoever asks for many
-// waits for them, and visitors do not.
+// A drawingRoom bounds how many pictures are drawn at once. A large picture takes as much processor
+// time as thousands of redirects, and needs no key. So those who ask for many wait, and visitors do
+// not.
 type drawingRoom chan struct{}
 
-// newDrawingRoom has room for half of the processors, and one at the least.
+// newDrawingRoom makes room for pictures on half of the processors, and on one at least.
 func newDrawingRoom() drawingRoom { return make(drawingRoom, max(1, runtime.GOMAXPROCS(0)/2)) }
 
-// draw calls f in its turn, or fails with errBusy after drawWait.
+// draw calls f when there is room, or returns errBusy after drawWait.
 func (r drawingRoom) draw(f func() error) error {
 	timeout := time.NewTimer(drawWait)
 	defer timeout.Stop()
@@ -59,8 +59,7 @@ func (r drawingRoom) draw(f func() error) error {
 	}
 }
 
-// qr answers GET /{code}/qr with the short URL as a QR code. Making one is no
-// visit.
+// qr answers GET /{code}/qr with the short URL as a QR code. It does not count as a visit.
 func (a *API) qr(ctx *fasthttp.RequestCtx) {
 	query, err := parseQRQuery(ctx.QueryArgs())
 	if err != nil {
@@ -115,18 +114,18 @@ func parseQRQuery(args *fasthttp.Args) (qrQuery, error) {
 			}
 			q.size = n
 		default:
-			return q, fieldErrorf("The parameter %q is not known.", abbreviated(string(name)))
+			return q, unknownParameter(name)
 		}
 	}
 	return q, nil
 }
 
-// A qrPicture is a QR code by its modules: whether each is dark, row by row, with
-// the quiet zone.
+// A qrPicture says of each module of a QR code whether it is dark, row by row, the quiet zone
+// included.
 type qrPicture [][]bool
 
-// encodeQR makes the QR code of text. A seventh of it may be unreadable, which is
-// the usual level (M): a logo or a crease, and not a larger picture than needed.
+// encodeQR makes the QR code of text at level M, the usual one. A seventh of the code may be
+// unreadable, as under a logo or a crease, and the picture is no larger than needed.
 func encodeQR(text string) (qrPicture, error) {
 	code, err := qr.Encode(text, qr.M, qr.Auto)
 	if err != nil {
@@ -164,8 +163,8 @@ func (p qrPicture) svg(size int) []byte {
 	return append(b, `"/></svg>`...)
 }
 
-// png draws every module as many whole pixels wide as fit, so that no edge is
-// blurred, and leaves the rest white.
+// png draws every module as many whole pixels wide as fit, so that no edge is blurred, and leaves
+// the rest white.
 func (p qrPicture) png(size int) []byte {
 	img := image.NewPaletted(image.Rect(0, 0, size, size), color.Palette{color.White, color.Black})
 	scale := size / len(p)

@@ -10,11 +10,11 @@ import (
 	"snowlink/internal/link"
 )
 
-// linksPath is what the paths of links under management begin with.
+// linksPath is the start of the paths at which links are managed.
 const linksPath = "/links/"
 
-// read answers GET /links/{code} with the link as it is now, be it expired or
-// disabled, and its version as the ETag.
+// read answers GET /links/{code} with the link as it is now, even if it is expired or disabled, and
+// with its version as the ETag.
 func (a *API) read(ctx *fasthttp.RequestCtx) {
 	within := a.deadline(ctx)
 	if _, ok := a.authorize(ctx, within, apikey.ScopeRead); !ok {
@@ -29,12 +29,13 @@ func (a *API) read(ctx *fasthttp.RequestCtx) {
 	a.writeState(ctx, code, s)
 }
 
-// managedCode is the code in a path below linksPath.
+// managedCode returns the code in a path below linksPath.
 func managedCode(ctx *fasthttp.RequestCtx) string {
 	return string(ctx.Request.URI().PathOriginal()[len(linksPath):])
 }
 
-// readManaged reads the link past every cache. One that was deleted is gone.
+// readManaged reads the link from the store itself, past every cache. A deleted link is
+// link.ErrGone.
 func (a *API) readManaged(within context.Context, code string) (link.State, error) {
 	if !link.CouldBeCode(code) {
 		return link.State{}, link.ErrNotFound

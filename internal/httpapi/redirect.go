@@ -11,31 +11,31 @@ import (
 	"snowlink/internal/link"
 )
 
-// Names as they are sent: to spell these anew for every answer took a quarter of a
-// redirect's time in the handler.
+// Names of headers in the form in which they are sent. To convert them for every answer took a
+// quarter of a redirect's time in the handler.
 var (
 	headerLocation     = []byte(fasthttp.HeaderLocation)
 	headerCacheControl = []byte(fasthttp.HeaderCacheControl)
 )
 
 const (
-	// notCached: the link may change or go, so a browser must ask again, and no
-	// shared cache may answer for us.
+	// notCached makes browsers ask again, because the link may change or go, and lets no shared
+	// cache answer for us.
 	notCached = "private, max-age=0"
 
-	// maxCached is how long browsers may keep a permanent redirect. They would
-	// keep it for good, and then the link could never be changed for them.
+	// maxCached is how long browsers may keep a permanent redirect. Without a limit they would keep
+	// it for good, and the link could never be changed for them.
 	maxCached = time.Hour
 
-	// maxForwarded is the length of the longest Location with a forwarded query,
-	// in bytes. Nginx takes 8 KiB for all of an answer's header.
+	// maxForwarded is the length of the longest Location with a forwarded query, in bytes. Nginx
+	// takes 8 KiB for all of an answer's header.
 	maxForwarded = 4096
 )
 
 // redirect answers GET and HEAD /{code} with the stored target.
 func (a *API) redirect(ctx *fasthttp.RequestCtx) {
 	code := codeOf(ctx)
-	if !link.CouldBeCode(code) { // the store does not hear of it
+	if !link.CouldBeCode(code) { // the store need not be asked
 		a.notFound(ctx)
 		return
 	}
@@ -52,7 +52,7 @@ func (a *API) redirect(ctx *fasthttp.RequestCtx) {
 	redirectTo(ctx, l.Target, fasthttp.StatusFound, notCached)
 }
 
-// redirectOptions is redirect for a link with options, of which some close it.
+// redirectOptions is redirect for a link with options, some of which may close it.
 func (a *API) redirectOptions(ctx *fasthttp.RequestCtx, within context.Context, code string, l link.Link) {
 	if l.Gone(ctx.Time()) {
 		a.fail(ctx, link.ErrGone)
@@ -60,8 +60,8 @@ func (a *API) redirectOptions(ctx *fasthttp.RequestCtx, within context.Context, 
 	}
 	target, ok := forwarded(ctx, l)
 	if ok && l.Limit() > 0 { // a visit that would be refused is not taken
-		// No cache may answer for a link whose visits are counted: not ours, which
-		// is only asked whether they are, and not Nginx's.
+		// No cache may answer for a link whose visits are counted. Ours only tells that they are.
+		// This header keeps Nginx from it.
 		ctx.Response.Header.Set("X-Accel-Expires", "0")
 		var err error
 		if l, err = a.visit(ctx, within, code); err != nil {
@@ -84,8 +84,8 @@ func (a *API) redirectOptions(ctx *fasthttp.RequestCtx, within context.Context, 
 	redirectTo(ctx, target, status, cacheControl(l, ctx.Time()))
 }
 
-// visit takes a visit of the link and returns it as it is now. HEAD only looks:
-// programs that check links send it, not visitors.
+// visit takes a visit of the link and returns the link as it is now. HEAD takes none: programs that
+// check links send it, not visitors.
 func (a *API) visit(ctx *fasthttp.RequestCtx, within context.Context, code string) (l link.Link, err error) {
 	if ctx.IsHead() {
 		l, err = a.uncounted(within, code)
@@ -98,7 +98,7 @@ func (a *API) visit(ctx *fasthttp.RequestCtx, within context.Context, code strin
 	return l, err
 }
 
-// uncounted reads a link whose visits are counted and takes none.
+// uncounted reads a link whose visits are counted, without taking one.
 func (a *API) uncounted(within context.Context, code string) (link.Link, error) {
 	s, err := a.Store.Read(within, code)
 	if err == nil && s.Limit() > 0 && s.VisitsLeft < 1 {
@@ -120,16 +120,16 @@ func cacheControl(l link.Link, now time.Time) string {
 	return "private, max-age=" + strconv.Itoa(int(most/time.Second))
 }
 
-// redirectTo answers with the target as it stands. Not ctx.Redirect, which
-// rewrites it: it would drop user info, collapse "//" and resolve "..".
+// redirectTo answers with the target as it stands. It does not use ctx.Redirect, which rewrites the
+// target: it drops user info, collapses "//" and resolves "..".
 func redirectTo(ctx *fasthttp.RequestCtx, target string, status int, cacheControl string) {
 	ctx.Response.Header.SetCanonical(headerLocation, []byte(target))
 	ctx.Response.Header.SetCanonical(headerCacheControl, []byte(cacheControl))
 	ctx.SetStatusCode(status)
 }
 
-// forwarded is where the request is led by the link, and whether a Location may be
-// so long.
+// forwarded returns where the link leads this request, and false if that is too long for a
+// Location.
 func forwarded(ctx *fasthttp.RequestCtx, l link.Link) (target string, ok bool) {
 	if !l.ForwardQuery {
 		return l.Target, true
@@ -138,8 +138,8 @@ func forwarded(ctx *fasthttp.RequestCtx, l link.Link) (target string, ok bool) {
 	return target, len(target) <= maxForwarded
 }
 
-// withQuery appends the query to the target's own, before its fragment. What no
-// URL has in its query is percent-encoded, as browsers would: a stranger wrote it.
+// withQuery appends the query to the target's own, before its fragment. Characters that no URL has
+// in its query are percent-encoded, as browsers do: a stranger wrote the query.
 func withQuery(target string, query []byte) string {
 	if len(query) == 0 {
 		return target
@@ -155,8 +155,8 @@ func withQuery(target string, query []byte) string {
 	}
 	const hex = "0123456789ABCDEF"
 	for _, c := range query {
-		// The URL standard's special-query percent-encode set, and the backslash,
-		// which no target has.
+		// The URL standard's special-query percent-encode set, and the backslash, which no target
+		// has.
 		if c <= ' ' || c > '~' || strings.IndexByte("\"#<>'\\", c) >= 0 {
 			b = append(b, '%', hex[c>>4], hex[c&15])
 		} else {
@@ -170,7 +170,7 @@ func withQuery(target string, query []byte) string {
 	return string(b)
 }
 
-// codeOf is the code that the path names: all of it but the slash.
+// codeOf returns the code in the path, which is all of it but the slash.
 func codeOf(ctx *fasthttp.RequestCtx) string {
 	return string(ctx.Request.URI().PathOriginal()[len("/"):])
 }

@@ -14,25 +14,24 @@ import (
 
 // Limits of the HTTP server. fasthttp has none by default.
 const (
-	// MaxBody and MaxHeaders are in bytes. Nginx in front is set to the same
-	// headers and a smaller body.
+	// MaxBody and MaxHeaders are in bytes. Nginx in front is set to the same headers and a smaller
+	// body.
 	MaxBody    = 64 << 10 // but see MaxBulk and MaxImport
 	MaxHeaders = 8 << 10
 
 	requestTimeout = 5 * time.Second // to read a request whole, and to write an answer
 
-	// idleTimeout must exceed the 60 s that Nginx keeps its side open, or a
-	// create meets a connection we have just closed.
+	// idleTimeout must exceed the 60 s that Nginx keeps its side open, or a create meets a
+	// connection we have just closed.
 	idleTimeout = 75 * time.Second
 
-	// A refused client is often still sending. Closing at once would reset the
-	// connection and take our answer with it, so we read on for a while.
+	// A refused client is often still sending. To close at once would reset the connection, and the
+	// client would lose our answer. So we read on for a while.
 	lingerTime  = time.Second
 	lingerBytes = 16 << 20
 )
 
-// Server makes the fasthttp server that serves the API. Serve it on a
-// RefusalListener.
+// Server makes the fasthttp server that serves the API. Serve it on a RefusalListener.
 func (a *API) Server() *fasthttp.Server {
 	srv := NewServer()
 	srv.Handler = a.screen
@@ -42,8 +41,8 @@ func (a *API) Server() *fasthttp.Server {
 	return srv
 }
 
-// NewServer makes a fasthttp server with the limits of the API's and no handler.
-// loadtest/limit serves with it too: a ratio between two different servers says nothing.
+// NewServer makes a fasthttp server with the limits of the API's and no handler. loadtest/limit
+// serves with it too: a ratio between two different servers says nothing.
 func NewServer() *fasthttp.Server {
 	return &fasthttp.Server{
 		ReadTimeout:                  requestTimeout,
@@ -60,8 +59,8 @@ func NewServer() *fasthttp.Server {
 	}
 }
 
-// screen refuses what fasthttp takes for a request although another reader might
-// find its end elsewhere, and hands on the rest.
+// screen refuses a request that fasthttp accepts although a proxy might find its end elsewhere. It
+// passes all others on.
 func (a *API) screen(ctx *fasthttp.RequestCtx) {
 	if ambiguous(&ctx.Request.Header) {
 		a.refuse(ctx, nil)
@@ -70,11 +69,11 @@ func (a *API) screen(ctx *fasthttp.RequestCtx) {
 	a.handler(ctx)
 }
 
-// ambiguous reports a transfer coding other than chunked, or chunks beside a length
-// (RFC 9112, section 6.3), a line that is folded (5.2), or a version that is neither 1.0
-// nor 1.1. With these a request gets past a proxy in front inside another one, should
-// that proxy read them another way. Nginx refuses them all itself; not every proxy does.
-// What else is odd about a name or a value, fasthttp has refused before.
+// ambiguous reports whether a request has a transfer coding other than chunked, both chunks and a
+// length (RFC 9112, section 6.3), a folded line (5.2), or a version that is neither 1.0 nor 1.1. If
+// a proxy in front reads one of these differently, a request can pass it hidden inside another one.
+// Nginx refuses them all; not every proxy does. fasthttp has refused all other odd names and values
+// before.
 func ambiguous(h *fasthttp.RequestHeader) bool {
 	if !h.IsHTTP11() && string(h.Protocol()) != "HTTP/1.0" {
 		return true
@@ -85,7 +84,7 @@ func ambiguous(h *fasthttp.RequestHeader) bool {
 		if len(line) == 0 {
 			continue
 		}
-		switch line[0] { // of every request: most lines are told apart by it
+		switch line[0] { // this runs for every request, and the first byte rules out most lines
 		case ' ', '\t':
 			return true
 		case 'c', 'C':
@@ -103,7 +102,7 @@ func ambiguous(h *fasthttp.RequestHeader) bool {
 	return chunks && length
 }
 
-// fieldValue is the value of a header line, if it has that name.
+// fieldValue returns the value of a header line, if the line has that name.
 func fieldValue(line []byte, name string) (value []byte, is bool) {
 	if len(line) <= len(name) || line[len(name)] != ':' || !bytes.EqualFold(line[:len(name)], []byte(name)) {
 		return nil, false
@@ -111,7 +110,7 @@ func fieldValue(line []byte, name string) (value []byte, is bool) {
 	return line[len(name)+1:], true
 }
 
-// refuse answers what never became a request.
+// refuse answers a client whose bytes never became a request.
 func (a *API) refuse(ctx *fasthttp.RequestCtx, err error) {
 	p, detail := problemInvalidRequest, "This is not a valid HTTP/1.1 request."
 	var timeout net.Error
@@ -130,8 +129,8 @@ func (a *API) refuse(ctx *fasthttp.RequestCtx, err error) {
 	a.metrics.answered(routeRefused, p.status, 0)
 }
 
-// hangUp closes the connection after the answer, for there may be more of the
-// request, which must not be taken for the next one.
+// hangUp closes the connection after the answer. More of the request may follow, which must not be
+// taken for the next one.
 func hangUp(ctx *fasthttp.RequestCtx) {
 	ctx.SetConnectionClose()
 	if conn, ok := ctx.Conn().(*refusalConn); ok {
@@ -139,7 +138,8 @@ func hangUp(ctx *fasthttp.RequestCtx) {
 	}
 }
 
-// expect answers Expect: 100-continue before a body comes that we would refuse.
+// expect answers Expect: 100-continue. It refuses a body that is too large before the client sends
+// it.
 func (a *API) expect(ctx *fasthttp.RequestCtx) int {
 	if ctx.Request.Header.ContentLength() <= bodyLimit(ctx) {
 		return fasthttp.StatusContinue
@@ -148,8 +148,8 @@ func (a *API) expect(ctx *fasthttp.RequestCtx) int {
 	return ctx.Response.StatusCode()
 }
 
-// RefusalListener wraps a listener so that a client whose request was refused
-// half-read gets to see why.
+// RefusalListener wraps a listener so that a client whose request was refused before it was read
+// whole receives the answer.
 func RefusalListener(l net.Listener) net.Listener { return refusalListener{l} }
 
 type refusalListener struct{ net.Listener }
@@ -167,8 +167,8 @@ type refusalConn struct {
 	refused atomic.Bool // a shutdown may close the connection from another goroutine
 }
 
-// Close ends our side first when the request was refused, and reads what the
-// client still sends, up to lingerTime and lingerBytes.
+// Close ends our side first if the request was refused. Then it reads what the client still sends,
+// for lingerTime and lingerBytes at most.
 func (c *refusalConn) Close() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.refused.Load() {
 		if half.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
@@ -178,8 +178,8 @@ func (c *refusalConn) Close() error {
 	return c.Conn.Close()
 }
 
-// serverLogger takes what fasthttp itself has to say, which is about
-// connections, never about requests.
+// serverLogger logs the messages of fasthttp itself, which are about connections and never about
+// requests.
 type serverLogger struct{ log *slog.Logger }
 
 func (l serverLogger) Printf(format string, args ...any) {

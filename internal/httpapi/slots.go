@@ -6,21 +6,21 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// SlotMemory is what a bulk or an import may take of memory at most, in bytes, from its
-// first byte to the last of its answer. TestSlotIsLargeEnough measures it: 33 MiB for a
-// bulk and 34 MiB for an import, without what the store's client takes for a batch.
+// SlotMemory is how much memory a bulk or an import takes at most, in bytes, from the first byte of
+// its body to the last of its answer. TestSlotIsLargeEnough measures it: 33 MiB for a bulk and 34
+// MiB for an import, without what the store's client takes for a batch.
 const SlotMemory = 40 << 20
 
-// What one key may have under way at once at a backend. Several do not make it faster:
-// one bulk keeps the store busy.
+// Limits for one key at one backend. More at once would not be faster: one bulk keeps the store
+// busy.
 const (
 	bulksOfKey   = 2
 	importsOfKey = 1
 )
 
-// slots bound the memory of bulks and imports, which hold what they have read for as long
-// as their clients take to send the rest. Whoever finds no slot free is refused before its
-// body is read. To wait instead would hold a connection, and be for as long as others like.
+// slots bound the memory of bulks and imports, which hold what they have read while their clients
+// send the rest. A request that finds no slot free is refused before its body is read. If it waited
+// instead, it would hold a connection for as long as other clients like.
 type slots struct {
 	inUse         prometheus.Gauge
 	keyRefused    prometheus.Counter
@@ -50,8 +50,8 @@ func newSlots(memory int64, reg prometheus.Registerer) *slots {
 	}
 }
 
-// take takes a slot for a request of the owner's. The error is a *bodyError; without one,
-// release gives the slot back, once however often it is called.
+// take takes a slot for a request of the owner. The error is a *bodyError. Otherwise, release gives
+// the slot back; calling it again does nothing.
 func (s *slots) take(route route, owner string) (release func(), err error) {
 	most, what := bulksOfKey, "two bulks"
 	if route == routeImport {
@@ -63,10 +63,10 @@ func (s *slots) take(route route, owner string) (release func(), err error) {
 	switch {
 	case s.held[of] == most:
 		s.keyRefused.Inc()
-		return nil, &bodyError{problemUnavailable, "This key has " + what + " under way at this backend, which is all that it may have at once. Nothing was stored. Try again when that has ended."}
+		return nil, &bodyError{problemUnavailable, "This key has " + what + " under way at this backend, and may not have more at once. Nothing was stored. Try again when one has ended."}
 	case s.free == 0:
 		s.memoryRefused.Inc()
-		return nil, &bodyError{problemUnavailable, "The bulks and imports under way take all the memory that there is for them. Nothing was stored. Try again."}
+		return nil, &bodyError{problemUnavailable, "The bulks and imports under way take all the memory that is set aside for them. Nothing was stored. Try again."}
 	}
 	s.change(of, 1)
 	return sync.OnceFunc(func() {
@@ -76,7 +76,7 @@ func (s *slots) take(route route, owner string) (release func(), err error) {
 	}), nil
 }
 
-// change counts one slot more, or one less, as held.
+// change counts n more slots as held, or -n fewer. The caller holds s.mu.
 func (s *slots) change(of slotsOf, n int) {
 	s.free -= n
 	if s.held[of] += n; s.held[of] == 0 {

@@ -13,18 +13,18 @@ import (
 	"unicode/utf8"
 )
 
-// The CSVs that an import reads, by the columns of their header rows. Others are
-// ignored, as clicks and domains are; so is the case of a name, and the spaces,
-// hyphens and underscores in it.
+// columns are the columns that an import reads, by their names in the header row. It ignores all
+// others, such as clicks and domains, and in a name it ignores the case, spaces, hyphens and
+// underscores. These CSVs are known:
 //
 //   - Our own export: code, url, and what else exportColumns has.
 //   - YOURLS, its table or a plugin's export of it: keyword, url, title, timestamp.
-//   - Kutt, as its API and its table call them: address, target, description,
-//     expire_in, banned, created_at. A link with a password is refused.
-//   - Shlink's web client: shortCode or else shortUrl, longUrl, title, tags,
-//     createdAt. And what Shlink itself imports: Short code, Long URL, Title, Tags.
-//   - Bitly: Custom Link if there is one, or else Link or Bitlink; Long URL or
-//     Destination URL; Title, Tags, Created.
+//   - Kutt, as its API and its table call them: address, target, description, expire_in, banned,
+//     created_at. A link with a password is refused.
+//   - Shlink's web client: shortCode or else shortUrl, longUrl, title, tags, createdAt. And what
+//     Shlink itself imports: Short code, Long URL, Title, Tags.
+//   - Bitly: Custom Link if there is one, or else Link or Bitlink; Long URL or Destination URL;
+//     Title, Tags, Created.
 var columns = map[string]column{
 	"code": colCode, "keyword": colCode, "address": colCode, "shortcode": colCode,
 	"customlink": colCustomLink,
@@ -39,7 +39,7 @@ var columns = map[string]column{
 	"password": colPassword,
 }
 
-// column is what a column says of a link.
+// column is what a column says about a link.
 type column int
 
 const (
@@ -61,22 +61,22 @@ const (
 )
 
 var errHeader error = &bodyError{problemInvalidRequest,
-	"The header row is not one that an import knows. It knows those of an export, Bitly, YOURLS, Kutt and Shlink, which have a column for the code and one for the URL."}
+	"The header row is not known. It must name a column for the code and one for the URL, as those of an export, Bitly, YOURLS, Kutt and Shlink do."}
 
 // maxColumns bounds what a row costs. No CSV that an import knows has a third as many.
 const maxColumns = 64
 
-// csvRows are the rows of a CSV.
+// csvRows reads the rows of a CSV.
 type csvRows struct {
 	csv       *csv.Reader
 	budget    *budget
 	columns   []column
-	ours      bool // an export of ours wrote it, and it is held to our rules
+	ours      bool // written by an export of ours, and held to our rules
 	hasCustom bool // there is a colCustomLink
 }
 
-// newCSVRows reads the header row. Columns may be separated by commas, semicolons
-// or tabs: by what the header row has most of.
+// newCSVRows reads the header row. The columns are separated by commas, semicolons or tabs: by what
+// the header row has most of.
 func newCSVRows(r *bufio.Reader) (*csvRows, error) {
 	header, err := r.Peek(1024)
 	if err != nil && err != io.EOF {
@@ -96,7 +96,7 @@ func newCSVRows(r *bufio.Reader) (*csvRows, error) {
 		return nil, errHeader
 	}
 	if len(names) > maxColumns {
-		return nil, &bodyError{problemInvalidRequest, "The header row may have " + thousands(maxColumns) + " columns at most."}
+		return nil, &bodyError{problemInvalidRequest, "The header row may have at most " + thousands(maxColumns) + " columns."}
 	}
 	for _, name := range names {
 		name = strings.NewReplacer(" ", "", "_", "", "-", "").Replace(strings.ToLower(name))
@@ -119,7 +119,7 @@ func (c *csvRows) next() ([]string, error) {
 func (c *csvRows) read(into *importRequest) (line int, err error) {
 	record, err := c.next()
 	if syntax, ok := errors.AsType[*csv.ParseError](err); ok {
-		return syntax.StartLine, fieldErrorf("The row is not CSV as RFC 4180 has it, or has not as many cells as the header row.")
+		return syntax.StartLine, fieldErrorf("The row is not valid CSV (RFC 4180), or does not have as many cells as the header row.")
 	}
 	if err != nil {
 		return 0, err
@@ -141,7 +141,7 @@ func (c *csvRows) read(into *importRequest) (line int, err error) {
 	return line, err
 }
 
-// set puts what a cell says into the row.
+// set puts the value of a cell into the row.
 func (c *csvRows) set(r *importRequest, col column, cell string) (err error) {
 	if !utf8.ValidString(cell) {
 		return fieldErrorf("The row is not UTF-8.")
@@ -171,7 +171,7 @@ func (c *csvRows) set(r *importRequest, col column, cell string) (err error) {
 		}
 	case colExpires:
 		at, _ := c.time(cell)
-		r.ExpiresAt = given(at) // if it was not read, it is not taken either
+		r.ExpiresAt = given(at) // a cell that is no time is refused when the row is checked
 	case colMaxVisits:
 		r.MaxVisits.set = true
 		if r.MaxVisits.value, err = strconv.ParseInt(cell, 10, 64); err != nil {
@@ -194,7 +194,7 @@ func (c *csvRows) set(r *importRequest, col column, cell string) (err error) {
 		}
 	case colPassword:
 		if has, err := strconv.ParseBool(cell); err != nil || has {
-			return fieldErrorf("The link has a password, which a link here cannot have.")
+			return fieldErrorf("The link has a password, and links here cannot have one.")
 		}
 	}
 	return nil
@@ -202,8 +202,8 @@ func (c *csvRows) set(r *importRequest, col column, cell string) (err error) {
 
 func given[T any](v T) field[T] { return field[T]{set: true, value: v} }
 
-// title is a title as it may be here. Elsewhere it is often that of the page, of
-// any length and with line breaks, and no reason to refuse a link.
+// title returns a title that a link here may have. Other services often take that of the page, of
+// any length and with line breaks. That is no reason to refuse the link.
 func (c *csvRows) title(cell string) string {
 	if c.ours {
 		return cell
@@ -229,14 +229,14 @@ func (c *csvRows) tags(cell string) (tags []string) {
 	return tags
 }
 
-// timeLayouts are how other services write times. Where a zone is missing it is
-// taken for UTC.
+// timeLayouts are the forms in which other services write times. A time without a zone is taken for
+// UTC.
 var timeLayouts = []string{
 	time.RFC3339, "2006-01-02T15:04:05-0700", "2006-01-02T15:04:05",
 	"2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05-07", "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02",
 }
 
-// time is the time in RFC 3339, or the cell as it is and false. Of our own, it is
+// time returns the time in RFC 3339, or the cell as it is and false. A cell of our own export is
 // checked later.
 func (c *csvRows) time(cell string) (at string, ok bool) {
 	if c.ours {
@@ -250,11 +250,12 @@ func (c *csvRows) time(cell string) (at string, ok bool) {
 	return cell, false
 }
 
-// errLongRow is the error of a row that is longer than a body elsewhere. A quotation mark
-// that nothing closes would have the rest of the body in one cell.
-var errLongRow error = &bodyError{problemInvalidRequest, "A row has more than " + thousands(MaxBody) + " bytes: does it lack a quotation mark?"}
+// errLongRow reports a row that is longer than the body of any other route may be. Without this
+// limit, a quotation mark that is never closed would put the rest of the body into one cell.
+var errLongRow error = &bodyError{problemInvalidRequest, "A row has more than " + thousands(MaxBody) + " bytes. A quotation mark may be missing."}
 
-// budget bounds what may be read of a body until it is refilled. Then it fails with err.
+// budget bounds how many bytes of a body are read until it is refilled. When none are left, it
+// fails with err.
 type budget struct {
 	r    io.Reader
 	left int

@@ -14,32 +14,31 @@ import (
 	"snowlink/internal/apikey"
 )
 
-// Limits of the routes that take or give more than fits in memory. Nginx has the
-// same ones of bytes.
+// Limits of the routes that take or give more than fits in memory. Nginx has the same limits of
+// bytes.
 const (
-	// MaxBulk and MaxImport are the most of a body that these two take, in bytes.
+	// MaxBulk and MaxImport are the sizes of the largest bodies of these two, in bytes.
 	MaxBulk   = 16 << 20
 	MaxImport = 256 << 20
 
-	// partTime is how long the next part of a body may take to come, and a part of
-	// an answer to be taken: what a slow client is allowed. The others bound all of
-	// it.
+	// partTime is how long a slow client may take to send the next part of a body, or to receive a
+	// part of an answer. The other times bound a whole body or answer.
 	partTime   = 10 * time.Second
 	listTime   = time.Minute
 	bulkTime   = time.Minute
 	importTime = 15 * time.Minute
 	exportTime = time.Hour
 
-	// prefetched is how much of a body of a known length fasthttp has read before
-	// it calls a handler, in bytes.
+	// prefetched is how much of a body of known length fasthttp has read before it calls a handler,
+	// in bytes.
 	prefetched = 8 << 10
 )
 
-// bodyLimits are those of the routes that read their bodies themselves, as they
-// arrive. All are POST.
+// bodyLimits are the limits of the routes that read their bodies themselves, as they arrive. All of
+// them take POST.
 var bodyLimits = map[string]int{"/links/bulk": MaxBulk, "/links/import": MaxImport}
 
-// bodyLimit is the most that the body of the request may have, in bytes.
+// bodyLimit returns how large the body of the request may be, in bytes.
 func bodyLimit(ctx *fasthttp.RequestCtx) int {
 	if ctx.IsPost() {
 		if limit, ok := bodyLimits[string(ctx.Request.URI().PathOriginal())]; ok {
@@ -49,8 +48,8 @@ func bodyLimit(ctx *fasthttp.RequestCtx) int {
 	return MaxBody
 }
 
-// readBody reads all of the body, for the routes that are content with MaxBody. It
-// has answered when it returns false.
+// readBody reads the whole body, for the routes whose limit is MaxBody. If it returns false, it has
+// answered.
 func (a *API) readBody(ctx *fasthttp.RequestCtx) bool {
 	n := ctx.Request.Header.ContentLength()
 	if 0 <= n && n <= prefetched {
@@ -78,7 +77,7 @@ func (a *API) readBody(ctx *fasthttp.RequestCtx) bool {
 	return true
 }
 
-// A bodyError says, for whoever sent it, why a body cannot be used.
+// A bodyError tells the client why its body cannot be used.
 type bodyError struct {
 	problem problem
 	detail  string
@@ -87,10 +86,10 @@ type bodyError struct {
 func (e *bodyError) Error() string { return e.detail }
 
 func tooLarge(limit int) string {
-	return "The body may have " + thousands(limit) + " bytes at most."
+	return "The body may have at most " + thousands(limit) + " bytes."
 }
 
-// thousands writes n for people: 65,536.
+// thousands writes n for people, as 65,536.
 func thousands(n int) string {
 	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0; i -= 3 {
@@ -99,9 +98,9 @@ func thousands(n int) string {
 	return s
 }
 
-// streamed is a handler that reads its body as it arrives, within a time, and holds much
-// of it. So it needs a key with the scope, and a slot, which it keeps until its answer has
-// been sent.
+// streamed returns the handler of a route that reads its body as it arrives, within a time, and
+// holds much of it in memory. Such a request needs a key with the scope, and a slot, which it keeps
+// until its answer has been sent.
 func (a *API) streamed(route route, scope apikey.Scope, within time.Duration, handler func(ctx *fasthttp.RequestCtx, owner string, body io.Reader)) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		body := &arriving{
@@ -138,12 +137,13 @@ func (a *API) streamed(route route, scope apikey.Scope, within time.Duration, ha
 	}
 }
 
-// arriving is a body that is read as it arrives. Its errors but io.EOF are
-// *bodyError.
+var errBrokeOff = &bodyError{problemInvalidRequest, "The body broke off, or is not valid HTTP/1.1."}
+
+// arriving is a body that is read as it arrives. Each of its errors is io.EOF or a *bodyError.
 type arriving struct {
 	ctx           *fasthttp.RequestCtx
 	stream        io.Reader
-	length, limit int // in bytes; a length below 0 is not known
+	length, limit int // in bytes; a length below 0 means that it is not known
 	until         time.Time
 	read          int
 	err           error // once it has ended
@@ -154,7 +154,8 @@ func (b *arriving) Read(p []byte) (int, error) {
 		return 0, b.err
 	}
 	if err := b.ctx.Conn().SetReadDeadline(soonest(partTime, b.until)); err != nil {
-		return 0, err
+		b.err = errBrokeOff
+		return 0, b.err
 	}
 	n, err := b.stream.Read(p)
 	b.read += n
@@ -172,13 +173,13 @@ func (b *arriving) Read(p []byte) (int, error) {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		b.err = &bodyError{problemTimeout, "The body did not arrive in time: it stopped for 10 seconds, or took too long in all."}
 	default:
-		b.err = &bodyError{problemInvalidRequest, "The body broke off, or is not what HTTP/1.1 calls one."}
+		b.err = errBrokeOff
 	}
 	return n, b.err
 }
 
-// soonest is the deadline of something that may take so long now, and until then
-// in all.
+// soonest returns the deadline of a step that may take so long, of something that must end by
+// until.
 func soonest(now time.Duration, until time.Time) time.Time {
 	if t := time.Now().Add(now); t.Before(until) {
 		return t
@@ -186,12 +187,11 @@ func soonest(now time.Duration, until time.Time) time.Time {
 	return until
 }
 
-// stream answers 200 with a body that write makes while it is sent. By then the
-// client has sent all of its request: neither Nginx nor most clients would read an
-// answer and go on sending.
+// stream answers 200 with a body that write makes while it is sent. The client must have sent its
+// whole request by then: neither Nginx nor most clients read an answer while they are sending.
 //
-// When write fails, the body ends without the end that HTTP gives it, and so the
-// client knows. write must not touch the request.
+// If write fails, the body breaks off without the end that HTTP gives it, and so the client
+// notices. write must not touch the request.
 func (a *API) stream(ctx *fasthttp.RequestCtx, contentType string, within time.Duration, write func(io.Writer) error) {
 	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
 	ctx.SetContentType(contentType)
@@ -202,8 +202,7 @@ func (a *API) stream(ctx *fasthttp.RequestCtx, contentType string, within time.D
 
 var _ fasthttp.BodyWriterTo = (*streamedAnswer)(nil)
 
-// streamedAnswer is what fasthttp knows of an answer that is made while it is
-// sent.
+// streamedAnswer is the body of an answer that is made while it is sent, as fasthttp sees it.
 type streamedAnswer struct {
 	api          *API
 	route        route
@@ -211,7 +210,7 @@ type streamedAnswer struct {
 	began, until time.Time
 	write        func(io.Writer) error
 	status       int
-	release      func() // of what was taken to make the answer; or nil
+	release      func() // gives back the slot of the request; nil if it has none
 }
 
 // WriteTo sends the answer, in chunks as large as write makes them.
@@ -230,13 +229,13 @@ func (s *streamedAnswer) WriteTo(w io.Writer) (n int64, err error) {
 	return 0, s.write(out)
 }
 
-// SupportsBodyWriteTo is what makes fasthttp call WriteTo, and never Read.
+// SupportsBodyWriteTo makes fasthttp call WriteTo and never Read.
 func (s *streamedAnswer) SupportsBodyWriteTo() bool { return true }
 
 func (s *streamedAnswer) Read([]byte) (int, error) { return 0, errors.ErrUnsupported }
 
-// Close counts the request, whose answer has ended. To HEAD there was none. fasthttp calls
-// it once, whether the answer was sent or not.
+// Close counts the request, whose answer has ended. fasthttp calls it once, whether the answer was
+// sent or, as for HEAD, not.
 func (s *streamedAnswer) Close() error {
 	if s.release != nil {
 		s.release()

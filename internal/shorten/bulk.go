@@ -11,21 +11,21 @@ import (
 // Item is one link of a bulk, and what becomes of it.
 type Item struct {
 	Made
-	minted bool // CreateAll gives the link its code and its time
-	// Err is why there is no link. CreateAll leaves an item alone that has one already.
+	minted bool // CreateAll sets the code and the time
+	// Err says why there is no link. CreateAll skips an item that has an error already.
 	Err error
 }
 
-// MintedItem is a link of a bulk under a code that is minted when the link is made.
+// MintedItem returns an item under a code that CreateAll mints.
 func MintedItem(l link.Link) Item { return Item{Made: Made{Coded: link.Coded{Link: l}}, minted: true} }
 
-// ChosenItem is a link of a bulk under a code from [link.ParseCode], made now.
+// ChosenItem returns an item under a code from [link.ParseCode], made now.
 func ChosenItem(code string, l link.Link, now time.Time) Item {
 	return Item{Made: chosen(code, l, now, newNonce())}
 }
 
-// CreateAll makes many links for the owner in few round trips. An item that cannot be made gets an
-// error, which is one of Create or of CreateChosen.
+// CreateAll makes many links for the owner in few round trips. An item that fails gets one of the
+// errors of Create or CreateChosen.
 func (s *Shortener) CreateAll(ctx context.Context, owner string, items []Item) {
 	waiting := make([]*Item, 0, len(items))
 	for i := range items {

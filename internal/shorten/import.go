@@ -17,39 +17,40 @@ import (
 )
 
 const (
-	// A store that cannot tell is asked again, importTries times in all: an import takes long enough to
+	// A store that cannot tell is asked importTries times in all: an import takes long enough to
 	// meet a short outage.
 	importTries = 4
 	importWait  = 500 * time.Millisecond
 
-	// unfinishedTime is how long it is remembered at which rows an import broke off.
+	// unfinishedTime is how long the codes of an import that broke off are remembered.
 	unfinishedTime = 7 * 24 * time.Hour
 )
 
 // Row is a row of an import, and what becomes of it.
 type Row struct {
-	Line int // of the body, the first being 1
+	Line int // in the body; the first is 1
 	link.Coded
 	Result Result
-	Err    error // why it cannot be stored, if it is ResultInvalid
+	Err    error // why the row cannot be stored, if Result is ResultInvalid
 }
 
-// Result is what becomes of a row.
+// Result says what becomes of a row.
 type Result string
 
 // The results of a row.
 const (
 	ResultCreated  Result = "created"
 	ResultExists   Result = "exists"   // an equal link has the code
-	ResultConflict Result = "conflict" // another link has the code, or had it until lately
+	ResultConflict Result = "conflict" // another link has the code, or had it within [link.Grace]
 	ResultInvalid  Result = "invalid"
 )
 
-// Imported is the link of an import under the code that it had, which [link.ParseImported] took.
-// created is when it was made, if that is known, and now otherwise.
+// Imported returns a link to import under the code it had, which must be from [link.ParseImported].
+// created is when the link was made, or now if that is not known.
 //
-// A minted code says when its link was made, and so the record need not. But any word of ten letters
-// says a time too, if seldom the one that the row has.
+// A minted code says when its link was made, so the record need not. But any word of ten letters
+// can be read as a minted code. So it counts as one only if it says a time in the past, and the time
+// of the row if that is known.
 func Imported(code string, l link.Link, created time.Time, known bool, now time.Time) link.Coded {
 	if id, err := snowflake.Decode(code); err == nil && link.MintedShape(code) && !id.Time().After(now) && (!known || id.Time().Equal(created)) {
 		return link.Coded{Code: code, Link: l}
@@ -57,11 +58,11 @@ func Imported(code string, l link.Link, created time.Time, known bool, now time.
 	return chosen(code, l, created, 0).Coded // no nonce: the same row is the same link
 }
 
-// Import stores the rows that are valid and whose codes are free, unless it is a dry run, and says
-// what becomes of each. A row that is ResultInvalid is left alone. Rows are looked up and stored
-// together: a caller with many passes some hundred at a time.
+// Import stores the rows that are valid and whose codes are free, unless it is a dry run, and sets
+// what becomes of each row. It skips a row that is ResultInvalid already. Rows are looked up and
+// stored together: a caller with many passes some hundred at a time.
 //
-// An import that breaks off can be sent again: see FinishImport. The error is that of the whole
+// An import that breaks off can be sent again: see FinishImport. The error is about the whole
 // import.
 func (s *Shortener) Import(ctx context.Context, owner string, rows []Row, dryRun bool) error {
 	errs := make([]error, len(rows))
@@ -99,7 +100,7 @@ func (s *Shortener) Import(ctx context.Context, owner string, rows []Row, dryRun
 		switch {
 		case err == nil:
 			s.created.Inc()
-		case errors.Is(err, link.ErrExists): // a row before this one has it, or somebody was faster
+		case errors.Is(err, link.ErrExists): // an earlier row has the code, or somebody was faster
 			if err := s.lookUp(ctx, free[i]); err != nil {
 				return err
 			}
@@ -110,9 +111,9 @@ func (s *Shortener) Import(ctx context.Context, owner string, rows []Row, dryRun
 	return patiently(ctx, func() error { return s.promises.Retract(ctx, name, unfinished) })
 }
 
-// FinishImport lists what an import of the owner stored that broke off. It comes before the next
-// Import: some of those links may be in no journal, and the next import would find them and leave
-// them alone. Of two imports at once, one may list some links of the other twice.
+// FinishImport lists the links that an import of the owner stored before it broke off. Call it
+// before the next Import: some of those links may be in no journal, and Import would find them and
+// leave them alone. If two imports run at once, one may list some links of the other twice.
 func (s *Shortener) FinishImport(ctx context.Context, owner string) error {
 	name, unfinished := importName(owner), ""
 	err := patiently(ctx, func() (err error) {
@@ -122,7 +123,7 @@ func (s *Shortener) FinishImport(ctx context.Context, owner string) error {
 	if err != nil || unfinished == "" {
 		return err
 	}
-	// Each code may be followed by a comma: older versions wrote them so.
+	// Older releases wrote a comma after each code, the last one too.
 	codes := strings.FieldsFunc(unfinished, func(r rune) bool { return r == ',' })
 	states, errs := make([]link.State, len(codes)), make([]error, len(codes))
 	panicked := concurrently(len(codes), func(i int) { // not Store.GetAll, which would make the links look used
@@ -135,29 +136,29 @@ func (s *Shortener) FinishImport(ctx context.Context, owner string) error {
 	for i, err := range errs {
 		if err == nil {
 			stored = append(stored, link.Coded{Code: codes[i], Link: states[i].Link})
-		} else if !errors.Is(err, link.ErrNotFound) && !errors.Is(err, link.ErrUnreadable) { // which the import did not write
+		} else if !errors.Is(err, link.ErrNotFound) && !errors.Is(err, link.ErrUnreadable) { // the import did not write that one
 			return err
 		}
 	}
-	for _, err := range s.createPatiently(ctx, owner, stored) { // again, which lists them
-		if err != nil && !errors.Is(err, link.ErrExists) { // changed just now, and so no longer of that import
+	for _, err := range s.createPatiently(ctx, owner, stored) { // to create a link again lists it
+		if err != nil && !errors.Is(err, link.ErrExists) { // a link that was changed just now is no longer of that import
 			return err
 		}
 	}
 	return patiently(ctx, func() error { return s.promises.Retract(ctx, name, unfinished) })
 }
 
-// importName is where an import of the owner promises the codes that it is about to store. No digest
-// has a colon.
+// importName is the key of the promise that names the codes an import is about to store. No key of
+// CreateOnce is equal to it, because no digest has a colon.
 func importName(owner string) string { return "import:" + owner }
 
-// lookUp says what becomes of the row if it is imported.
+// lookUp sets what becomes of the row if it is imported.
 func (s *Shortener) lookUp(ctx context.Context, r *Row) error {
 	state, err := s.read(ctx, r.Code)
 	switch {
 	case errors.Is(err, link.ErrNotFound):
 		r.Result = ResultCreated
-	case errors.Is(err, link.ErrUnreadable): // it has the code, whatever it is
+	case errors.Is(err, link.ErrUnreadable): // whatever the link is, it has the code
 		r.Result = ResultConflict
 	case err != nil:
 		return err
@@ -169,8 +170,8 @@ func (s *Shortener) lookUp(ctx context.Context, r *Row) error {
 	return nil
 }
 
-// equalButCreated reports whether two links are equal but for their creation: a link that is imported
-// twice without its time of creation has two of them.
+// equalButCreated reports whether two links are equal except for when they were made: a link that
+// is imported twice without its time of creation has two of them.
 func equalButCreated(a, b link.Link) bool {
 	plain := func(o *link.Options) (p link.Options) {
 		if o != nil {
@@ -182,8 +183,9 @@ func equalButCreated(a, b link.Link) bool {
 	return a.Target == b.Target && reflect.DeepEqual(plain(a.Options), plain(b.Options))
 }
 
-// concurrently calls f with each number below n, all at once, and waits for them. Its error is the first panic of f, with
-// the stack. A panic in a goroutine that nobody recovers would end the process.
+// concurrently calls f with each number below n, all at once, and waits for them. Its error is the
+// first panic of f, with the stack. If nobody recovered a panic in a goroutine, it would end the
+// process.
 func concurrently(n int, f func(i int)) (panicked error) {
 	var first sync.Once
 	var wg sync.WaitGroup
@@ -222,7 +224,7 @@ func (s *Shortener) createPatiently(ctx context.Context, owner string, links []l
 	return errs
 }
 
-// patiently calls f, and again while it fails by an outage, importTries times in all.
+// patiently calls f, and again while f fails because of an outage, importTries times in all.
 func patiently(ctx context.Context, f func() error) error {
 	for try := 1; ; try++ {
 		err := f()

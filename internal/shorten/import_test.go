@@ -11,7 +11,8 @@ import (
 	"snowlink/internal/shorten"
 )
 
-// rows are rows of plain links, which lead to target unless there is a space and a path after the code.
+// rows are rows of plain links, which lead to target unless there is a space and a path after the
+// code.
 func rows(codes ...string) (rows []shorten.Row) {
 	for i, code := range codes {
 		code, path, _ := strings.Cut(code, " ")
@@ -65,7 +66,8 @@ func TestImport(t *testing.T) {
 	s.wantPromised("")
 }
 
-// An import that breaks off leaves a promise of its codes. The next one lists those of them that were stored.
+// An import that breaks off leaves a promise of its codes. The next one lists those of them that
+// were stored.
 func TestFinishImport(t *testing.T) {
 	s := newShop(t)
 	s.store.createAll = func(ctx context.Context, _ string, links []link.Coded) []error {
@@ -104,7 +106,8 @@ func TestFinishImportOfAnOlderRelease(t *testing.T) {
 	s.wantPromised("")
 }
 
-// A panic in a look-up would end the process: no handler recovers what happens in another goroutine.
+// A panic in a look-up would end the process: no handler recovers what happens in another
+// goroutine.
 func TestAPanicInALookUpIsAnError(t *testing.T) {
 	s := newShop(t)
 	s.store.read = func(_ context.Context, code string) (link.State, error) {

@@ -18,14 +18,15 @@ const PromiseTime = 24 * time.Hour
 // ErrOtherBody reports that an idempotency key came with another body before.
 var ErrOtherBody = errors.New("another body came with this idempotency key")
 
-// Promises remembers for a while what was promised first. It is safe for concurrent use.
+// Promises keeps, for a while, what was promised first. It is safe for concurrent use.
 type Promises interface {
-	// Promise keeps the value under the key for the time, unless there is one already, in one step
-	// whoever else does. It returns the one that was there, or "" if this one is the first.
+	// Promise stores the value under the key for the time ttl, unless the key has one already. It
+	// decides and stores in one step, among all processes. It returns the value that was there
+	// before, or "" if this one is the first.
 	Promise(ctx context.Context, key, value string, ttl time.Duration) (before string, err error)
-	// Promised returns what is promised under the key, or "".
+	// Promised returns the value of the key, or "".
 	Promised(ctx context.Context, key string) (value string, err error)
-	// Retract ends the promise early, if it still is the value.
+	// Retract removes the promise if it still has this value.
 	Retract(ctx context.Context, key, value string) error
 }
 
@@ -35,13 +36,13 @@ type Request struct {
 	Key, Body []byte
 	// Code is from [link.ParseCode], or "" for a minted one.
 	Code string
-	// Link is the link that the body asks for, as of a time: it says from when a time to live runs. It
-	// fails if the body asks for what cannot be.
+	// Link returns the link that the body asks for, as of a time, from which a time to live runs.
+	// It fails if the body asks for something invalid.
 	Link func(at time.Time) (link.Link, error)
 }
 
-// CreateOnce makes the link that the request asks for. Whoever sends the same key and body again
-// within PromiseTime gets the first answer again, and a create that was cut off is finished. Its
+// CreateOnce makes the link that the request asks for. If the same key and body are sent again
+// within PromiseTime, it gives the first answer again, and finishes a create that was cut off. Its
 // errors are ErrOtherBody, those of Create and CreateChosen, and those of Request.Link.
 func (s *Shortener) CreateOnce(ctx context.Context, owner string, r Request, now time.Time) (Made, error) {
 	name := digest([]byte(owner + "\x00" + string(r.Key)))
@@ -50,7 +51,7 @@ func (s *Shortener) CreateOnce(ctx context.Context, owner string, r Request, now
 		if r.Code == "" {
 			id, err := s.mint()
 			if err != nil {
-				// Nothing new can be made, but what was made can be answered again.
+				// No new link can be made, but an earlier answer can be given again.
 				if before, _ := s.promises.Promised(ctx, name); before != "" {
 					return s.createAgain(ctx, owner, before, p.body, r)
 				}
@@ -62,7 +63,7 @@ func (s *Shortener) CreateOnce(ctx context.Context, owner string, r Request, now
 		if err != nil {
 			return Made{}, err
 		}
-		if before != "" && before != p.String() { // an equal one is ours: a write whose answer was lost
+		if before != "" && before != p.String() { // an equal one is from this try: the answer to a write was lost
 			return s.createAgain(ctx, owner, before, p.body, r)
 		}
 		m, err := s.fulfil(ctx, owner, p, r)
@@ -70,7 +71,7 @@ func (s *Shortener) CreateOnce(ctx context.Context, owner string, r Request, now
 			return Made{}, err // the link may be there or not: the next try finds out
 		}
 		if err != nil {
-			// The key is free again. If that fails, the next try comes to the same end as this one.
+			// The key is free again. If that fails, the next try ends like this one.
 			_ = s.promises.Retract(ctx, name, p.String())
 		}
 		if again, err := s.settle(err, r.Code == "", try); !again {
@@ -109,15 +110,15 @@ func (s *Shortener) fulfil(ctx context.Context, owner string, p promise, r Reque
 		if l.Options != nil {
 			o = *l.Options
 		}
-		o.Nonce = p.nonce // by which became knows the link once it was changed
+		o.Nonce = p.nonce // by which became knows the link after a change
 		m = Made{link.Coded{Code: p.code, Link: link.Link{Target: l.Target, Options: &o}}, p.at}
 	}
 	return m, s.store.Create(ctx, owner, m.Code, m.Link)
 }
 
-// became returns nil if the other link that stands under the code of m is what changes made of m. It
-// returns [link.ErrExists] if the link is somebody else's, who chose the code, or imported it after m
-// was evicted. A change leaves the nonce as it was, and an import has none.
+// became returns nil if the link that has the code of m now is m after changes. It returns
+// [link.ErrExists] if it is another link: somebody chose the code, or imported it after m was
+// evicted. A change keeps the nonce, and an import has none.
 func (s *Shortener) became(ctx context.Context, m Made) error {
 	now, err := s.store.Read(ctx, m.Code)
 	if err != nil {
@@ -127,14 +128,14 @@ func (s *Shortener) became(ctx context.Context, m Made) error {
 		return nil
 	}
 	if !m.Chosen() && equalButCreated(now.Link, m.Link) {
-		return nil // imported as it was: the first answer is true of it
+		return nil // it was imported as it was, so the first answer still holds
 	}
 	return link.ErrExists
 }
 
-// promise is what is remembered of the first create with an idempotency key: all of its answer that
-// another try could not know. So the link need not be kept a second time, and the next try can finish
-// one that was cut off.
+// promise is what is stored of the first create with an idempotency key: the part of its answer
+// that another try could not work out. So the link is not stored twice, and the next try can finish
+// a create that was cut off.
 type promise struct {
 	body  string // its digest
 	code  string

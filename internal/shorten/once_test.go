@@ -53,8 +53,8 @@ func TestCreateOnceOfARefusedLinkFreesTheKey(t *testing.T) {
 	}
 }
 
-// A create that was cut off is finished by the next try, under the code and as of the time that were promised, whether
-// the link had been stored or not.
+// A create that was cut off is finished by the next try, under the code and as of the time that
+// were promised, whether the link had been stored or not.
 func TestCreateOnceIsFinished(t *testing.T) {
 	for name, before := range map[string]bool{"cut off before it was stored": false, "cut off after it was stored": true} {
 		for _, code := range []string{"", "chosen"} {

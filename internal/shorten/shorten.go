@@ -1,9 +1,10 @@
 // Package shorten makes links: under a minted code, under a code that somebody chose, once for each
 // idempotency key, many at a time, and from the lists of other services. It knows nothing of HTTP.
 //
-// Its decision: a process mints codes alone, so a minted code may be taken only after a fault
-// elsewhere: two processes share a node ID, or a clock went back. The store refuses the second link
-// then, and the code is minted again. What to do after a refusal is said once, in settle.
+// It holds one decision: each process mints codes without asking others. So a minted code can be
+// taken only after a fault: two processes share a node ID, or a clock went back. The store then
+// refuses the second link, and the code is minted again. One function, settle, decides what follows
+// from a refusal.
 package shorten
 
 import (
@@ -26,8 +27,8 @@ var ErrNoNode = errors.New("no node ID is held")
 // [link.ErrExists].
 var ErrNoFreeCode = errors.New("every code minted for a link was taken")
 
-// mintTries is how often a code is minted for one link. A second try means a fault elsewhere: see the
-// package comment. A third is bad luck on top of it.
+// mintTries is how often a code is minted for one link. A second try means a fault, as the package
+// comment says. A third is bad luck on top of it.
 const mintTries = 3
 
 // Made is a link that was made.
@@ -45,8 +46,8 @@ type Shortener struct {
 	created, collisions prometheus.Counter
 }
 
-// New makes a Shortener over the store. mint gives a new ID, or ErrNoNode if the process holds no node
-// ID. The collectors are registered with reg.
+// New makes a Shortener over the store. mint returns a new ID, or ErrNoNode if the process holds no
+// node ID. The collectors are registered with reg.
 func New(store link.Store, promises Promises, mint func() (snowflake.ID, error), reg prometheus.Registerer) *Shortener {
 	s := &Shortener{
 		store: store, promises: promises, mint: mint,
@@ -59,8 +60,8 @@ func New(store link.Store, promises Promises, mint func() (snowflake.ID, error),
 	return s
 }
 
-// Create makes a link for the owner under a minted code. Its errors are those of [link.Store.Create]
-// but [link.ErrExists], ErrNoNode and ErrNoFreeCode.
+// Create makes a link for the owner under a minted code. Its errors are those of
+// [link.Store.Create] except [link.ErrExists], and ErrNoNode and ErrNoFreeCode.
 func (s *Shortener) Create(ctx context.Context, owner string, l link.Link) (Made, error) {
 	for try := 1; ; try++ {
 		id, err := s.mint()
@@ -75,16 +76,16 @@ func (s *Shortener) Create(ctx context.Context, owner string, l link.Link) (Made
 	}
 }
 
-// CreateChosen makes a link for the owner under a code from [link.ParseCode]. Its errors are those of
-// [link.Store.Create].
+// CreateChosen makes a link for the owner under a code from [link.ParseCode]. Its errors are those
+// of [link.Store.Create].
 func (s *Shortener) CreateChosen(ctx context.Context, owner, code string, l link.Link, now time.Time) (Made, error) {
 	m := chosen(code, l, now, newNonce())
 	_, err := s.settle(s.store.Create(ctx, owner, code, m.Link), false, 1)
 	return m, err
 }
 
-// settle says what follows from the try-th create of a link that ended with err: whether to mint
-// another code, and otherwise what the create ends with. It counts.
+// settle decides what follows when the try-th create of a link has ended with err: whether to mint
+// another code, and if not, which error the create ends with. It counts links and collisions.
 func (s *Shortener) settle(err error, minted bool, try int) (again bool, final error) {
 	switch {
 	case err == nil:
@@ -100,10 +101,11 @@ func (s *Shortener) settle(err error, minted bool, try int) (again bool, final e
 	return true, nil
 }
 
-// chosen is the link made at a time under a code that was not minted. Its record has to say the time.
+// chosen returns the link as it is made at a time under a code that was not minted. Such a code
+// does not say the time, and so the record does.
 func chosen(code string, l link.Link, at time.Time, nonce uint32) Made {
 	at = at.UTC().Truncate(time.Millisecond)
-	var o link.Options // a copy: others may read the one of l
+	var o link.Options // a copy, because others may be reading the one of l
 	if l.Options != nil {
 		o = *l.Options
 	}
@@ -111,5 +113,5 @@ func chosen(code string, l link.Link, at time.Time, nonce uint32) Made {
 	return Made{link.Coded{Code: code, Link: link.Link{Target: l.Target, Options: &o}}, at}
 }
 
-// newNonce is never 0.
+// newNonce returns a random nonce, which is never 0.
 func newNonce() uint32 { return rand.Uint32() | 1 }

@@ -1,5 +1,5 @@
-// Package docs keeps the pages true. A part of a page that repeats another source, a table of
-// results or of variables, is made from that source by `make docs`, and tests fail where it differs.
+// Package docs keeps the pages true. Some parts of a page repeat another source, such as results or
+// variables. `make docs` makes these parts from their source, and tests fail if they differ.
 package docs
 
 import (

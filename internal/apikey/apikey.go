@@ -1,8 +1,8 @@
-// Package apikey is who may use the API: keys with a name, scopes and a rate. It knows nothing of
+// Package apikey says who may use the API: keys with a name, scopes and a rate. It knows nothing of
 // HTTP and takes a secret, not a request.
 //
-// Its decision: only the SHA-256 digest of a secret is kept, in memory and in a file. So neither can
-// be used as a key. A secret with enough entropy needs no slower hash.
+// It holds one decision: only the SHA-256 digest of a secret is kept, in memory and in a file, and
+// neither can be used as a key. A secret with enough entropy needs no slower hash.
 package apikey
 
 import (
@@ -15,13 +15,14 @@ import (
 	"time"
 )
 
-// DefaultOwner is the name of the keys of API_KEY. A named key may have it too. They share one list
-// then, so that a named key can take their place.
+// DefaultOwner is the name of the keys of API_KEY. A named key may have this name too. It then
+// shares their list of links, and so can take their place.
 const DefaultOwner = "default"
 
-// Key is an API key: who it is, what it may do and how often.
+// Key is an API key: whose it is, what it may do and how often.
 type Key struct {
-	// Name owns the links that the key makes. Keys of one name are one owner with one rate.
+	// Name is the owner of the links that the key makes. Keys of one name are one owner with one
+	// rate.
 	Name   string
 	Digest [sha256.Size]byte // of the secret
 	Scopes Scope
@@ -34,7 +35,8 @@ type Keys struct {
 	current atomic.Pointer[[]Key] // never changed, only replaced
 }
 
-// NewKeys accepts the secrets, each with all scopes, no limit and the name DefaultOwner.
+// NewKeys returns keys that accept the secrets, each with all scopes, no limit and the name
+// DefaultOwner.
 func NewKeys(secrets ...string) *Keys {
 	k := new(Keys)
 	for _, secret := range secrets {
@@ -44,9 +46,9 @@ func NewKeys(secrets ...string) *Keys {
 	return k
 }
 
-// SetNamed accepts the named keys beside the secrets of NewKeys. They replace the keys of the last
-// call. If a secret is among both, its named key wins. The caller must not change the keys
-// afterwards.
+// SetNamed sets the named keys that are accepted beside the secrets of NewKeys, in place of those
+// of the last call. If a secret is among both, its named key wins. The caller must not change the
+// keys afterwards.
 func (k *Keys) SetNamed(named []Key) {
 	all := slices.Concat(k.fixed, named)
 	k.current.Store(&all)
@@ -66,7 +68,7 @@ func (k *Keys) Owners() []string {
 // Find returns the key with the secret. It takes the same time whichever key matches, or none. The
 // caller must not change the key.
 func (k *Keys) Find(secret []byte) (key *Key, ok bool) {
-	if len(secret) == 0 { // which has a digest, too
+	if len(secret) == 0 { // an empty secret has a digest too
 		return nil, false
 	}
 	digest := sha256.Sum256(secret)
@@ -80,8 +82,8 @@ func (k *Keys) Find(secret []byte) (key *Key, ok bool) {
 	return &keys[found], true
 }
 
-// same is 1 if the digests are equal, otherwise 0, in the same time. Every create pays for it once a
-// key, and subtle.ConstantTimeCompare would go byte by byte.
+// same returns 1 if the digests are equal and 0 if not, in the same time. It runs for each key at
+// every create, and subtle.ConstantTimeCompare would go byte by byte.
 func same(a, b *[sha256.Size]byte) int {
 	var diff uint64
 	for i := 0; i < len(a); i += 8 {
@@ -93,7 +95,7 @@ func same(a, b *[sha256.Size]byte) int {
 // Scope is what a key may do: one thing, or several joined by |.
 type Scope uint8
 
-// The scopes. Following a link takes none.
+// The scopes. To follow a link takes none.
 const (
 	ScopeCreate Scope = 1 << iota // make links
 	ScopeManage                   // change, delete and import links, whoever made them
@@ -105,7 +107,7 @@ const (
 // scopeNames are in the order of the bits.
 var scopeNames = []string{"create", "manage", "read"}
 
-// String returns the scopes as a keys file has them: create,read.
+// String returns the scopes as they are written in a keys file: create,read.
 func (s Scope) String() string {
 	var text []byte
 	for i, name := range scopeNames {
@@ -120,8 +122,8 @@ func (s Scope) String() string {
 }
 
 // Rate is how many requests a key may make: N in every Per, and N at once after a rest. Per is a
-// second, a minute or an hour. A bulk or an import counts as one request however long it is: if each
-// of its links counted, a key could never send more links at once than its rate.
+// second, a minute or an hour. A bulk or an import counts as one request, however long it is: if
+// each of its links counted, a key could never send more links at once than its rate.
 type Rate struct {
 	N   int
 	Per time.Duration
@@ -130,7 +132,7 @@ type Rate struct {
 // rateUnits are the units that a rate may have.
 var rateUnits = map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour}
 
-// String returns the rate as a keys file has it: 100/s.
+// String returns the rate as it is written in a keys file: 100/s.
 func (r Rate) String() string {
 	for unit, per := range rateUnits {
 		if per == r.Per {

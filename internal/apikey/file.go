@@ -12,7 +12,7 @@ import (
 )
 
 // The rules of a line. An error repeats nothing of the line: somebody may have put a secret where
-// its digest belongs.
+// the digest belongs.
 var (
 	errKeyFields = errors.New("a key is: NAME sha256:DIGEST scopes=create,manage,read rate=100/s, where rate= may be left out")
 	errKeyName   = errors.New("a name has 1 to 64 letters, digits, dots, hyphens and underscores")
@@ -24,7 +24,7 @@ var (
 
 const (
 	maxKeyName = 64
-	// maxRate is per unit of time. Redis keeps time in microseconds.
+	// maxRate is the largest number in a rate, whatever its unit. Redis keeps time in microseconds.
 	maxRate = 1_000_000
 
 	digestPrefix = "sha256:"
@@ -48,9 +48,9 @@ func Mint(name, scopes, rate string) (key Key, secret string, err error) {
 }
 
 // ParseFile reads the text of a keys file: one key a line, as Parse reads it. Blank lines and
-// everything after a # are ignored. Keys of one name are one owner: to change its secret, add a line
-// and remove the old one later. The error has one line for each wrong line: its number and the rule
-// that it breaks, and nothing of its text.
+// everything after a # are ignored. Keys of one name are one owner: to change its secret, add a
+// line and remove the old one later. The error has one line for each wrong line. It has the number
+// of that line and the rule that the line breaks, and nothing of its text.
 func ParseFile(text string) ([]Key, error) {
 	var keys []Key
 	var wrong []error
@@ -139,8 +139,8 @@ func (k Key) String() string {
 	return line
 }
 
-// isKeyName reports whether s can be a name: only characters that need no escape in a Redis key or a
-// log.
+// isKeyName reports whether s can be a name. A name has only characters that need no escape in a
+// Redis key or a log.
 func isKeyName(s string) bool {
 	return len(s) <= maxKeyName && s != "" && !strings.ContainsFunc(s, func(r rune) bool {
 		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '.' || r == '-' || r == '_')

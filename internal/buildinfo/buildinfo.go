@@ -1,5 +1,5 @@
-// Package buildinfo says what this binary was built from: `server version`, the log and /metrics
-// show it.
+// Package buildinfo says what this binary was built from, for `server version`, the log and
+// /metrics. It is a package of its own because all three must say the same.
 package buildinfo
 
 import (
@@ -9,12 +9,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// version is set by the linker where there is no version control to ask:
-// -ldflags "-X snowlink/internal/buildinfo.version=…".
+// version is set by the linker if the build has no version control to ask: -ldflags "-X
+// snowlink/internal/buildinfo.version=…".
 var version string
 
-// Version returns what the linker was told, or the revision of version control that this binary was
-// built from, or "devel" if neither was recorded.
+// Version returns the version that the linker set, or the revision of version control that this
+// binary was built from, or "devel" if neither was recorded.
 func Version() string {
 	if version != "" {
 		return version

@@ -1,9 +1,9 @@
-// Package embedded is the Redis of someone who has none: an in-process server
-// for trying Snowlink out with one command.
+// Package embedded is a Redis in the process, for those who have none: it lets them try Snowlink
+// with one command.
 //
-// Its decision: it speaks the real protocol on a loopback port, so that the
-// store above it is the same code as in production and knows nothing of this
-// package. It keeps nothing: links die with the process.
+// It holds one decision: it speaks the real protocol on a loopback port. So the store above it is
+// the same code as in production and knows nothing of this package. It keeps nothing: links die
+// with the process.
 package embedded
 
 import (
@@ -25,9 +25,9 @@ func Start() (*Redis, error) {
 	return &Redis{server: server}, nil
 }
 
-// URL is what REDIS_URL would have said. A time-out there says that Redis is away;
-// this one is merely slow where the machine is.
+// URL returns what would be in REDIS_URL. Its time-out is long: a time-out means that Redis is
+// away, and this one is merely slow if the machine is.
 func (r *Redis) URL() string { return "redis://" + r.server.Addr() + "?read_timeout=10s" }
 
-// Close stops the server; every link it held is gone.
+// Close stops the server. Every link it held is gone.
 func (r *Redis) Close() { r.server.Close() }

@@ -17,8 +17,8 @@ import (
 	"snowlink/snowflake"
 )
 
-// config is the environment, read once. A variable that is set but empty counts as unset. What each
-// one is for stands in variables.
+// config is the environment, read at the start. A variable that is set but empty counts as unset.
+// The table of variables says what each one is for.
 type config struct {
 	Listen        string        `env:"LISTEN" envDefault:":8000"`
 	RedisURL      string        `env:"REDIS_URL"`
@@ -32,7 +32,7 @@ type config struct {
 	MetricsListen string        `env:"METRICS_LISTEN" envDefault:"127.0.0.1:9100"`
 	ShutdownGrace time.Duration `env:"SHUTDOWN_GRACE" envDefault:"10s"`
 
-	own link.Hosts // those of BaseURL, which no target may point to
+	own link.Hosts // the hosts of BaseURL, to which no target may point
 }
 
 // A variable describes one field of config. The texts are Markdown, with backquotes around what is
@@ -121,9 +121,8 @@ func describe(field reflect.StructField) variable {
 	return variables[i]
 }
 
-// readConfig reads environ, which has the form of os.Environ. Its error names
-// every variable that is wrong and what it takes, but no value: it may be a
-// secret.
+// readConfig reads environ, which has the form of os.Environ. Its error names every variable that
+// is wrong and what it takes. It names no value, which may be a secret.
 func readConfig(environ []string) (config, error) {
 	set := make(map[string]string)
 	for _, entry := range environ {
@@ -212,8 +211,8 @@ func (b *byteSize) UnmarshalText(text []byte) error {
 	return err
 }
 
-// portOf returns the port of a listen address, which must be a number: it
-// becomes part of short URLs.
+// portOf returns the port of a listen address. It must be a number, because it becomes part of
+// short URLs.
 func portOf(listen string) (string, bool) {
 	_, port, err := net.SplitHostPort(listen)
 	if err != nil {
@@ -223,7 +222,7 @@ func portOf(listen string) (string, bool) {
 	return port, err == nil && n > 0
 }
 
-// helpWidth fits the narrowest terminal that people use.
+// helpWidth is the width of the narrowest terminal in use.
 const helpWidth = 80
 
 // writeVariables writes the environment for people at a terminal.
@@ -260,5 +259,5 @@ func writeWrapped(w io.Writer, text string) {
 	fmt.Fprintln(w, line)
 }
 
-// plain is Markdown for a terminal.
+// plain turns Markdown into text for a terminal.
 func plain(text string) string { return strings.ReplaceAll(text, "`", "") }

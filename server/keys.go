@@ -12,8 +12,8 @@ import (
 	"snowlink/internal/apikey"
 )
 
-// readKeysFile reads API_KEYS_FILE. Its error names the file, each wrong line and
-// the rule that it breaks.
+// readKeysFile reads API_KEYS_FILE. Its error names the file, each wrong line and the rule that the
+// line breaks.
 func readKeysFile(path string) ([]apikey.Key, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -26,8 +26,8 @@ func readKeysFile(path string) ([]apikey.Key, error) {
 	return keys, nil
 }
 
-// rereadKeys reads API_KEYS_FILE again at every hangup until ctx ends. A file that
-// is wrong changes nothing; one without keys lets nobody in, which may be the wish.
+// rereadKeys reads API_KEYS_FILE again at every hangup until ctx ends. A file that is wrong changes
+// nothing. A file without keys lets nobody in, which may be what the operator wants.
 func rereadKeys(ctx context.Context, hangup <-chan os.Signal, path string, keys *apikey.Keys, log *slog.Logger) {
 	for {
 		select {
@@ -37,7 +37,7 @@ func rereadKeys(ctx context.Context, hangup <-chan os.Signal, path string, keys 
 		}
 		named, err := readKeysFile(path)
 		if err != nil {
-			log.Error("the keys file was not taken: the keys read before stay", "err", err)
+			log.Error("the keys file is wrong and was ignored: the keys read before stay", "err", err)
 			continue
 		}
 		keys.SetNamed(named)
@@ -57,8 +57,8 @@ A rate counts requests: a bulk of 10,000 links is one, and so is an import.
 
 `
 
-// mintKey prints a new key as args describe it: what goes into API_KEYS_FILE on
-// stdout, which may be that file, and the secret on stderr, so that it is not in it.
+// mintKey prints a new key as args describe it. The line for API_KEYS_FILE goes to stdout, which
+// may be that file. The secret goes to stderr, so that it does not end up in the file.
 func mintKey(args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("key", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // run says what is wrong

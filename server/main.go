@@ -1,5 +1,5 @@
-// Command server is one backend of the Snowlink fleet: it mints short codes,
-// keeps them in Redis and redirects.
+// Command server is one backend of the Snowlink fleet: it mints short codes, keeps links in Redis
+// and redirects.
 //
 //	server           serve, as the environment says
 //	server ping      ask the server on LISTEN for /healthz: a container's health check
@@ -44,8 +44,8 @@ Without an argument it serves. On SIGHUP it reads API_KEYS_FILE again.
 The environment, with defaults; a variable that is empty counts as unset:
 `
 
-// run does what args say until it is done or ctx ends. People are spoken to on
-// stdout; the log goes to stderr.
+// run does what args say until it is done or ctx ends. Messages for people go to stdout, and the
+// log goes to stderr.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	command := "serve"
 	if len(args) > 0 {
@@ -87,9 +87,9 @@ func ping(listen string) error {
 	return nil
 }
 
-// reachable is where a client on this machine finds what listens on listen.
+// reachable returns the address at which a client on this machine finds what listens on listen.
 func reachable(listen string) string {
-	host, port, _ := net.SplitHostPort(listen) // readConfig has tried it
+	host, port, _ := net.SplitHostPort(listen) // readConfig has checked it
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}

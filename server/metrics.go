@@ -11,8 +11,8 @@ import (
 	"snowlink/internal/buildinfo"
 )
 
-// newRegistry makes the registry in which every package registers its own collectors. It has those of
-// the process already.
+// newRegistry makes the registry in which every package registers its own collectors. It already
+// has those of the process.
 func newRegistry() *prometheus.Registry {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(buildinfo.Collector(),
@@ -20,7 +20,7 @@ func newRegistry() *prometheus.Registry {
 	return reg
 }
 
-// metricsHandler serves /metrics and, beside it, /debug/pprof/. It is for a listener of its own that
+// metricsHandler serves /metrics and, beside it, /debug/pprof/. It needs a listener of its own that
 // the world cannot reach: a profile shows what is in memory.
 func metricsHandler(reg *prometheus.Registry) http.Handler {
 	mux := http.NewServeMux()

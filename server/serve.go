@@ -36,18 +36,19 @@ import (
 )
 
 const (
-	// drainNotice is how long clients get to see Connection: close while the listener is still open.
+	// drainNotice is for how long clients can see Connection: close while the listener is still
+	// open.
 	drainNotice = time.Second
-	// nodeWait is how long the first connections may wait for the node ID. After that they are served
-	// without one. It takes milliseconds if Redis answers, and Nginx waits for 2 s.
+	// nodeWait is how long the first connections may wait for the node ID. After that they are
+	// served without one. It takes milliseconds if Redis answers, and Nginx waits for 2 s.
 	nodeWait = 500 * time.Millisecond
-	// bulkShare says which part of the memory of the process bulks and imports may take together: one in
-	// so many. The rest is for the near cache, requests and garbage.
+	// bulkShare is the part of the memory of the process that all bulks and imports may take
+	// together: one part in so many. The rest is for the near cache, requests and garbage.
 	bulkShare = 4
 )
 
-// serve is the life of a backend: it is built from Redis up, serves until ctx ends, and is closed in
-// reverse.
+// serve is the life of a backend: it is built from Redis up, serves until ctx ends, and is closed
+// in reverse.
 func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) error {
 	tuneGC(uint64(cfg.CacheBytes))
 	b := &backend{cfg: cfg, log: log, registry: newRegistry(), hangup: make(chan os.Signal, 1)}
@@ -58,7 +59,7 @@ func serve(ctx context.Context, cfg config, stdout io.Writer, log *slog.Logger) 
 	return b.run(ctx, stdout)
 }
 
-// backend is one backend and what it is made of, in the order in which that is built.
+// backend is one backend and its parts, in the order in which they are built.
 type backend struct {
 	cfg      config
 	log      *slog.Logger
@@ -76,7 +77,7 @@ type backend struct {
 	api      *httpapi.API
 }
 
-// onClose has f called when the backend is closed, before those that came earlier.
+// onClose adds f to what close calls. The last f that was added is called first.
 func (b *backend) onClose(f func()) { b.closers = append(b.closers, f) }
 
 func (b *backend) close() {
@@ -85,7 +86,7 @@ func (b *backend) close() {
 	}
 }
 
-// build makes the backend from Redis up. What has been opened when it fails is for close.
+// build makes the backend from Redis up. If it fails, close closes what has been opened.
 func (b *backend) build() (err error) {
 	if b.keys, err = b.readKeys(); err != nil {
 		return err
@@ -133,7 +134,7 @@ func (b *backend) build() (err error) {
 	return nil
 }
 
-// readKeys reads the keys of API_KEY and API_KEYS_FILE. If there is neither and Redis is embedded, it
+// readKeys reads the keys of API_KEY and API_KEYS_FILE. If there are none and Redis is embedded, it
 // makes a key.
 func (b *backend) readKeys() (*apikey.Keys, error) {
 	var named []apikey.Key
@@ -171,7 +172,7 @@ func (b *backend) serveMetrics() error {
 	return nil
 }
 
-// redisURL is REDIS_URL, or the address of a Redis in this process.
+// redisURL returns REDIS_URL, or the address of a Redis in this process.
 func (b *backend) redisURL() (string, error) {
 	if b.cfg.RedisURL != "" {
 		return b.cfg.RedisURL, nil
@@ -185,8 +186,8 @@ func (b *backend) redisURL() (string, error) {
 	return redis.URL(), nil
 }
 
-// mint makes an ID, if a node ID is held. That may come late, since Redis may. Until then, and
-// whenever the lease is lost, creates answer 503 and all else works.
+// mint makes an ID, if a node ID is held. The node ID may come late, because Redis may. Until then,
+// and whenever the lease is lost, creates answer 503 and everything else works.
 func (b *backend) mint() (snowflake.ID, error) {
 	if id, ok := b.lease.Next(); ok {
 		return id, nil
@@ -194,7 +195,7 @@ func (b *backend) mint() (snowflake.ID, error) {
 	return 0, shorten.ErrNoNode
 }
 
-// missing says what is missing to serve every route.
+// missing returns what is missing to serve every route.
 func (b *backend) missing(ctx context.Context) (missing []string) {
 	if b.conn.Ping(ctx) != nil {
 		missing = append(missing, "Redis does not answer")
@@ -205,7 +206,7 @@ func (b *backend) missing(ctx context.Context) (missing []string) {
 	return missing
 }
 
-// degraded says what the operator should see to, or "".
+// degraded returns what the operator should attend to, or "".
 func (b *backend) degraded() string {
 	if b.watcher.Full() {
 		return "Redis is nearly full: it holds more than 90 % of maxmemory"
@@ -213,8 +214,8 @@ func (b *backend) degraded() string {
 	return ""
 }
 
-// run serves until ctx ends or something fails that the backend cannot do without. Requests in flight
-// finish first, then what works in the background: they need it.
+// run serves until ctx ends or something fails that the backend cannot do without. Requests in
+// flight finish first, then the jobs in the background, because the requests need them.
 func (b *backend) run(ctx context.Context, stdout io.Writer) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -225,8 +226,8 @@ func (b *backend) run(ctx context.Context, stdout io.Writer) error {
 	}
 	jobs.Go(func() error { rereadKeys(running, b.hangup, b.cfg.APIKeysFile, b.keys, b.log); return nil })
 
-	// A create that came before the node ID would be refused, and a process that gets none ends. Until
-	// that is known, connections wait in the listener's queue.
+	// A create that came before the node ID would be refused, and a process that gets no node ID
+	// ends. Until that is known, connections wait in the queue of the listener.
 	select {
 	case <-b.lease.Taken():
 	case <-time.After(nodeWait):
@@ -248,15 +249,15 @@ func (b *backend) run(ctx context.Context, stdout io.Writer) error {
 	case <-ctx.Done():
 		b.log.Info("shutting down", "grace", b.cfg.ShutdownGrace.String())
 	case failed = <-served:
-	case <-running.Done(): // a job failed, which Wait tells
+	case <-running.Done(): // a job failed, and Wait returns why
 	}
 	failed = errors.Join(failed, drain(b.api, server, b.cfg.ShutdownGrace))
 	stop()
 	return errors.Join(failed, jobs.Wait()) // the node ID is given back
 }
 
-// drain lets clients and Nginx go first: /healthz turns 503 and answers close their connections while
-// the listener is still open. Then the listener closes, and requests in flight finish.
+// drain lets clients and Nginx go first: /healthz turns 503 and answers close their connections
+// while the listener is still open. Then the listener closes, and requests in flight finish.
 func drain(api *httpapi.API, srv *fasthttp.Server, grace time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
@@ -270,10 +271,11 @@ func drain(api *httpapi.API, srv *fasthttp.Server, grace time.Duration) error {
 	return nil
 }
 
-// tuneGC trades memory for time, unless GOGC says otherwise. Only the near cache lives long here; the
-// rest is the garbage of requests, and to collect it a quarter as often took 9 % off the CPU of a
-// create. Near the limit of memory, GOMEMLIMIT or nine tenths of the container's, Go collects as often
-// as it must. Without a limit, the limit is what the cache and its garbage may reasonably take.
+// tuneGC trades memory for time, unless GOGC is set. Only the near cache lives long here. The rest
+// is the garbage of requests, and to collect it a quarter as often took 9 % off the CPU of a
+// create. Near the limit of memory, which is GOMEMLIMIT or nine tenths of the container's, Go
+// collects as often as it must. If there is no limit, it is set to what the cache and its garbage
+// may reasonably take.
 func tuneGC(cacheBytes uint64) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
@@ -283,7 +285,7 @@ func tuneGC(cacheBytes uint64) {
 	}
 }
 
-// printWelcome gives someone who set nothing up a command that works.
+// printWelcome shows someone who has set nothing up a command that works.
 func printWelcome(w io.Writer, cfg config) {
 	fmt.Fprintf(w, `
 Snowlink is listening. Its Redis is embedded: links die with this process.

@@ -1,11 +1,11 @@
 // Package client makes, manages and follows short links over Snowlink's API.
 //
-// Its decisions: a call is a request and nothing is retried behind the caller's
-// back, since only the caller knows for how long; what the service refuses is an
-// [*Error], whose Code programs branch on and whose RetryAfter they wait; and
-// nothing but the standard library is needed.
+// It holds three decisions. A call is one request, and nothing is retried behind the caller's back:
+// only the caller knows for how long to try. What the service refuses is an [*Error]: programs
+// branch on its Code, and wait for its RetryAfter. The package needs nothing but the standard
+// library.
 //
-// Every method may be called concurrently, and ends with ctx.
+// Every method may be called concurrently, and ends when ctx ends.
 package client
 
 import (
@@ -26,39 +26,38 @@ import (
 	"time"
 )
 
-// A Client speaks to one service. It is not to be changed once in use.
+// A Client speaks to one service. Do not change it while it is in use.
 type Client struct {
-	// BaseURL is where the service is, as "https://sno.example".
+	// BaseURL is where the service is, such as "https://sno.example".
 	BaseURL string
-	// APIKey needs the scopes of what is called: create, read or manage. To follow
-	// links takes none.
+	// APIKey needs the scopes of the calls: create, read or manage. To follow links takes no key.
 	APIKey string
-	// HTTP sends the requests; nil means http.DefaultClient. It follows no redirect,
-	// whatever its CheckRedirect says.
+	// HTTP sends the requests; nil means http.DefaultClient. It follows no redirect, whatever its
+	// CheckRedirect says.
 	HTTP *http.Client
 }
 
-// NewLink is a link to be made. The zero value of every field but URL leaves it
-// to the service.
+// NewLink is a link to be made. A field other than URL may be zero: the service then decides.
 type NewLink struct {
 	// URL is the target: an http or https URL of at most 2,048 bytes.
 	URL string `json:"url"`
-	// Code is a code of one's own: 3 to 64 letters, digits, hyphens and underscores.
+	// Code is the code to use: 3 to 64 letters, digits, hyphens and underscores. If it is empty,
+	// the service mints one.
 	Code string `json:"code,omitempty"`
 	// ExpiresAt is when the link stops working.
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 	// MaxVisits is how many redirects the link gives in its life.
 	MaxVisits int64 `json:"max_visits,omitempty"`
-	// Status is that of the redirect: 301, 302, 307 or 308.
+	// Status is the status of the redirect: 301, 302, 307 or 308.
 	Status int `json:"status,omitempty"`
 	// ForwardQuery appends the query of a visit to the target's own.
 	ForwardQuery bool `json:"forward_query,omitempty"`
-	// Title and Tags are for whoever manages the link.
+	// Title and Tags are for those who manage the link.
 	Title string   `json:"title,omitempty"`
 	Tags  []string `json:"tags,omitempty"`
 
-	// IdempotencyKey makes it safe to send the link again, after a timeout for one:
-	// the same key and link within 24 hours are one link. CreateAll takes none.
+	// IdempotencyKey makes it safe to send the link again, as after a timeout: the same key and
+	// link within 24 hours make one link. CreateAll takes none.
 	IdempotencyKey string `json:"-"`
 }
 
@@ -66,7 +65,7 @@ type NewLink struct {
 type Link struct {
 	ShortURL     string    `json:"short_url"`
 	Code         string    `json:"code"`
-	URL          string    `json:"url"` // as browsers spell it, which may not be how it was sent
+	URL          string    `json:"url"` // as browsers spell it, which may differ from what was sent
 	CreatedAt    time.Time `json:"created_at"`
 	ExpiresAt    time.Time `json:"expires_at"` // zero for never
 	MaxVisits    int64     `json:"max_visits"` // 0 for any number
@@ -77,13 +76,12 @@ type Link struct {
 	Tags         []string  `json:"tags"`
 	Disabled     bool      `json:"disabled"`
 
-	// Version is opaque, for [Change.IfVersion]. Like VisitsLeft, only Get and
-	// Update know it.
+	// Version is opaque, for [Change.IfVersion]. Like VisitsLeft, it is set by Get and Update only.
 	Version string `json:"-"`
 }
 
-// Change is what Update changes. A field that is nil stays as it is; one that
-// points to the zero value is removed. With Go 1.26, new("text") points to a text.
+// Change is what Update changes. A field that is nil stays as it is. A field that points to the
+// zero value is removed. With Go 1.26, new("text") points to a text.
 type Change struct {
 	URL          *string
 	ExpiresAt    *time.Time
@@ -95,8 +93,8 @@ type Change struct {
 	// Disabled closes the link, until false opens it again.
 	Disabled *bool
 
-	// IfVersion is a Link's Version. When the link is not of that version any more,
-	// nothing is changed, and the Error's Code is "precondition_failed".
+	// IfVersion is the Version of a Link. If the link has another version by now, nothing is
+	// changed, and the Code of the Error is "precondition_failed".
 	IfVersion string
 }
 
@@ -109,14 +107,13 @@ type Result struct {
 // An Error is an answer of the service that is not a success.
 type Error struct {
 	Status int // of HTTP
-	// Code says what is wrong, for programs: "code_taken", "not_found", "gone" and
-	// so on, as in the service's /openapi.yaml. It is empty where something between
-	// here and the service has answered.
+	// Code says what is wrong, for programs: "code_taken", "not_found", "gone" and so on, as in the
+	// /openapi.yaml of the service. It is empty if something between here and the service has
+	// answered.
 	Code string
 	// Detail says it for people.
 	Detail string
-	// RetryAfter is how long to wait before another try, where one may help;
-	// otherwise 0.
+	// RetryAfter is how long to wait before another try, or 0 if another try does not help.
 	RetryAfter time.Duration
 }
 
@@ -129,8 +126,8 @@ const (
 	// maxBulk is how many links the service takes in one request.
 	maxBulk = 10_000
 
-	// maxBulkBody is half of what it takes, in bytes: room for the last link, however
-	// long.
+	// maxBulkBody is half of the bytes that it takes, which leaves room for the last link, however
+	// long it is.
 	maxBulkBody = 8 << 20
 )
 
@@ -139,9 +136,8 @@ func (c *Client) Create(ctx context.Context, l NewLink) (Link, error) {
 	return c.link(ctx, http.MethodPost, "/links", l, "Idempotency-Key", l.IdempotencyKey)
 }
 
-// CreateAll makes many links in few requests. It returns a result for each, in
-// order. When it ends with an error, there are results for those that were
-// answered; the next ones may have been made or not.
+// CreateAll makes many links in few requests. It returns a result for each, in order. If it fails,
+// it returns results for the links that were answered. The next ones may have been made or not.
 func (c *Client) CreateAll(ctx context.Context, links []NewLink) ([]Result, error) {
 	results := make([]Result, 0, len(links))
 	for rest := links; len(rest) > 0; {
@@ -166,8 +162,7 @@ func (c *Client) CreateAll(ctx context.Context, links []NewLink) ([]Result, erro
 	return results, nil
 }
 
-// bulkBody is an array of as many of the links as one request takes, and says how
-// many these are.
+// bulkBody returns an array of as many of the links as one request takes, and how many these are.
 func bulkBody(links []NewLink) (body json.RawMessage, n int, err error) {
 	body = append(body, '[')
 	for n < min(len(links), maxBulk) && len(body) < maxBulkBody {
@@ -184,7 +179,7 @@ func bulkBody(links []NewLink) (body json.RawMessage, n int, err error) {
 	return append(body, ']'), n, nil
 }
 
-// readResults appends those of an array, as far as it comes.
+// readResults appends the results in an array, as far as it can be read.
 func readResults(body io.Reader, results []Result) ([]Result, error) {
 	d := json.NewDecoder(body)
 	if _, err := d.Token(); err != nil {
@@ -214,8 +209,8 @@ func readResults(body io.Reader, results []Result) ([]Result, error) {
 	return results, nil
 }
 
-// Follow returns where the link leads now, as a visitor would learn it; it does
-// not go there. Where visits are counted, it is one.
+// Follow returns where the link leads now, as a visitor would learn it. It does not go there. If
+// the visits of the link are counted, it counts as one.
 func (c *Client) Follow(ctx context.Context, code string) (target string, err error) {
 	resp, err := c.do(ctx, http.MethodGet, "/"+url.PathEscape(code), nil)
 	if err != nil {
@@ -224,23 +219,24 @@ func (c *Client) Follow(ctx context.Context, code string) (target string, err er
 	defer resp.Body.Close()
 	target = resp.Header.Get("Location")
 	if resp.StatusCode < 300 || target == "" {
-		return "", &Error{Status: resp.StatusCode, Detail: "There is something else than a link at /" + code + "."}
+		return "", &Error{Status: resp.StatusCode, Detail: "What is at /" + code + " is not a link."}
 	}
 	return target, nil
 }
 
-// Get returns the link as it is now, be it expired or disabled. It is no visit.
+// Get returns the link as it is now, even if it is expired or disabled. It does not count as a
+// visit.
 func (c *Client) Get(ctx context.Context, code string) (Link, error) {
 	return c.link(ctx, http.MethodGet, "/links/"+url.PathEscape(code), nil)
 }
 
-// Update changes the link and returns it as it is then. Within a second all
-// visitors see it.
+// Update changes the link and returns it as it is afterwards. All visitors see the change within a
+// second.
 func (c *Client) Update(ctx context.Context, code string, change Change) (Link, error) {
 	return c.link(ctx, http.MethodPatch, "/links/"+url.PathEscape(code), change.patch(), "If-Match", change.IfVersion)
 }
 
-// patch is the change as JSON's merge patch.
+// patch returns the change as a JSON merge patch.
 func (ch Change) patch() map[string]any {
 	p := make(map[string]any)
 	put(p, "url", ch.URL)
@@ -267,9 +263,8 @@ func put[T comparable](p map[string]any, name string, value *T) {
 	}
 }
 
-// Delete deletes the link, for good. Its code is gone for 30 days and cannot be
-// taken again before, unless a full Redis evicts what it knows of it. To delete a
-// link twice is no error.
+// Delete deletes the link, for good. Its code is gone for 30 days and cannot be taken before then,
+// unless a full Redis evicts what it knows of it. To delete a link twice is no error.
 func (c *Client) Delete(ctx context.Context, code string) error {
 	resp, err := c.do(ctx, http.MethodDelete, "/links/"+url.PathEscape(code), nil)
 	if err != nil {
@@ -278,9 +273,9 @@ func (c *Client) Delete(ctx context.Context, code string) error {
 	return resp.Body.Close()
 }
 
-// List returns the links that keys of this name have made, newest first, and with
-// a tag only those that have it. They are fetched as the caller goes on. An error
-// comes last, with a zero Link.
+// List returns the links that keys of this name have made, newest first. With a tag, it returns
+// only those that have it. They are fetched while the caller iterates. An error comes last, with a
+// zero Link.
 func (c *Client) List(ctx context.Context, tag string) iter.Seq2[Link, error] {
 	return func(yield func(Link, error) bool) {
 		query := make(url.Values)
@@ -339,9 +334,8 @@ func decode(resp *http.Response, into any) error {
 	return nil
 }
 
-// do sends a request, with the body as JSON unless it is nil. header is names and
-// values in turns; an empty value is not sent. An answer that is not a success is
-// an error.
+// do sends a request, with the body as JSON unless it is nil. header alternates names and values.
+// An empty value is not sent. An answer that is not a success is an error.
 func (c *Client) do(ctx context.Context, method, path string, body any, header ...string) (*http.Response, error) {
 	var content io.Reader
 	if body != nil {
@@ -379,7 +373,7 @@ func (c *Client) do(ctx context.Context, method, path string, body any, header .
 	return nil, readError(resp)
 }
 
-// problem is an error of the service, by RFC 9457.
+// problem is an error of the service (RFC 9457).
 type problem struct {
 	Type   string
 	Status int
@@ -389,7 +383,7 @@ type problem struct {
 
 func (p problem) error() *Error { return &Error{Status: p.Status, Code: p.Code, Detail: p.Detail} }
 
-// maxProblem is more than any problem has, in bytes.
+// maxProblem is more bytes than any problem has.
 const maxProblem = 16 << 10
 
 func readError(resp *http.Response) error {

@@ -9,8 +9,8 @@ import (
 	"snowlink/client"
 )
 
-// In these examples serviceURL and apiKey are those of a fleet that runs behind
-// Nginx for as long as the tests do.
+// In these examples serviceURL and apiKey are those of a fleet that runs behind Nginx for as long
+// as the tests do.
 
 func Example() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

@@ -450,7 +450,8 @@ func longURL(n int) string {
 	return start + strings.Repeat("a", n-len(start))
 }
 
-// distinctRunes returns n bytes or a little less of runes that all differ, the worst case of Punycode.
+// distinctRunes returns n bytes or a little less of runes that all differ, the worst case of
+// Punycode.
 func distinctRunes(n int) string {
 	var b strings.Builder
 	for r := '\u4e00'; b.Len()+3 <= n; r++ {

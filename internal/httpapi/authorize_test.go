@@ -11,9 +11,10 @@ import (
 	"time"
 
 	"snowlink/internal/apikey"
+	"snowlink/internal/fleet/fleettest"
 )
 
-// keyLine is a line of a keys file.
+// keyLine returns a line of a keys file.
 func keyLine(name, secret, rest string) string {
 	return fmt.Sprintf("%s sha256:%x %s\n", name, sha256.Sum256([]byte(secret)), rest)
 }
@@ -138,8 +139,8 @@ func TestRate(t *testing.T) {
 		wantProblem(t, b.createAs("reads"), 403, "forbidden")
 	}
 
-	// Whoever waits as long as told is served. A second may pass unnoticed on a
-	// busy machine, hence several tries.
+	// A client that waits as long as it is told is served. On a busy machine another second may
+	// pass, so there are several tries.
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		if a := b.createAs("fast"); a.status == 429 {
 			seconds, err := strconv.Atoi(string(a.header.Peek("Retry-After")))
@@ -168,15 +169,11 @@ func TestRateWithoutRedisIs503(t *testing.T) {
 	if err := b.redis.Start(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); b.createAs("shop").status != 201; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("never served again")
-		}
-	}
+	fleettest.Eventually(t, 20*time.Second, "the key is served again", func() bool { return b.createAs("shop").status == 201 })
 }
 
-// A full Redis cannot count: that is for the create itself to say, and no reason
-// to lock a key out.
+// A full Redis cannot count requests. The key is not locked out for that: the create itself reports
+// it.
 func TestRateWhileRedisIsFull(t *testing.T) {
 	b := newBackend(t)
 	b.keys.SetNamed(parseKeys(t, keyLine("shop", "shop", "scopes=create rate=1000000/s")))
@@ -184,7 +181,7 @@ func TestRateWhileRedisIsFull(t *testing.T) {
 	wantProblem(t, b.createAs("shop"), 507, "storage_full")
 }
 
-// A key that no file should have, and that would let everybody in.
+// The digest of an empty secret, which no file should have, would let everybody in.
 func TestNoSecretIsNoKey(t *testing.T) {
 	b := newBackend(t)
 	b.keys.SetNamed([]apikey.Key{{Name: "all", Digest: sha256.Sum256(nil), Scopes: apikey.ScopeCreate}})

@@ -24,7 +24,7 @@ import (
 	"snowlink/snowflake"
 )
 
-// allocations counts those of one request over a connection that is kept.
+// allocations counts the allocations of one request over a connection that is kept.
 func allocations(t *testing.T, srv *fasthttp.Server, request string) float64 {
 	t.Helper()
 	listener := fasthttputil.NewInmemoryListener()
@@ -47,9 +47,9 @@ func allocations(t *testing.T, srv *fasthttp.Server, request string) float64 {
 	})
 }
 
-// What we add to the allocations of fasthttp itself, which a server shows that
-// answers the same from constants. A redirect from the near cache may have one: the code,
-// which codeOf makes a string of.
+// The budget is what we add to the allocations of fasthttp itself. A server that gives the same
+// answers from constants shows those. A redirect from the near cache may have one: codeOf makes a
+// string of the code.
 func TestRequestBudget(t *testing.T) {
 	own, mint := link.Hosts{}, func() (snowflake.ID, error) { return 1 << 40, nil }
 	m, log := prometheus.NewRegistry(), slog.New(slog.DiscardHandler)

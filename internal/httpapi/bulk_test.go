@@ -14,8 +14,8 @@ import (
 	"snowlink/snowflake"
 )
 
-// result is what an item of a bulk is answered with: a link, or a problem with its
-// own code and status, and an index.
+// result is the answer to an item of a bulk: a link, or a problem with its own code, status and
+// index.
 type result struct {
 	shown
 	Index  *int
@@ -33,13 +33,11 @@ func (b *backend) bulk(body string, headers ...string) (answer, []result) {
 		text = "[" + strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", ",") + "]"
 	}
 	var results []result
-	if err := json.Unmarshal([]byte(text), &results); err != nil {
-		b.t.Fatalf("answer %s: %v", a.body, err)
-	}
+	decode(b.t, text, &results)
 	return a, results
 }
 
-// stored is how many links Redis has.
+// stored returns how many links Redis has.
 func (b *backend) stored() int {
 	b.t.Helper()
 	n := 0
@@ -93,7 +91,7 @@ func TestBulk(t *testing.T) {
 					t.Errorf("item %d leads to %q", i, got)
 				}
 			}
-			// What a bulk answers is what a create does.
+			// A bulk answers what a create does.
 			single := b.create(`{"url":"https://example.com/2","code":"own-two","title":"a, \"b\"","tags":["x"],"status":301,"max_visits":2}`).body
 			_, again := b.bulk(`[{"url":"https://example.com/2","code":"own-three","title":"a, \"b\"","tags":["x"],"status":301,"max_visits":2}]`)
 			single = strings.NewReplacer("own-two", "own-three").Replace(single)
@@ -172,7 +170,7 @@ func TestBulkRefusesAndStoresNothing(t *testing.T) {
 		t.Errorf("an empty array = %s", a.body)
 	}
 
-	// A body that is cut off is not one that is short.
+	// A body that is cut off is not taken for a short one.
 	conn, err := b.client.Dial("backend")
 	if err != nil {
 		t.Fatal(err)
@@ -192,7 +190,7 @@ func TestBulkWithoutNodeOrRedis(t *testing.T) {
 	if results[0].Status != 503 || results[0].Code != "unavailable" || results[1].Code != "own" {
 		t.Errorf("without a node ID: %+v", results)
 	}
-	// The same ID again and again: each code is minted anew, until it is free.
+	// The same ID is minted again and again. Its code is taken each time.
 	id, _ := mint()
 	b.mint = func() (snowflake.ID, error) { return id, nil }
 	if _, results = b.bulk(`[{"url":"https://example.com/1"}]`); results[0].Code != snowflake.Encode(id) {
@@ -222,7 +220,7 @@ func TestBulkWithoutNodeOrRedis(t *testing.T) {
 	}
 }
 
-// Bodies of the other routes have the limits they had, however they come.
+// The bodies of other routes have their usual limits, in whichever form they arrive.
 func TestBodiesElsewhere(t *testing.T) {
 	b := newBackend(t)
 	chunked := func(path string, size int) string {
@@ -242,7 +240,8 @@ func TestBodiesElsewhere(t *testing.T) {
 			t.Errorf("%d bytes in chunks = %d, want %d", size, a.status, status)
 		}
 	}
-	// What no route takes is not left on the connection, to be taken for a request.
+	// A body that no route reads must not stay on the connection, or it would be taken for a
+	// request.
 	for name, request := range map[string]string{
 		"a path without a route": chunked("/links/export", 70_000),
 		"an unknown key":         strings.Replace(chunked("/links/bulk", 70_000), key, "nonsense", 1),
@@ -256,7 +255,7 @@ func TestBodiesElsewhere(t *testing.T) {
 	if a := b.raw(chunked("/links/bulk", 70_000)); a.status != 200 || a.header.ConnectionClose() {
 		t.Errorf("a bulk = %d, and the connection is kept: %t", a.status, !a.header.ConnectionClose())
 	}
-	// Only these two may announce more.
+	// Only these two routes may announce a larger body.
 	for path, status := range map[string]int{"/links": 413, "/links/bulk": 200} {
 		a := b.raw("POST " + path + " HTTP/1.1\r\nHost: a\r\nAPI-Key: " + key + "\r\nExpect: 100-continue\r\nContent-Length: 70000\r\n\r\n" +
 			"[" + strings.Repeat(" ", 69_998) + "]")

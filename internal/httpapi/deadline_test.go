@@ -14,7 +14,7 @@ import (
 	"snowlink/internal/httpapi"
 )
 
-// Nginx must not give up before we do: it would take a slow Redis for dead backends.
+// Nginx must not give up before we do: it would take the backends of a slow Redis for dead.
 func TestRequestTimeIsBelowNginxs(t *testing.T) {
 	root, err := fleet.ModuleRoot(t.Context())
 	if err != nil {
@@ -34,8 +34,8 @@ func TestRequestTimeIsBelowNginxs(t *testing.T) {
 	}
 }
 
-// However many trips to Redis a request takes, and however slow each is, it is answered
-// before Nginx gives up, and says that it may have been done.
+// A request is answered before Nginx gives up, however many trips to Redis it takes and however
+// slow each is. The answer says that it may have been done.
 func TestRequestHasOneDeadline(t *testing.T) {
 	const soon = 1900 * time.Millisecond
 	var delay atomic.Int64
@@ -64,7 +64,7 @@ func TestRequestHasOneDeadline(t *testing.T) {
 			t.Errorf("%s %s with Redis 420 ms away: %d after %s", r[0], r[1], a.status, took)
 		}
 	}
-	// Four trips that do not fit: the last one arrives, and is not waited for.
+	// Four trips do not fit. The last one is sent, and not waited for.
 	delay.Store(int64(450 * time.Millisecond))
 	a, took := rated("PATCH", "/links/slow", `{"title":"done"}`)
 	wantProblem(t, a, 503, "unavailable")

@@ -6,7 +6,7 @@ import (
 	"testing/synctest"
 )
 
-// Inside the package: from without, only chance would fill the room.
+// This test is inside the package: from outside, only chance would fill the room.
 func TestDrawingRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		room, leave := newDrawingRoom(), make(chan struct{})

@@ -23,10 +23,10 @@ import (
 	"snowlink/snowflake"
 )
 
-// FuzzRequest: whatever bytes a client sends, the server does not panic, answers no
-// 5xx, and what it answers are whole HTTP responses: one to each request that it
-// served, in their order and to its own code, and at most one refusal, the last.
-// Where net/http takes the same bytes for requests, it takes them for the same ones.
+// FuzzRequest: whatever bytes a client sends, the server does not panic and answers no 5xx. Its
+// answers are whole HTTP responses: one to each request that it served, in order and to its own
+// code, and at most one refusal, the last. If net/http accepts the same bytes as requests, it finds
+// the same ones.
 func FuzzRequest(f *testing.F) {
 	code := snowflake.Encode(115394839571988480)
 	get := "GET /" + code + " HTTP/1.1\r\nHost: a\r\n"
@@ -145,7 +145,7 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
-// echo is a store in which every code has a link, to a target of its own.
+// echo is a store in which every code has a link, each to its own target.
 type echo struct{ link.Store }
 
 func targetOf(code string) string { return "https://example.com/" + code }
@@ -169,12 +169,12 @@ func (echo) List(context.Context, string, string, int, func(link.Coded) bool) ([
 	return []link.Coded{{Code: "abc", Link: link.Link{Target: targetOf("abc")}}}, "", nil
 }
 
-// Promise keeps nothing: everyone is the first.
+// Promise keeps nothing, so every create is the first.
 func (echo) Promise(context.Context, string, string, time.Duration) (string, error) { return "", nil }
 func (echo) Promised(context.Context, string) (string, error)                       { return "", nil }
 func (echo) Retract(context.Context, string, string) error                          { return nil }
 
-// script is the server's end of a connection whose client has sent all it will.
+// script is the server's end of a connection whose client has sent everything.
 type script struct {
 	in  io.Reader
 	out bytes.Buffer

@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -16,7 +15,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/redis/go-redis/v9"
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/fasthttputil"
@@ -33,8 +31,7 @@ import (
 
 const key, baseURL = "s3cret-key", "https://sno.example"
 
-// backend is the real handler in the real server over the real store, on an
-// in-memory listener.
+// backend is the real handler in the real server over the real store, on an in-memory listener.
 type backend struct {
 	t       testing.TB
 	client  *fasthttp.Client
@@ -54,7 +51,7 @@ func newBackend(t testing.TB) *backend {
 	return newBackendVia(t, func(addr string) string { return addr })
 }
 
-// newBackendVia is newBackend whose Redis is behind the address that via returns.
+// newBackendVia is newBackend with its Redis behind the address that via returns.
 func newBackendVia(t testing.TB, via func(redisAddr string) string) *backend {
 	t.Helper()
 	redis := fleettest.Redis(t)
@@ -89,8 +86,8 @@ func newBackendVia(t testing.TB, via func(redisAddr string) string) *backend {
 	return b
 }
 
-// fragile is a store that can be made to panic, to take no links, or to fail after
-// so many more pages or batches; -1 is never.
+// fragile is a store that can be made to panic, to take no links, or to fail after so many more
+// pages or batches; -1 means never.
 type fragile struct {
 	link.Store
 	panics, refuses bool
@@ -190,9 +187,7 @@ func wantProblem(t testing.TB, a answer, status int, code string) (detail string
 		Type, Title, Detail, Code string
 		Status                    int
 	}
-	if err := json.Unmarshal([]byte(a.body), &p); err != nil {
-		t.Fatalf("body %q: %v", a.body, err)
-	}
+	decode(t, a.body, &p)
 	if a.status != status || p.Status != status || p.Code != code {
 		t.Errorf("answer %d with status %d and code %q, want %d %q", a.status, p.Status, p.Code, status, code)
 	}
@@ -208,20 +203,17 @@ func wantProblem(t testing.TB, a answer, status int, code string) (detail string
 	return p.Detail
 }
 
-type created struct {
-	ShortURL  string    `json:"short_url"`
-	Code      string    `json:"code"`
-	URL       string    `json:"url"`
-	CreatedAt time.Time `json:"created_at"`
+// decode reads JSON of an answer.
+func decode(t testing.TB, text string, into any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), into); err != nil {
+		t.Fatalf("%q: %v", text, err)
+	}
 }
 
-func wantCreated(t testing.TB, a answer) created {
+func wantCreated(t testing.TB, a answer) shown {
 	t.Helper()
-	var c created
-	if err := json.Unmarshal([]byte(a.body), &c); err != nil || a.status != 201 {
-		t.Fatalf("answer %d %s, want 201: %v", a.status, a.body, err)
-	}
-	return c
+	return wantShown(t, a, 201)
 }
 
 func TestCreateThenFollow(t *testing.T) {
@@ -428,7 +420,7 @@ func TestOutageIs503(t *testing.T) {
 	if a := b.do("GET", "/ping", ""); a.status != 200 {
 		t.Errorf("/ping = %d", a.status)
 	}
-	// What cannot be a code needs no Redis to be refused.
+	// A path that cannot be a code is refused without Redis.
 	wantProblem(t, b.do("GET", "/not.a.code", ""), 404, "not_found")
 }
 
@@ -458,12 +450,10 @@ func TestCollisionIsMintedAgain(t *testing.T) {
 	last.Store(1 << 40)
 	b.mint = stuck
 	wantProblem(t, b.create(`{"url":"https://example.com/3"}`), 503, "unavailable")
-	page := httptest.NewRecorder()
-	promhttp.HandlerFor(b.metrics, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
-	if !strings.Contains(page.Body.String(), "\nsnowlink_collisions_total 4\n") { // one, then three in vain
+	if !strings.Contains(b.scrape(), "\nsnowlink_collisions_total 4\n") { // one, then three in vain
 		t.Errorf("the collisions were not counted")
 	}
-	for _, c := range []created{first, second} {
+	for _, c := range []shown{first, second} {
 		if a := b.do("GET", "/"+c.Code, ""); string(a.header.Peek("Location")) != c.URL {
 			t.Errorf("%s leads to %q, want %q", c.Code, a.header.Peek("Location"), c.URL)
 		}
@@ -489,9 +479,8 @@ func TestHealthzSaysWhatIsDegraded(t *testing.T) {
 
 // fill leaves Redis no room for anything new, until its maxmemory is 0 again.
 func (b *backend) fill() *redis.Client {
-	client := redis.NewClient(&redis.Options{Addr: b.redis.Addr})
-	b.t.Cleanup(func() { client.Close() })
-	// In this order, or the links would be evicted in between.
+	client := fleettest.RedisClient(b.t, b.redis.Addr)
+	// The order matters: otherwise the links would be evicted in between.
 	for _, setting := range [][2]string{{"maxmemory-policy", "noeviction"}, {"maxmemory", "1"}} {
 		if err := client.ConfigSet(context.Background(), setting[0], setting[1]).Err(); err != nil {
 			b.t.Fatal(err)
@@ -526,8 +515,8 @@ func TestDrainSaysSoAndServesOn(t *testing.T) {
 	}
 }
 
-// TestRefused speaks TCP: what is refused before a route is found, and the
-// answer that must reach a client which is still sending.
+// TestRefused speaks TCP. It covers what is refused before a route is found, and the answer that
+// must reach a client which is still sending.
 func TestRefused(t *testing.T) {
 	b := newBackend(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -603,8 +592,8 @@ func TestPanicIsOnePlain500(t *testing.T) {
 	}
 }
 
-// FuzzCreateBody: whatever the body, the answer is 201 and the link leads to
-// the target that was answered, or a whole problem that blames the body.
+// FuzzCreateBody: whatever the body, the answer is 201 and the link leads to the target in the
+// answer, or the answer is a whole problem that blames the body.
 func FuzzCreateBody(f *testing.F) {
 	f.Add(`{"url":"https://example.com/"}`)
 	f.Add(`{"long_url":"http://[::1]:80/\u0000"}`)
@@ -617,9 +606,7 @@ func FuzzCreateBody(f *testing.F) {
 		a := b.create(body)
 		if a.status != 201 {
 			var p struct{ Code string }
-			if err := json.Unmarshal([]byte(a.body), &p); err != nil {
-				t.Fatalf("answer %d %q", a.status, a.body)
-			}
+			decode(t, a.body, &p)
 			wantProblem(t, a, a.status, p.Code)
 			taken := a.status == 409 && p.Code == "code_taken" // of another body with this code
 			if a.status != 400 && !taken && len(body) <= httpapi.MaxBody {

@@ -48,9 +48,7 @@ func (b *backend) imported(query, body string) []outcome {
 	counts := map[string]int{}
 	for line := range strings.Lines(a.body) {
 		var o outcome
-		if err := json.Unmarshal([]byte(line), &o); err != nil {
-			b.t.Fatalf("%q: %v", line, err)
-		}
+		decode(b.t, line, &o)
 		if o.Summary == nil {
 			counts[o.Result]++
 			lines = append(lines, o)
@@ -73,7 +71,7 @@ func results(lines []outcome) (results []string) {
 	return results
 }
 
-// sortedLines makes exports comparable: an import lists links in its own order.
+// sortedLines makes exports comparable, because an import lists links in its own order.
 func sortedLines(s string) []string { return slices.Sorted(strings.Lines(s)) }
 
 const manyKinds = `{"url":"https://example.com/plain?a=1,2&b=%22"}
@@ -125,7 +123,7 @@ func TestMovingHouse(t *testing.T) {
 					t.Errorf("after import %d%s there is\n%s\nwas\n%s", i, query, now, whole)
 				}
 			}
-			// Redis has the same: a plain link stays one.
+			// Redis has the same: a plain link stays plain.
 			if x, y := records(t, old), records(t, b); !reflect.DeepEqual(x, y) {
 				t.Errorf("records were\n%v\nare\n%v", x, y)
 			}
@@ -133,8 +131,8 @@ func TestMovingHouse(t *testing.T) {
 	}
 }
 
-// records is what Redis has of the links that are not gone, but for the number that
-// tells two creates of one code apart.
+// records returns the records of the links that are not gone, without the number that tells two
+// creates of one code apart.
 func records(t *testing.T, b *backend) map[string]string {
 	t.Helper()
 	client := fleettest.RedisClient(t, b.redis.Addr)
@@ -201,7 +199,7 @@ func TestImportOfOthers(t *testing.T) {
 		code, result string // "" is created
 		shown
 	}
-	led := func(code string) want { return want{code: code, shown: shown{created: created{URL: long}}} }
+	led := func(code string) want { return want{code: code, shown: shown{URL: long}} }
 	titled := func(code, title string, tags ...string) want {
 		w := led(code)
 		w.Title, w.Tags = title, tags
@@ -254,8 +252,8 @@ func TestImportOfOthers(t *testing.T) {
 			"Bitlink\tDestination URL\nbit.ly/3abcdef\t" + long + "\n",
 			[]want{led("3abcdef")},
 		},
-		// As YOURLS counts them; of the shape of minted ones, to be minted in years, never,
-		// and before the link was made.
+		// Codes as YOURLS counts them. They have the shape of minted codes: one minted years from
+		// now, one never, and one before the link was made.
 		"codes that nobody may choose": {
 			"keyword,url,timestamp\n1," + long + ",2020-01-02 03:04:05\nzz," + long + ",2020-01-02 03:04:05\nspringsale," + long + ",2020-01-02 03:04:05\n" +
 				"springsales," + long + ",2020-01-02 03:04:05\n1234567890," + long + ",2020-01-02 03:04:05\n",
@@ -294,7 +292,7 @@ func TestImportOfOthers(t *testing.T) {
 				if got.CreatedAt.Year() != 2020 && strings.Contains(tt.csv, "2020") && want.code != "3abcdeg" {
 					t.Errorf("%s was made %s", want.code, got.CreatedAt)
 				}
-				got.created = created{URL: got.URL}
+				got.ShortURL, got.Code, got.CreatedAt = "", "", time.Time{}
 				if !reflect.DeepEqual(got, want.shown) {
 					t.Errorf("%s is %+v, want %+v", want.code, got, want.shown)
 				}
@@ -354,8 +352,8 @@ func TestImportBreaksOffAndIsSentAgain(t *testing.T) {
 	}
 }
 
-// Links that were stored and not listed, as by a Cluster of which the journal's
-// master is away, are listed by the next import; and by the one after it not again.
+// Links that were stored and not listed, as when the journal's master in a Cluster is away, are
+// listed by the next import, and not again by the one after it.
 func TestImportListsWhatOneBeforeItDidNot(t *testing.T) {
 	b := newBackend(t)
 	client := fleettest.RedisClient(t, b.redis.Addr)
@@ -415,7 +413,7 @@ func TestImportRefuses(t *testing.T) {
 	wantProblem(t, b.manage("POST", "/links/import", "keyword,url\nabc,https://example.com/\n"), 503, "unavailable")
 }
 
-// A row costs time for each of its columns, but no more than that.
+// A row takes time for each of its columns, and no more than that.
 func TestImportOfManyColumns(t *testing.T) {
 	b := newBackend(t)
 	header := "shorturl,longurl" + strings.Repeat(",shorturl", 62)
@@ -429,7 +427,7 @@ func TestImportOfManyColumns(t *testing.T) {
 	}
 }
 
-// FuzzImport: whatever a body is, it is refused, or every row of it is accounted for.
+// FuzzImport: whatever the body, it is refused, or each of its rows is accounted for.
 func FuzzImport(f *testing.F) {
 	for _, body := range []string{
 		manyKinds, "keyword,url\nabc,https://example.com/\n", "\uFEFFCode;URL;Tags\r\n'-a;https://example.com/;a,b\r\n", "link\tlong url\ttitle\nbit.ly/a-b\t\"https://a.test/\"\t\"a\nb\"\n",
@@ -480,8 +478,8 @@ func FuzzImport(f *testing.F) {
 	})
 }
 
-// A record that nobody can read is no outage of the store: it has its code, closes
-// this one link, and stops no import.
+// A record that nobody can read is no outage of the store. It keeps its code, closes this one link,
+// and stops no import.
 func TestUnreadableLink(t *testing.T) {
 	b := newBackend(t)
 	wantCreated(t, b.create(with(`"code":"bad"`)))

@@ -19,20 +19,21 @@ import (
 func (b *backend) listed(query string) (codes []string, next string) {
 	b.t.Helper()
 	a := b.manage("GET", "/links"+query, "")
+	if a.status != 200 || string(a.header.Peek("Cache-Control")) != "no-store" {
+		b.t.Fatalf("GET /links%s = %d %s", query, a.status, a.body)
+	}
 	var page struct {
 		Links []shown
 		Next  string
 	}
-	if err := json.Unmarshal([]byte(a.body), &page); err != nil || a.status != 200 || string(a.header.Peek("Cache-Control")) != "no-store" {
-		b.t.Fatalf("GET /links%s = %d %s: %v", query, a.status, a.body, err)
-	}
+	decode(b.t, a.body, &page)
 	for _, l := range page.Links {
 		codes = append(codes, l.Code)
 	}
 	return codes, page.Next
 }
 
-// all reads pages of a limit to the end, and does something between them.
+// all reads pages of a limit to the end, and calls between before each next one.
 func (b *backend) all(limit int, query string, between func()) (codes []string) {
 	b.t.Helper()
 	for next := ""; ; {
@@ -77,7 +78,7 @@ func TestList(t *testing.T) {
 	if a := b.manage("GET", "/links?limit=1", ""); a.status != 200 || a.body[:len(`{"links":[`)+len(last.body)] != `{"links":[`+last.body {
 		t.Errorf("the newest is listed as %s, created was %s", a.body, last.body)
 	}
-	// Links that come meanwhile are before the cursor, and change nothing.
+	// Links made meanwhile are before the cursor, and change nothing.
 	for _, limit := range []int{1, 7, 25, 1000} {
 		want := slices.Clone(newestFirst)
 		got := b.all(limit, "", func() {
@@ -96,7 +97,7 @@ func TestList(t *testing.T) {
 		t.Errorf("with an unknown tag: %v", got)
 	}
 
-	// However far back those with the tag are.
+	// Links with the tag are found however old they are.
 	b.bulk(strings.Repeat(`{"url":"https://example.com/"}`+"\n", 2500))
 	for _, limit := range []int{1, 100} {
 		if got := b.all(limit, "&tag=x", func() {}); !slices.Equal(got, tagged) {
@@ -105,13 +106,13 @@ func TestList(t *testing.T) {
 	}
 	newestFirst, _ = b.listed("?limit=10")
 
-	// What goes drops out, and a page is filled all the same.
+	// A deleted link drops out, and a page is filled all the same.
 	gone := newestFirst[0]
 	b.manage("DELETE", "/links/"+gone, "")
 	if got, _ := b.listed("?limit=2"); !slices.Equal(got, newestFirst[1:3]) {
 		t.Errorf("after the newest went: %v, want %v", got, newestFirst[1:3])
 	}
-	// One that is disabled is there, or nobody could enable it.
+	// A disabled link is listed, or nobody could find it to enable it.
 	wantShown(t, b.manage("PATCH", "/links/"+newestFirst[1], `{"disabled":true}`), 200)
 	if got, _ := b.listed("?limit=2"); !slices.Equal(got, newestFirst[1:3]) {
 		t.Errorf("after one was disabled: %v, want %v", got, newestFirst[1:3])
@@ -129,7 +130,7 @@ func TestListRefuses(t *testing.T) {
 	wantProblem(t, b.do("GET", "/links", ""), 401, "unauthorized")
 }
 
-// smallBuffers accepts connections whose kernel holds little of an answer.
+// smallBuffers accepts connections whose kernel buffers hold little of an answer.
 type smallBuffers struct{ net.Listener }
 
 func (l smallBuffers) Accept() (net.Conn, error) {

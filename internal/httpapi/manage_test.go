@@ -145,7 +145,7 @@ func TestIfMatch(t *testing.T) {
 	}
 }
 
-// Of changes of one version one wins, and the others learn of it.
+// Of several changes of one version one wins, and the others are told.
 func TestOfManyChangesOfOneVersionOneWins(t *testing.T) {
 	b := newBackend(t)
 	code := wantCreated(t, b.create(`{"url":"https://example.com/"}`)).Code
@@ -172,7 +172,7 @@ func TestOfManyChangesOfOneVersionOneWins(t *testing.T) {
 	}
 }
 
-// Changes of different fields at once, of whatever version, do not undo each other.
+// Concurrent changes of different fields do not undo each other, whatever version they began with.
 func TestNoChangeIsUndone(t *testing.T) {
 	b := newBackend(t)
 	for range 20 {
@@ -264,7 +264,7 @@ func TestIdempotencyKey(t *testing.T) {
 	wantCreated(t, again(strings.Repeat("k", 255), plain))
 }
 
-// A create that failed gives its key free.
+// A create that failed frees its key.
 func TestIdempotencyKeyOfAFailure(t *testing.T) {
 	b := newBackend(t)
 	again := func(body string) answer {
@@ -299,8 +299,8 @@ func TestIdempotencyKeyUnderConcurrency(t *testing.T) {
 	}
 }
 
-// After a create whose answer was lost with Redis, the same key and body finish it,
-// with the code that was meant.
+// After a create whose answer was lost with Redis, the same key and body finish it under the code
+// that was chosen then.
 func TestIdempotencyKeySurvivesAnOutage(t *testing.T) {
 	b := newBackend(t)
 	b.store.refuses = true
@@ -317,8 +317,9 @@ func TestIdempotencyKeySurvivesAnOutage(t *testing.T) {
 	}
 }
 
-// A code whose link was evicted and that an import took since is a stranger's: a repeat
-// does not pass it off as the first answer. As it was, or changed, it is ours.
+// A code whose link was evicted and that an import took since is a stranger's. A repeat does not
+// pass it off as the first answer. If the import restored the link as it was, or the link was
+// changed, it is ours.
 func TestIdempotencyKeyAndAStrangersLink(t *testing.T) {
 	b := newBackend(t)
 	client := fleettest.RedisClient(t, b.redis.Addr)
@@ -359,18 +360,17 @@ func TestIdempotencyKeyAndAStrangersLink(t *testing.T) {
 	}
 }
 
-// A link that was stored when Redis became full before its owner's journal had it: the
-// promise stays, and the repeat has the first answer once there is room.
+// Redis becomes full after a link was stored and before the journal of its owner has it. The
+// promise stays, and the repeat gets the first answer when there is room again.
 func TestIdempotencyKeySurvivesAFullJournal(t *testing.T) {
 	for name, body := range map[string]string{"own": with(`"code":"mine","title":"T"`), "minted": `{"url":"https://example.com/"}`} {
 		t.Run(name, func(t *testing.T) {
 			var client *redis.Client
 			stored := func() []string { return client.Keys(t.Context(), "link:*").Val() }
 			b := newBackendVia(t, func(addr string) string {
-				client = redis.NewClient(&redis.Options{Addr: addr})
+				client = fleettest.RedisClient(t, addr)
 				return fleettest.Proxy(t, addr, fleettest.FullBefore(t, addr, "xadd", func() bool { return len(stored()) > 0 }))
 			})
-			defer client.Close()
 			again := func() answer { return b.do("POST", "/links", body, "API-Key: "+key, "Idempotency-Key: k") }
 			wantProblem(t, again(), 503, "unavailable")
 			links := stored()
@@ -388,8 +388,8 @@ func TestIdempotencyKeySurvivesAFullJournal(t *testing.T) {
 	}
 }
 
-// Each name has Idempotency-Keys and a list of its own; who may manage, may manage
-// any link.
+// Each name of a key has its own Idempotency-Keys and its own list. A key that may manage may
+// manage any link.
 func TestOwnersAndScopes(t *testing.T) {
 	b := newBackend(t)
 	b.keys.SetNamed(parseKeys(t,

@@ -21,8 +21,8 @@ import (
 	"snowlink/snowflake"
 )
 
-// weighed is a connection that looks, after each MiB of a request and at each part of the
-// answer, at how much memory is in use.
+// weighed is a connection that measures how much memory is in use, after each MiB of a request and
+// at each part of the answer.
 type weighed struct {
 	script
 	read   int
@@ -54,7 +54,7 @@ func (c *weighed) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// repeated is n times what next makes, of at most limit bytes in all.
+// repeated returns a reader of n times what next makes, of at most limit bytes in all.
 func repeated(n, limit int, next func(i int) string) io.Reader {
 	i := 0
 	var rest strings.Reader
@@ -78,8 +78,8 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// A slot is as much memory as the largest request takes, and so what a fleet's slots
-// promise of its memory holds.
+// A slot is as much memory as the largest request takes. So what a fleet is told about its memory
+// holds.
 func TestSlotIsLargeEnough(t *testing.T) {
 	_, own, err := link.ParseBaseURL(baseURL)
 	if err != nil {
@@ -138,7 +138,7 @@ func TestSlotIsLargeEnough(t *testing.T) {
 	}
 }
 
-// chunks frames a body whose length is not known.
+// chunks encodes a body of unknown length in chunks.
 func chunks(body io.Reader) io.Reader {
 	part := make([]byte, 1<<20)
 	return repeated(1<<30, 1<<40, func(int) string {

@@ -23,12 +23,11 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// The document must say what the server does, and nothing else. Every answer that
-// the tests of this package get is held against it: one of an undocumented path,
-// method or status fails the test, and so does an undocumented header or field.
-// Every request that succeeds must be one that it allows; those that do not, tests
-// may have made wrong on purpose. When all tests ran, each operation must have
-// given each status that it is documented with.
+// The document must say what the server does, and nothing else. Every answer in the tests of this
+// package is checked against it: an undocumented path, method or status fails the test, and so does
+// an undocumented header or field. Every request that succeeds must be allowed by the document.
+// Requests that fail may be wrong on purpose. When all tests ran, each operation must have given
+// each status that the document has for it.
 
 func TestMain(m *testing.M) {
 	status := m.Run()
@@ -53,8 +52,8 @@ func TestOpenAPIIsServed(t *testing.T) {
 	}
 }
 
-// Every operation answers what the document says of its key, and of a store that
-// is full or away.
+// Every operation answers what the document says about its key, and about a store that is full or
+// away.
 func TestOperationsWithoutWhatTheyNeed(t *testing.T) {
 	b := newBackend(t)
 	code := wantCreated(t, b.create(`{"url":"https://example.com/"}`)).Code
@@ -168,14 +167,14 @@ var theContract = sync.OnceValues(func() (*contract, error) {
 		pattern := strings.ReplaceAll(regexp.QuoteMeta(path), `\{code\}`, `(?P<code>[^/]+)`)
 		c.templates = append(c.templates, template{path, regexp.MustCompile("^" + pattern + "$")})
 	}
-	// Of several that match, that with the most of it spelt out.
+	// Of several matching paths, the one with the longest literal part.
 	slices.SortFunc(c.templates, func(a, b template) int {
 		literal := func(t template) int { return len(strings.ReplaceAll(t.path, "{code}", "")) }
 		return literal(b) - literal(a)
 	})
 
-	// kin-openapi compiles a schema anew for each value, which takes it milliseconds.
-	// So these are compiled once, by the library that it uses for that.
+	// kin-openapi compiles a schema anew for each value, which takes milliseconds. So schemas are
+	// compiled once, by the library that it uses for this.
 	raw, err := doc.MarshalJSON()
 	if err != nil {
 		return nil, err
@@ -190,8 +189,7 @@ var theContract = sync.OnceValues(func() (*contract, error) {
 	return c, c.compiler.AddResource("openapi.json", resource)
 })
 
-// holdToContract fails the test where the answer, or a request that had success,
-// is not in the document.
+// holdToContract fails the test if the answer, or a request that succeeded, is not in the document.
 func holdToContract(t testing.TB, request *fasthttp.Request, a answer) {
 	t.Helper()
 	c, err := theContract()
@@ -218,8 +216,8 @@ func holdToContract(t testing.TB, request *fasthttp.Request, a answer) {
 	}
 }
 
-// route is the operation that the request is for, without one where the document
-// has none: neither for the method, nor for the path.
+// route returns the operation of the request. The route has no operation if the document has none
+// for the method, and is nil if it has none for the path.
 func (c *contract) route(method, path string) (*routers.Route, map[string]string) {
 	for _, t := range c.templates {
 		match := t.pattern.FindStringSubmatch(path)
@@ -240,7 +238,7 @@ func (c *contract) route(method, path string) (*routers.Route, map[string]string
 	return &routers.Route{Spec: c.doc}, nil
 }
 
-// response is what the document has for the status, and its JSON pointer.
+// response returns what the document has for the status, and its JSON pointer.
 func (c *contract) response(route *routers.Route, status int) (*openapi3.Response, string, error) {
 	component := func(name string) (*openapi3.Response, string, error) {
 		return c.doc.Components.Responses[name].Value, "/components/responses/" + name, nil
@@ -269,8 +267,8 @@ func (c *contract) response(route *routers.Route, status int) (*openapi3.Respons
 	return nil, "", errors.New("no such operation")
 }
 
-// unseen lists the statuses of operations that no answer had. What stands under
-// default depends on the server, not on the operation.
+// unseen lists the statuses of operations that no answer had. A default depends on the server, not
+// on the operation, and is left out.
 func unseen() (missing []string) {
 	c, err := theContract()
 	if err != nil {
@@ -292,8 +290,8 @@ func unseen() (missing []string) {
 	return missing
 }
 
-// ofHTTP are headers that belong to HTTP and not to what is said by it, and withAny
-// those that any request may have: a key is not in the way of what needs none.
+// ofHTTP are headers of HTTP itself. withAny are those that any request may have: a key does no
+// harm if none is needed.
 var (
 	ofHTTP  = []string{"Content-Type", "Content-Length", "Connection", "Date", "Transfer-Encoding"}
 	withAny = []string{"Host", "Api-Key", "X-Api-Key", "Authorization"}
@@ -341,8 +339,8 @@ func (c *contract) checkAnswer(response *openapi3.Response, pointer, method stri
 	return c.checkBody(pointer, kind, a.body)
 }
 
-// checkBody holds a body of the type against the schema that the content of the
-// JSON pointer has for it. That of NDJSON is of each line.
+// checkBody checks a body of the type against the schema of the content at the JSON pointer. For
+// NDJSON it checks each line.
 func (c *contract) checkBody(pointer, kind, body string) error {
 	at := pointer + "/content/" + escape(kind) + "/schema"
 	switch kind {
@@ -412,13 +410,13 @@ func (c *contract) checkRequest(route *routers.Route, params map[string]string, 
 	return c.checkBody(at, kindOf(operation.RequestBody.Value.Content, body), body)
 }
 
-// partlyRefused reports whether the answer has items of which some were refused:
-// tests may have made those wrong on purpose.
+// partlyRefused reports whether some items of the answer were refused: tests may have made those
+// wrong on purpose.
 func partlyRefused(a answer) bool {
 	return strings.Contains(a.body, `"type":"about:blank"`) || strings.Contains(a.body, `"result":"invalid"`)
 }
 
-// kindOf is the type of a body, which the server tells by its first byte.
+// kindOf returns the type of a body, which its first byte tells.
 func kindOf(content openapi3.Content, body string) string {
 	body = strings.TrimSpace(body)
 	switch {
@@ -430,7 +428,7 @@ func kindOf(content openapi3.Content, body string) string {
 	return "text/csv"
 }
 
-// hasKey reports whether the request has a key by the scheme.
+// hasKey reports whether the request has a key in the way of the scheme.
 func hasKey(_ context.Context, input *openapi3filter.AuthenticationInput) error {
 	header, prefix := input.SecurityScheme.Name, ""
 	if input.SecurityScheme.Type == "http" {
@@ -443,7 +441,7 @@ func hasKey(_ context.Context, input *openapi3filter.AuthenticationInput) error 
 	return nil
 }
 
-// checkText checks the value of a header, which may stand for a number.
+// checkText checks the value of a header, which may be a number.
 func (c *contract) checkText(at string, schema *openapi3.Schema, text string) error {
 	if !schema.Type.Is("integer") {
 		return c.check(at, text)
@@ -451,7 +449,7 @@ func (c *contract) checkText(at string, schema *openapi3.Schema, text string) er
 	return c.checkJSON(at, text)
 }
 
-// checkJSON holds a JSON text against the schema at a JSON pointer.
+// checkJSON checks a JSON text against the schema at a JSON pointer.
 func (c *contract) checkJSON(at, text string) error {
 	value, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
 	if err != nil {
@@ -460,7 +458,7 @@ func (c *contract) checkJSON(at, text string) error {
 	return c.check(at, value)
 }
 
-// check holds a value against the schema at a JSON pointer.
+// check checks a value against the schema at a JSON pointer.
 func (c *contract) check(at string, value any) error {
 	c.mu.Lock()
 	schema, err := c.schemas[at], error(nil)
@@ -475,7 +473,7 @@ func (c *contract) check(at string, value any) error {
 	return schema.Validate(value)
 }
 
-// contains reports whether the header is among those, however they are spelt.
+// contains reports whether the header is among those, in upper or lower case.
 func contains(headers iter.Seq[string], name string) bool {
 	for header := range headers {
 		if strings.EqualFold(header, name) {

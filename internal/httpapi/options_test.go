@@ -1,7 +1,6 @@
 package httpapi_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -14,9 +13,12 @@ import (
 	"snowlink/snowflake"
 )
 
-// shown is what is told of a link.
+// shown is a link as an answer shows it.
 type shown struct {
-	created
+	ShortURL     string    `json:"short_url"`
+	Code         string    `json:"code"`
+	URL          string    `json:"url"`
+	CreatedAt    time.Time `json:"created_at"`
 	ExpiresAt    time.Time `json:"expires_at"`
 	MaxVisits    int64     `json:"max_visits"`
 	VisitsLeft   *int64    `json:"visits_left"`
@@ -29,21 +31,22 @@ type shown struct {
 
 func wantShown(t testing.TB, a answer, status int) shown {
 	t.Helper()
-	var s shown
-	if err := json.Unmarshal([]byte(a.body), &s); err != nil || a.status != status {
-		t.Fatalf("answer %d %s, want %d: %v", a.status, a.body, status, err)
+	if a.status != status {
+		t.Fatalf("answer %d %s, want %d", a.status, a.body, status)
 	}
+	var s shown
+	decode(t, a.body, &s)
 	return s
 }
 
-// with is a body of a create with these fields beside the URL.
+// with returns the body of a create with these fields and a URL.
 func with(fields string) string { return `{"url":"https://example.com/",` + fields + `}` }
 
 func (b *backend) manage(method, path, body string, headers ...string) answer {
 	return b.do(method, path, body, append(headers, "API-Key: "+key)...)
 }
 
-// follow visits a code, and tells whether and where it leads.
+// follow visits a code, and returns whether and where it leads.
 func (b *backend) follow(code string) (status int, target string) {
 	a := b.do("GET", "/"+code, "")
 	return a.status, string(a.header.Peek("Location"))
@@ -65,7 +68,7 @@ func TestCreateShowsOptions(t *testing.T) {
 		t.Errorf("ttl 60 expires %s after the link was made", got)
 	}
 
-	// What says nothing is a plain link, and costs what one costs.
+	// Options that say nothing make a plain link, which costs what a plain link costs.
 	client := fleettest.RedisClient(t, b.redis.Addr)
 	for _, fields := range []string{
 		`"status":302`, `"title":"","tags":[],"forward_query":false`,
@@ -155,7 +158,7 @@ func TestOwnCodes(t *testing.T) {
 			t.Errorf("after a create that was refused GET /%s = %d to %q", code, status, target)
 		}
 	}
-	// Whoever has no node ID can still store under a code that needs none.
+	// A backend without a node ID can still store links under chosen codes.
 	b.mint = func() (snowflake.ID, error) { return 0, shorten.ErrNoNode }
 	wantCreated(t, b.create(with(`"code":"no-node"`)))
 	// One code under several names is one code.
@@ -241,7 +244,7 @@ func TestForwardQuery(t *testing.T) {
 		{"https://example.com/", "?next=http://evil.example/?a", "https://example.com/?next=http://evil.example/?a"},
 	} {
 		code := wantCreated(t, b.create(fmt.Sprintf(`{"url":%q,"forward_query":true}`, tt.target))).Code
-		// By hand: a client would mend the query.
+		// Built by hand, because a client would correct the query.
 		if got := b.raw("GET /" + code + tt.query + " HTTP/1.1\r\nHost: x\r\n\r\n"); got.status != 302 || string(got.header.Peek("Location")) != tt.want {
 			t.Errorf("%s with %q = %d to %q, want %q", tt.target, tt.query, got.status, got.header.Peek("Location"), tt.want)
 		}
@@ -256,8 +259,7 @@ func TestForwardQuery(t *testing.T) {
 	}
 }
 
-// A link that expires answers 410, can be seen and be given more time, and is not
-// in lists meanwhile.
+// A link that expired answers 410 and is in no list. It can be read and be given more time.
 func TestExpiry(t *testing.T) {
 	b := newBackend(t)
 	code := wantCreated(t, b.create(with(`"ttl":1`))).Code
@@ -323,7 +325,7 @@ func TestVisitsAreExact(t *testing.T) {
 		t.Errorf("visits_left = %v", s.VisitsLeft)
 	}
 
-	// More visits open it again, by as many.
+	// A higher limit opens the link again, for as many visits more.
 	wantShown(t, b.manage("PATCH", "/links/"+code, `{"max_visits":102}`), 200)
 	for _, want := range []int{302, 302, 410} {
 		if status, _ := b.follow(code); status != want {

@@ -9,7 +9,8 @@ import (
 
 func TestPreviewShowsTheTarget(t *testing.T) {
 	b := newBackend(t)
-	// What of a URL would end an attribute or begin a tag is escaped, at the latest here.
+	// Characters of a URL that would end an attribute or begin a tag are escaped, here at the
+	// latest.
 	const target = `https://example.com/?a=1&b='><script>alert(1)</script>`
 	c := wantCreated(t, b.create(`{"url":"`+target+`","title":"<b>Bank</b>"}`))
 	a := b.do("GET", "/"+c.Code+"+", "")
@@ -41,7 +42,7 @@ func TestPreviewShowsOptions(t *testing.T) {
 	}
 }
 
-// To look at a link is no visit, and a link that leads nowhere shows no target.
+// To look at a link does not count as a visit. A link that leads nowhere shows no target.
 func TestLookingIsNoVisit(t *testing.T) {
 	b := newBackend(t)
 	code := wantCreated(t, b.create(with(`"max_visits":1`))).Code

@@ -15,8 +15,7 @@ import (
 	"github.com/makiuchi-d/gozxing/qrcode"
 )
 
-// What a QR code says is read by a library that shares nothing with the one that
-// made it.
+// A QR code is read by a library that shares nothing with the one that made it.
 func TestQRCodeSaysTheShortURL(t *testing.T) {
 	b := newBackend(t)
 	codes := []string{
@@ -87,8 +86,8 @@ func readQR(t *testing.T, img image.Image) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// As a drawing that has nothing else on it: to find a code in a photograph, the
-	// library guesses, and of some hundred codes, whoever draws them, it misses one.
+	// The image is read as a drawing with nothing else on it. To find a code in a photograph the
+	// library guesses, and it misses one of some hundred codes, whoever drew them.
 	hints := map[gozxing.DecodeHintType]any{gozxing.DecodeHintType_PURE_BARCODE: true}
 	result, err := qrcode.NewQRCodeReader().Decode(bitmap, hints)
 	if err != nil {
@@ -109,8 +108,8 @@ func drawPNG(t *testing.T, body string) (image.Image, int) {
 	return img, img.Bounds().Dx()
 }
 
-// drawSVG draws the rectangles that make up the path, each unit as some pixels. It
-// returns the width that the picture asks for.
+// drawSVG draws the rectangles of the path, each unit as some pixels. It returns the width that the
+// picture asks for.
 func drawSVG(t *testing.T, body string) (image.Image, int) {
 	t.Helper()
 	var svg struct {

@@ -7,9 +7,8 @@ import (
 	"snowlink/internal/link"
 )
 
-// FuzzWithQuery: whatever a stranger's query, the target stays one, on the same host
-// and path, and begins and ends as it did. In this package, since no HTTP client
-// sends such queries.
+// FuzzWithQuery: whatever a stranger's query, the target stays a target on the same host and path,
+// and begins and ends as before. It is in this package because no HTTP client sends such queries.
 func FuzzWithQuery(f *testing.F) {
 	f.Add("https://example.com/a?b#c", "d=e&f")
 	f.Add("https://example.com/?", "\r\nSet-Cookie: a=b#'\"\x00\xff%")

@@ -14,8 +14,8 @@ import (
 	"snowlink/internal/fleet/fleettest"
 )
 
-// begin sends the first 10,000 bytes of a body of 100,000: with fewer than 8 KiB of it,
-// fasthttp does not call the handler yet.
+// begin sends the first 10,000 bytes of a body of 100,000. With fewer than 8 KiB of it, fasthttp
+// would not call the handler yet.
 func (b *backend) begin(path, key string) net.Conn {
 	b.t.Helper()
 	conn, err := b.client.Dial("backend")
@@ -44,15 +44,14 @@ func (b *backend) held(n int) {
 	})
 }
 
-// A backend has three slots here. A key may hold two of them with bulks, and one with an
-// import.
+// A backend has three slots here. A key may hold two of them with bulks, and one with an import.
 func TestSlots(t *testing.T) {
 	b := newBackend(t)
 	b.keys.SetNamed(parseKeys(t, keyLine("shop", "shop-key", "scopes=create"), keyLine("mall", "mall-key", "scopes=manage")))
 	const body = `[{"url":"https://example.com/"}]`
 	refused := func(path, key, why string) {
 		t.Helper()
-		// The body has not been sent, and never is.
+		// The body is never sent.
 		a := b.raw("POST " + path + " HTTP/1.1\r\nHost: a\r\nAPI-Key: " + key + "\r\nTransfer-Encoding: chunked\r\n\r\n")
 		if detail := wantProblem(t, a, 503, "unavailable"); !strings.Contains(detail, why) || !a.header.ConnectionClose() {
 			t.Errorf("%s with %s: %s, and the connection is kept: %t", path, key, detail, !a.header.ConnectionClose())
@@ -80,7 +79,7 @@ func TestSlots(t *testing.T) {
 	first.Close()
 	third.Close()
 
-	// And after a panic, before the answer or in it.
+	// It is free after a panic too, before the answer or while it is sent.
 	b.store.panics = true
 	if a := b.manage("POST", "/links/import", `{"code":"abc","url":"https://example.com/"}`); a.status != 500 {
 		t.Errorf("an import that panics = %d", a.status)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// BenchmarkCSVRow is what a row of as many columns as there may be costs.
+// BenchmarkCSVRow measures a row with as many columns as there may be.
 func BenchmarkCSVRow(b *testing.B) {
 	rows := strings.NewReader("longurl" + strings.Repeat(",shorturl", maxColumns-1) + "\n")
 	c, err := newCSVRows(bufio.NewReader(rows))

@@ -17,7 +17,7 @@ import (
 	"snowlink/internal/fleet/fleettest"
 )
 
-// The service that the tests speak to, through Nginx.
+// The service that the tests use, through Nginx.
 var serviceURL, apiKey string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -46,7 +46,7 @@ func run(m *testing.M) int {
 
 func newClient() *client.Client { return &client.Client{BaseURL: serviceURL, APIKey: apiKey} }
 
-// wantError checks what the service refused.
+// wantError checks the error of a call that the service refused.
 func wantError(t *testing.T, err error, status int, code string) *client.Error {
 	t.Helper()
 	e, ok := errors.AsType[*client.Error](err)
@@ -120,7 +120,7 @@ func TestCreateAgainWithAnIdempotencyKey(t *testing.T) {
 	}
 }
 
-// More than one request of links, and more than one page of them.
+// The links need more than one request to be made, and more than one page to be listed.
 func TestCreateAllAndList(t *testing.T) {
 	c, ctx := newClient(), t.Context()
 	const n = 10_050
@@ -157,7 +157,7 @@ func TestCreateAllAndList(t *testing.T) {
 	}
 }
 
-// As many bytes as links may have are more than one request may.
+// Links of the greatest length need more than one request for their bytes alone.
 func TestCreateAllOfLongLinks(t *testing.T) {
 	links := make([]client.NewLink, 9000)
 	for i := range links {
@@ -189,7 +189,7 @@ func TestErrors(t *testing.T) {
 	for _, err = range c.List(ctx, ",") {
 		wantError(t, err, 400, "invalid_field")
 	}
-	// Not a link, and no target.
+	// What is at /ping is not a link.
 	_, err = c.Follow(ctx, "ping")
 	wantError(t, err, 200, "")
 
@@ -216,7 +216,7 @@ func TestErrorSaysHowLongToWait(t *testing.T) {
 	}
 }
 
-// What stands between may answer in its own way.
+// A proxy between client and service may answer in its own way.
 func TestErrorsThatAreNoProblems(t *testing.T) {
 	body, kind := "<h1>Bad Gateway</h1>", "text/html"
 	between := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -14,7 +14,7 @@ import (
 	"snowlink/docs"
 )
 
-// fields are those of config that the environment sets.
+// fields returns the fields of config that the environment sets.
 func fields() (fields []reflect.StructField) {
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[config]()) {
 		if f.IsExported() {

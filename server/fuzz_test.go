@@ -8,8 +8,8 @@ import (
 	"snowlink/snowflake"
 )
 
-// FuzzConfig: whatever the environment says, it is refused without repeating it, or what is read
-// keeps its promises.
+// FuzzConfig: whatever the environment, it is refused and no value is repeated, or the config that
+// is read keeps its promises.
 func FuzzConfig(f *testing.F) {
 	f.Add(":8000", "", "", "", "", "", "")
 	f.Add("127.0.0.1:80", "redis://h:1,h:2", " a , b", "https://sno.example:8443", "1023", "64MiB", "24h")

@@ -38,7 +38,8 @@ func mint(t *testing.T, args ...string) (line, secret string) {
 	return stdout.String(), secret
 }
 
-// What server key prints works as printed: the line in the file, the secret in a request.
+// The output of server key works as it is printed: the line in the file, and the secret in a
+// request.
 func TestMintedKeyWorks(t *testing.T) {
 	maker, makerSecret := mint(t, "maker", "-scopes", "create", "-rate", "1/h")
 	reader, readerSecret := mint(t, "reader", "-scopes=read")

@@ -363,7 +363,7 @@ func TestIdempotencyKeyAndAStrangersLink(t *testing.T) {
 // Redis becomes full after a link was stored and before the journal of its owner has it. The
 // promise stays, and the repeat gets the first answer when there is room again.
 func TestIdempotencyKeySurvivesAFullJournal(t *testing.T) {
-	for name, body := range map[string]string{"own": with(`"code":"mine","title":"T"`), "minted": `{"url":"https://example.com/"}`} {
+	for name, body := range map[string]string{"chosen": with(`"code":"mine","title":"T"`), "minted": `{"url":"https://example.com/"}`} {
 		t.Run(name, func(t *testing.T) {
 			var client *redis.Client
 			stored := func() []string { return client.Keys(t.Context(), "link:*").Val() }

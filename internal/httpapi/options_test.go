@@ -140,7 +140,7 @@ func TestCreateRefusesOptions(t *testing.T) {
 	}
 }
 
-func TestOwnCodes(t *testing.T) {
+func TestChosenCodes(t *testing.T) {
 	b := newBackend(t)
 	for i, name := range []string{"code", "custom_code", "custom_path", "custom_short"} {
 		code := fmt.Sprintf("my_Own-%d", i)
@@ -284,7 +284,7 @@ func TestExpiry(t *testing.T) {
 	}
 
 	own := wantCreated(t, b.create(with(`"code":"short-lived","ttl":1`))).Code
-	fleettest.Eventually(t, 20*time.Second, "the own code expires", func() bool { status, _ := b.follow(own); return status == 410 })
+	fleettest.Eventually(t, 20*time.Second, "the chosen code expires", func() bool { status, _ := b.follow(own); return status == 410 })
 	wantProblem(t, b.create(with(`"code":"short-lived"`)), 409, "code_taken") // within the grace
 	if ttl := client.TTL(t.Context(), "link:"+own).Val(); ttl < 29*24*time.Hour || ttl > 30*24*time.Hour {
 		t.Errorf("the grace ends in %s", ttl)

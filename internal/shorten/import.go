@@ -49,8 +49,8 @@ const (
 // created is when the link was made, or now if that is not known.
 //
 // A minted code says when its link was made, so the record need not. But any word of ten letters
-// can be read as a minted code. So it counts as one only if it says a time in the past, and the time
-// of the row if that is known.
+// can be read as a minted code. So it counts as one only if it says a time in the past, and the
+// time of the row if that is known.
 func Imported(code string, l link.Link, created time.Time, known bool, now time.Time) link.Coded {
 	if id, err := snowflake.Decode(code); err == nil && link.MintedShape(code) && !id.Time().After(now) && (!known || id.Time().Equal(created)) {
 		return link.Coded{Code: code, Link: l}

@@ -233,6 +233,9 @@ func (b *backend) run(ctx context.Context, stdout io.Writer) error {
 	case <-time.After(nodeWait):
 	case <-running.Done():
 		return jobs.Wait()
+	case <-ctx.Done():
+		stop()
+		return jobs.Wait()
 	}
 	jobs.Go(func() error { return b.watcher.Watch(running) })
 

@@ -244,6 +244,8 @@ func (a *API) explain(err error) (p problem, detail string) {
 	case errors.Is(err, shorten.ErrNoFreeCode): // before ErrExists, which it wraps
 		a.Log.Error("every code minted for a link was taken: two processes share a node ID or a clock went back", "err", err)
 		return problemUnavailable, "No free code was found. Try again."
+	case errors.Is(err, shorten.ErrReplaced): // before ErrExists, which it wraps
+		return problemCodeTaken, "The link that this Idempotency-Key made is gone, and another link has its code. To make a new one, send a new Idempotency-Key."
 	case errors.Is(err, link.ErrExists):
 		return problemCodeTaken, "Another link has this code, or had it within the last 30 days. Choose another code."
 	case errors.Is(err, shorten.ErrOtherBody):

@@ -33,6 +33,12 @@ func (a *API) export(ctx *fasthttp.RequestCtx) {
 	if !ok {
 		return
 	}
+	release, err := a.slots.take(routeExport, owner, pageMemory)
+	if err != nil {
+		a.fail(ctx, err)
+		return
+	}
+	defer func() { releaseAfter(ctx, release) }()
 	// The first page is read before the header is sent, so that an outage can still be answered
 	// with its status.
 	page, cursor, err := a.Store.List(within, owner, "", exportPage, nil)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -91,14 +92,20 @@ func newBackendVia(t testing.TB, via func(redisAddr string) string) *backend {
 type fragile struct {
 	link.Store
 	panics, refuses bool
+	mu              sync.Mutex
 	pages, batches  int
 }
 
 func (f *fragile) List(ctx context.Context, owner, cursor string, n int, keep func(link.Coded) bool) ([]link.Coded, string, error) {
-	if f.pages == 0 {
+	f.mu.Lock()
+	over := f.pages == 0
+	if f.pages > 0 {
+		f.pages--
+	}
+	f.mu.Unlock()
+	if over {
 		return nil, "", link.ErrUnavailable
 	}
-	f.pages = max(f.pages-1, -1)
 	return f.Store.List(ctx, owner, cursor, n, keep)
 }
 

@@ -52,6 +52,14 @@ func (a *API) list(ctx *fasthttp.RequestCtx) {
 		b = appendString(b, next)
 	}
 	b = append(b, '}')
+	if len(b) > listPart { // it is held until the client has received it
+		release, err := a.slots.take(routeList, owner, int64(len(b)))
+		if err != nil {
+			a.fail(ctx, err)
+			return
+		}
+		defer func() { releaseAfter(ctx, release) }()
+	}
 	// A page may have some megabytes. The client has partTime to receive each part of it.
 	a.stream(ctx, contentJSON, listTime, func(w io.Writer) error {
 		for part := range slices.Chunk(b, listPart) {

@@ -11,15 +11,25 @@ import (
 // MiB for an import, without what the store's client takes for a batch.
 const SlotMemory = 40 << 20
 
-// Limits for one key at one backend. More at once would not be faster: one bulk keeps the store
-// busy.
-const (
-	bulksOfKey   = 2
-	importsOfKey = 1
-)
+// pageMemory is how much memory a page of an export takes at most, in bytes: its links, and their
+// text. Links have 6 KiB at most.
+const pageMemory = 12 << 20
 
-// slots bound the memory of bulks and imports, which hold what they have read while their clients
-// send the rest. A request that finds no slot free is refused before its body is read. If it waited
+// slotRules say how many requests of a route one key may have under way at one backend. More bulks
+// at once would not be faster: one keeps the store busy.
+var slotRules = map[route]struct {
+	ofKey int
+	what  string // in the plural, and how many
+}{
+	routeBulk:   {2, "two bulks"},
+	routeImport: {1, "an import"},
+	routeExport: {4, "four exports"},
+	routeList:   {16, "16 long lists"},
+}
+
+// slots bound the memory of requests whose clients may take long: of bulks and imports, which hold
+// what they have read while their clients send the rest, and of exports and long lists, which hold
+// what their clients have not read yet. A request that finds no slot free is refused. If it waited
 // instead, it would hold a connection for as long as other clients like.
 type slots struct {
 	inUse         prometheus.Gauge
@@ -27,7 +37,7 @@ type slots struct {
 	memoryRefused prometheus.Counter
 
 	mu   sync.Mutex
-	free int
+	free int64           // memory, in bytes
 	held map[slotsOf]int // above zero
 }
 
@@ -36,49 +46,46 @@ type slotsOf struct {
 	owner string
 }
 
-// newSlots makes as many slots as the memory has room for, and one at least.
+// newSlots makes slots that take the memory together, in bytes. There is room for one bulk at least.
 func newSlots(memory int64, reg prometheus.Registerer) *slots {
 	inUse := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "snowlink_slots_held", Help: "Bulks and imports under way."})
+		Name: "snowlink_slots_held", Help: "Bulks, imports, exports and long lists under way."})
 	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "snowlink_slot_refusals_total", Help: "Bulks and imports answered 503 unread: their key has as many under way as it may have, or all together take the memory that there is for them.",
+		Name: "snowlink_slot_refusals_total", Help: "Bulks, imports, exports and long lists answered 503: their key has as many under way as it may have, or all together take the memory that there is for them.",
 	}, []string{"reason"})
 	reg.MustRegister(inUse, refused)
 	return &slots{
 		inUse: inUse, keyRefused: refused.WithLabelValues("key"), memoryRefused: refused.WithLabelValues("memory"),
-		free: int(max(1, memory/SlotMemory)), held: make(map[slotsOf]int),
+		free: max(SlotMemory, memory), held: make(map[slotsOf]int),
 	}
 }
 
-// take takes a slot for a request of the owner. The error is a *bodyError. Otherwise, release gives
-// the slot back; calling it again does nothing.
-func (s *slots) take(route route, owner string) (release func(), err error) {
-	most, what := bulksOfKey, "two bulks"
-	if route == routeImport {
-		most, what = importsOfKey, "an import"
-	}
-	of := slotsOf{route, owner}
+// take takes a slot of so many bytes of memory for a request of the owner. The error is a *bodyError.
+// Otherwise, release gives the slot back; calling it again does nothing.
+func (s *slots) take(route route, owner string, memory int64) (release func(), err error) {
+	rule, of := slotRules[route], slotsOf{route, owner}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.held[of] == most:
+	case s.held[of] == rule.ofKey:
 		s.keyRefused.Inc()
-		return nil, &bodyError{problemUnavailable, "This key has " + what + " under way at this backend, and may not have more at once. Nothing was stored. Try again when one has ended."}
-	case s.free == 0:
+		return nil, &bodyError{problemUnavailable, "This key has " + rule.what + " under way at this backend, and may not have more at once. Nothing was done. Try again when one has ended."}
+	case s.free < memory:
 		s.memoryRefused.Inc()
-		return nil, &bodyError{problemUnavailable, "The bulks and imports under way take all the memory that is set aside for them. Nothing was stored. Try again."}
+		return nil, &bodyError{problemUnavailable, "Bulks, imports, exports and long lists that are under way take all the memory that is set aside for them. Nothing was done. Try again."}
 	}
-	s.change(of, 1)
+	s.change(of, 1, memory)
 	return sync.OnceFunc(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.change(of, -1)
+		s.change(of, -1, -memory)
 	}), nil
 }
 
-// change counts n more slots as held, or -n fewer. The caller holds s.mu.
-func (s *slots) change(of slotsOf, n int) {
-	s.free -= n
+// change counts n more slots of so many bytes in all as held, or fewer if both are negative. The
+// caller holds s.mu.
+func (s *slots) change(of slotsOf, n int, memory int64) {
+	s.free -= memory
 	if s.held[of] += n; s.held[of] == 0 {
 		delete(s.held, of)
 	}

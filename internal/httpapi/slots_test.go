@@ -95,9 +95,57 @@ func TestSlots(t *testing.T) {
 	if _, results := b.bulk(body); results[0].Status != 0 {
 		t.Errorf("at last: %+v", results)
 	}
-	for why, n := range map[string]int{"key": 2, "memory": 1} {
+	for why, n := range map[string]int{"key": 2, "memory": 1} { // TestSlotsOfReaders has those of exports and lists
 		if want := fmt.Sprintf("snowlink_slot_refusals_total{reason=%q} %d\n", why, n); !strings.Contains(b.scrape(), want) {
 			t.Errorf("/metrics lacks %s", want)
 		}
+	}
+}
+
+// Whoever reads slowly has what is not read yet held for it: also that is bounded.
+func TestSlotsOfReaders(t *testing.T) {
+	b := newBackend(t)
+	const links = 3000 // more pages than the connection holds by itself
+	lines := strings.Repeat(`{"url":"https://example.com/`+strings.Repeat("a", 2000)+`"}`+"\n", links)
+	if _, results := b.bulk(lines); len(results) != links || results[0].Status != 0 {
+		t.Fatalf("%d results, the first %+v", len(results), results[0])
+	}
+	unread := func(path string) net.Conn {
+		t.Helper()
+		conn, err := b.client.Dial("backend")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: a\r\nAPI-Key: %s\r\n\r\n", path, key)
+		return conn
+	}
+	var exports []net.Conn
+	for range 4 {
+		exports = append(exports, unread("/links/export"))
+	}
+	b.held(4)
+	if detail := wantProblem(t, b.manage("GET", "/links/export", ""), 503, "unavailable"); !strings.Contains(detail, "four exports under way") {
+		t.Error(detail)
+	}
+	if a := b.manage("GET", "/links?limit=10", ""); a.status != 200 {
+		t.Errorf("a short list meanwhile = %d", a.status)
+	}
+	lists := 0
+	for a := b.manage("GET", "/links?limit=1000", ""); a.status == 200 && lists < 100; a = b.manage("GET", "/links?limit=1000", "") {
+		unread("/links?limit=1000")
+		lists++
+		b.held(4 + lists)
+	}
+	// The lists take some 2 MiB each, and a key may have 16.
+	if lists != 16 {
+		t.Errorf("%d lists are held", lists)
+	}
+	for _, conn := range exports {
+		conn.Close()
+	}
+	b.held(lists)
+	if a := b.manage("GET", "/links/export", ""); a.status != 200 {
+		t.Errorf("an export afterwards = %d", a.status)
 	}
 }

@@ -121,23 +121,26 @@ func (a *API) streamed(route route, scope apikey.Scope, within time.Duration, ha
 		if !ok {
 			return
 		}
-		release, err := a.slots.take(route, owner)
+		release, err := a.slots.take(route, owner, SlotMemory)
 		if err != nil {
 			a.fail(ctx, err)
 			return
 		}
-		defer func() { // after a panic, too
-			if answer, ok := ctx.Response.BodyStream().(*streamedAnswer); ok {
-				answer.release = release
-			} else {
-				release()
-			}
-		}()
+		defer func() { releaseAfter(ctx, release) }() // after a panic, too
 		handler(ctx, owner, body)
 	}
 }
 
 var errBrokeOff = &bodyError{problemInvalidRequest, "The body broke off, or is not valid HTTP/1.1."}
+
+// releaseAfter gives back what the answer was made with: once it has been sent, if it is streamed.
+func releaseAfter(ctx *fasthttp.RequestCtx, release func()) {
+	if answer, ok := ctx.Response.BodyStream().(*streamedAnswer); ok {
+		answer.release = release
+	} else {
+		release()
+	}
+}
 
 // arriving is a body that is read as it arrives. Each of its errors is io.EOF or a *bodyError.
 type arriving struct {

@@ -182,7 +182,7 @@ func (c *Cache) Create(ctx context.Context, owner, code string, l link.Link) err
 	// store has forgotten since. Nobody asks for a minted code before it is made. Counted as a
 	// change, it would only make the codes be asked for again that are being found missing.
 	if l.Chosen() {
-		c.drop(code) // even after an error: it may have been created
+		c.created(code, err)
 	} else {
 		c.missing.Invalidate(code)
 	}
@@ -192,10 +192,22 @@ func (c *Cache) Create(ctx context.Context, owner, code string, l link.Link) err
 // CreateAll creates the links in the store behind. Whoever created them sees them at once.
 func (c *Cache) CreateAll(ctx context.Context, owner string, links []link.Coded) []error {
 	errs := c.store.CreateAll(ctx, owner, links)
-	for _, l := range links { // minted ones, too: an import may bring codes that were minted before
-		c.drop(l.Code)
+	for i, l := range links { // minted ones, too: an import may bring codes that were minted before
+		c.created(l.Code, errs[i])
 	}
 	return errs
+}
+
+// created takes note of the create of a code that ended with err. Only one that succeeded says that
+// a link kept here is not the store's: a refused create, or one during an outage, must not take a
+// link from its visitors. One that may have succeeded shows within FreshFor.
+func (c *Cache) created(code string, err error) {
+	if err == nil {
+		c.drop(code)
+		return
+	}
+	c.changes.Add(1)
+	c.missing.Invalidate(code)
 }
 
 // Update changes the link in the store behind and drops it here. Whoever changed it sees the change

@@ -253,6 +253,26 @@ func TestOwnCreateEndsAForgottenLink(t *testing.T) {
 	}
 }
 
+// A create that failed says nothing of the link that is kept: it must not take it from its visitors.
+func TestFailedCreateLeavesTheLink(t *testing.T) {
+	other := link.Link{Target: "two", Options: &link.Options{Created: time.UnixMilli(1)}}
+	inBubble(t, func(t *testing.T, m *memory, c *nearcache.Cache) {
+		wantTarget(t, c, "a", "one")
+		reads := m.reads.Load()
+		if err := c.Create(t.Context(), "owner", "a", other); !errors.Is(err, link.ErrExists) {
+			t.Fatal(err)
+		}
+		if err := c.CreateAll(t.Context(), "owner", []link.Coded{{Code: "a", Link: other}})[0]; !errors.Is(err, link.ErrExists) {
+			t.Fatal(err)
+		}
+		m.away.Store(true)
+		wantTarget(t, c, "a", "one")
+		if got := m.reads.Load(); got != reads {
+			t.Errorf("the store was read %d times", got-reads)
+		}
+	})
+}
+
 // This is the bound on staleness if nothing is announced: a link in steady use and one that rested
 // are both right after FreshFor.
 func TestUnannouncedChangeShowsWithinFreshFor(t *testing.T) {

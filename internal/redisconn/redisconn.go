@@ -103,7 +103,7 @@ func connect(redisURL string, prepare func(context.Context, *redis.Conn) error) 
 	if _, ok := client.(*redis.ClusterClient); ok {
 		// A connection and a queue for each master. Batches would have commands for all masters,
 		// and wait for the slowest: one that hangs would stop them all.
-		options.FullDuplex, options.FullDuplexWindow = true, maxQueued
+		options.FullDuplex, options.FullDuplexWindow = true, maxQueued/2 // in flight, and as many queued
 	} else {
 		// One Redis has nobody to wait for, and full duplex costs more there, in smaller batches: a
 		// fifth fewer cold redirects and a fifth more processor time a create over 64 connections
@@ -127,11 +127,16 @@ func connect(redisURL string, prepare func(context.Context, *redis.Conn) error) 
 func (c *Conn) noTouch(ctx context.Context, conn *redis.Conn) error {
 	err := conn.Process(ctx, redis.NewStatusCmd(ctx, "client", "no-touch", "on"))
 	_, refused := errors.AsType[redis.Error](err)
+	if redis.HasErrorPrefix(err, "BUSY") || redis.HasErrorPrefix(err, "LOADING") {
+		refused = false // another connection may be allowed to, a moment later
+	}
 	c.touches.Store(refused)
-	if refused {
+	if err == nil || refused {
 		return nil
 	}
-	return err
+	// Not wrapped: go-redis leaves the commands of a pipeline without any error where a Redis error
+	// ends a connection before them.
+	return fmt.Errorf("client no-touch: %v", err)
 }
 
 // Touches reports whether what is read on Aside counts as used all the same, as the last connection
@@ -219,6 +224,9 @@ func (o *Operation) NotWritten(of *Outage, err error) error {
 	}
 	return o.fail(of, link.ErrUnavailable, err)
 }
+
+// Count counts a failure of the operation that is no outage.
+func (o *Operation) Count() { o.failed.Inc() }
 
 func (o *Operation) fail(of *Outage, as, err error) error {
 	o.failed.Inc()

@@ -145,8 +145,13 @@ func newRedis() string {
 	if program := os.Getenv("TEST_REDIS"); program != "" {
 		return program
 	}
-	program, _ := exec.LookPath("valkey-server")
-	return program
+	// `make tools` puts one into bin/ where Debian's Redis is too old.
+	for _, program := range []string{"valkey-server", "../../bin/valkey-server"} {
+		if found, err := exec.LookPath(program); err == nil {
+			return found
+		}
+	}
+	return ""
 }
 
 // A full Redis evicts links that nobody visits, although all are listed, and keeps those that are
@@ -168,6 +173,9 @@ func TestListsDoNotMakeLinksLookUsed(t *testing.T) {
 		cancel()
 		if err := <-watched; err != nil {
 			t.Error(err)
+		}
+		if os.Getenv("CI") == "true" {
+			t.Fatal("neither TEST_REDIS nor valkey-server names a server that knows NO-TOUCH")
 		}
 		t.Skip("redis-server is too old for more; TEST_REDIS names one of 7.2, or Valkey")
 	}

@@ -70,6 +70,7 @@ func (s *Store) decode(code, record string) (link.Link, error) {
 	l, err := decodeRecord(record)
 	if err != nil {
 		err = fmt.Errorf("%s: %w: %w", LinkKey(code), link.ErrUnreadable, err)
+		s.ops.record.Count()
 		s.unreadable.Observed(err)
 		return link.Link{}, err
 	}

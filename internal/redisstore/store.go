@@ -36,7 +36,10 @@ type Store struct {
 }
 
 // ops are the operations of a Store.
-type ops struct{ get, create, visit, update, list, promise, limit *redisconn.Operation }
+type ops struct {
+	get, create, visit, update, list, promise, limit *redisconn.Operation
+	record                                           *redisconn.Operation // to read one that was found
+}
 
 // Options say how a Store differs from one without journals.
 type Options struct {
@@ -52,9 +55,9 @@ func New(conn *redisconn.Conn, o Options) *Store {
 		ops: ops{
 			get: conn.Operation("get"), create: conn.Operation("create"), visit: conn.Operation("visit"),
 			update: conn.Operation("update"), list: conn.Operation("list"), promise: conn.Operation("promise"),
-			limit: conn.Operation("limit"),
+			limit: conn.Operation("limit"), record: conn.Operation("record"),
 		},
-		unheard: conn.Outage("announcements of changes"), unreadable: conn.Outage("a record"),
+		unheard: conn.Outage("announcements of changes"), unreadable: conn.Outage("a record that cannot be read"),
 	}
 	if o.JournalMax > 0 {
 		s.journalMax = strconv.Itoa(o.JournalMax)

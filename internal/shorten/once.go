@@ -18,6 +18,10 @@ const PromiseTime = 24 * time.Hour
 // ErrOtherBody reports that an idempotency key came with another body before.
 var ErrOtherBody = errors.New("another body came with this idempotency key")
 
+// ErrReplaced reports that the link which an idempotency key made under a minted code is gone, and
+// that another link has the code. It wraps [link.ErrExists].
+var ErrReplaced = errors.New("another link has the code of the one that was made")
+
 // Promises keeps, for a while, what was promised first. It is safe for concurrent use.
 type Promises interface {
 	// Promise stores the value under the key for the time ttl, unless the key has one already. It
@@ -92,6 +96,9 @@ func (s *Shortener) createAgain(ctx context.Context, owner, before, body string,
 	m, err := s.fulfil(ctx, owner, first, r)
 	if errors.Is(err, link.ErrExists) {
 		err = s.became(ctx, m)
+	}
+	if errors.Is(err, link.ErrExists) && r.Code == "" {
+		err = fmt.Errorf("%w: %w", ErrReplaced, err)
 	}
 	return m, err
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -148,6 +149,7 @@ func newRedis() string {
 	// `make tools` puts one into bin/ where Debian's Redis is too old.
 	for _, program := range []string{"valkey-server", "../../bin/valkey-server"} {
 		if found, err := exec.LookPath(program); err == nil {
+			found, _ = filepath.Abs(found)
 			return found
 		}
 	}

@@ -296,7 +296,7 @@ Set REDIS_URL to keep them.
 
 Make a link:
 
-  curl -X POST http://%s/generate_url -H %s -d '{"url":"https://example.com/"}'
+  curl -X POST http://%s/links -H %s -d '{"url":"https://example.com/"}'
 
 `, reachable(cfg.Listen), shellQuote("API-Key: "+cfg.APIKeys[0]))
 }

@@ -77,7 +77,7 @@ func TestUnfinishedBulksDoNotFillMemory(t *testing.T) {
 						n++
 					}
 				}
-				return n == tt.taken && counters(t, f, "\nsnowlink_slots_held ")[0] == n
+				return n == tt.taken && counters(t, f, "snowlink_slots_held")[0] == n
 			})
 			full := resident(t, f)
 			t.Logf("resident: %d MiB before, %d MiB with %d unfinished bulks of %d", before>>20, full>>20, tt.taken, bulks)
@@ -94,7 +94,7 @@ func TestUnfinishedBulksDoNotFillMemory(t *testing.T) {
 			for _, conn := range conns {
 				conn.Close()
 			}
-			fleettest.Eventually(t, 10*time.Second, "the slots are free", func() bool { return counters(t, f, "\nsnowlink_slots_held ")[0] == 0 })
+			fleettest.Eventually(t, 10*time.Second, "the slots are free", func() bool { return counters(t, f, "snowlink_slots_held")[0] == 0 })
 			if resp, answer := do(t, c, "POST", f.URL+"/links/bulk", tt.key(0), `[{"url":"https://example.com/"}]`); resp.StatusCode != http.StatusOK || strings.Contains(answer, "index") {
 				t.Errorf("a bulk afterwards: %s %s", resp.Status, answer)
 			}

@@ -118,5 +118,5 @@ func isRefusal(answers *bufio.Reader) error {
 
 // resident is the memory of the first backend, in bytes.
 func resident(t *testing.T, f *fleet.Fleet) int {
-	return counters(t, f, "\nprocess_resident_memory_bytes ")[0]
+	return counters(t, f, "process_resident_memory_bytes")[0]
 }

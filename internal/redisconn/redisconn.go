@@ -24,6 +24,7 @@ import (
 
 	"snowlink/internal/deadline"
 	"snowlink/internal/link"
+	"snowlink/internal/outage"
 )
 
 const (
@@ -41,6 +42,9 @@ const (
 // quiet silences go-redis's own log, which is one for the whole process and has a line for every
 // failed dial. An Outage says it in fewer.
 var quiet = sync.OnceFunc(logging.Disable)
+
+// Outage is [outage.Outage].
+type Outage = outage.Outage
 
 // Conn is the connections of a process to one Redis, one that Sentinels guard, or a Cluster. All
 // methods may be called concurrently. The fields are only read.
@@ -144,6 +148,9 @@ func (c *Conn) noTouch(ctx context.Context, conn *redis.Conn) error {
 func (c *Conn) Touches(ctx context.Context) bool {
 	return c.Aside.Ping(ctx).Err() == nil && c.touches.Load()
 }
+
+// Outage makes the outage of something, as the log names it. There is none yet.
+func (c *Conn) Outage(of string) *Outage { return outage.New(c.log, of) }
 
 // Limit returns the context of an operation. If ctx has a deadline, that is the only bound, and Limit
 // returns ctx. Otherwise the context ends when ctx does, and after OperationTime at the latest.

@@ -1,4 +1,6 @@
-package redisconn
+// Package outage is for logs: whatever is asked thousands of times a second fails as often when it is
+// away, and says so in a few lines.
+package outage
 
 import (
 	"log/slog"
@@ -8,11 +10,11 @@ import (
 )
 
 const (
-	// outageLogEvery spaces the log lines of an outage that lasts.
-	outageLogEvery = 5 * time.Second
-	// outageQuiet is how long there must be only successes for an outage to be over. One success
-	// says nothing while every other request fails.
-	outageQuiet = 5 * time.Second
+	// logEvery spaces the log lines of an outage that lasts.
+	logEvery = 5 * time.Second
+	// quiet is how long there must be only successes for an outage to be over. One success says
+	// nothing while every other request fails.
+	quiet = 5 * time.Second
 )
 
 // Outage turns the errors of many operations into a few log lines: one when an outage starts, one
@@ -28,8 +30,8 @@ type Outage struct {
 	over   *time.Timer // runs since the first success after the last error
 }
 
-// Outage makes the outage of something, as the log names it. There is none yet.
-func (c *Conn) Outage(of string) *Outage { return &Outage{log: c.log.With("of", of)} }
+// New makes the outage of something, as the log names it. There is none yet.
+func New(log *slog.Logger, of string) *Outage { return &Outage{log: log.With("of", of)} }
 
 // Observed takes note of a failed operation.
 func (o *Outage) Observed(err error) {
@@ -48,7 +50,7 @@ func (o *Outage) Observed(err error) {
 		return
 	}
 	o.errors++
-	if now.Sub(o.logged) >= outageLogEvery {
+	if now.Sub(o.logged) >= logEvery {
 		o.logged = now
 		o.log.Error("still unavailable", "err", err, "for", now.Sub(o.since).Round(time.Second).String(), "errors", o.errors)
 	}
@@ -62,7 +64,7 @@ func (o *Outage) Ended() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.down.Load() && o.over == nil {
-		o.over = time.AfterFunc(outageQuiet, o.back)
+		o.over = time.AfterFunc(quiet, o.back)
 	}
 }
 
@@ -70,7 +72,7 @@ func (o *Outage) Ended() {
 func (o *Outage) back() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.down.Load() && time.Since(o.last) >= outageQuiet {
+	if o.down.Load() && time.Since(o.last) >= quiet {
 		o.down.Store(false)
 		o.over = nil
 		o.log.Info("back", "after", o.last.Sub(o.since).Round(time.Millisecond).String(), "errors", o.errors)

@@ -1,0 +1,183 @@
+package postgres
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/jackc/pgx/v5"
+
+	"snowlink/internal/link"
+)
+
+// State says which links a list has. A link whose visits are used up counts as active: the archive does
+// not know.
+type State int
+
+// States of links.
+const (
+	Kept     State = iota // all but those that expired or were deleted
+	Active                // those that lead somewhere
+	Disabled              // those that are disabled, and neither expired nor deleted
+	Gone                  // those that expired or were deleted
+)
+
+// Query says which links a list has. The zero value is the newest of all there are.
+type Query struct {
+	// Owner is whose links they are; nil is everyone's, and "" is who uses API_KEY.
+	Owner *string
+	// Words are looked for in target, code, title and tags: a link has all of them, as whole words, in
+	// whatever case. "" is no condition; a text without a letter or digit is one that no link meets.
+	Words string
+	// Tag is one that the links have; "" is no condition.
+	Tag string
+	// State is one of the above.
+	State State
+	// From and To are when the links were made: not before From, and before To. Zero is no condition.
+	From, To time.Time
+	// Oldest puts the oldest first. Otherwise the newest are.
+	Oldest bool
+	// Cursor is what the page before said; "" is the start.
+	Cursor string
+	// N is how many links a page has at most, at least 1.
+	N int
+}
+
+// point is where a page ends: links after it, in the order of the list, are on the next one. Both parts
+// of it never change, so a link that is made meanwhile moves nothing.
+type point struct {
+	created time.Time
+	code    string
+}
+
+func (p point) cursor() string {
+	return base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(p.created.UnixMicro(), 10) + "." + p.code))
+}
+
+// parseCursor reads what cursor made. Its error is [link.ErrCursor].
+func parseCursor(cursor string) (point, error) {
+	text, err := base64.RawURLEncoding.DecodeString(cursor)
+	micros, code, ok := strings.Cut(string(text), ".")
+	at, err2 := strconv.ParseInt(micros, 10, 64)
+	// PostgreSQL knows no times before 4713 BC; no link was made before 1970 or after 9999.
+	if err != nil || err2 != nil || !ok || at < 0 || at > 253402300799_000_000 || !link.CouldBeCode(code) {
+		return point{}, link.ErrCursor
+	}
+	return point{time.UnixMicro(at), code}, nil
+}
+
+// where is the conditions of a query as SQL, and their values. Only what is asked for stands there, in
+// the words of the indexes' own conditions.
+func (q Query) where(after *point) (string, []any) {
+	var conditions []string
+	var args []any
+	add := func(condition string, values ...any) {
+		for _, v := range values {
+			args = append(args, v)
+			condition = strings.Replace(condition, "?", "$"+strconv.Itoa(len(args)), 1)
+		}
+		conditions = append(conditions, condition)
+	}
+	if q.Owner != nil {
+		add("owner = ?", *q.Owner)
+	}
+	now := time.Now()
+	switch q.State {
+	case Kept:
+		add("deleted IS NULL AND (expires IS NULL OR expires > ?)", now)
+	case Active:
+		add("deleted IS NULL AND NOT disabled AND (expires IS NULL OR expires > ?)", now)
+	case Disabled:
+		add("disabled AND deleted IS NULL AND (expires IS NULL OR expires > ?)", now)
+	case Gone:
+		add("(deleted IS NOT NULL OR expires <= ?)", now)
+	}
+	if q.Words != "" {
+		add("links_words(code, record, title, tags) @@ plainto_tsquery('simple'::regconfig, ?)", plain(q.Words))
+	}
+	if q.Tag != "" {
+		add("tags @> ?::text[]", []string{q.Tag})
+	}
+	if !q.From.IsZero() {
+		add("created >= ?", q.From)
+	}
+	if !q.To.IsZero() {
+		add("created < ?", q.To)
+	}
+	switch {
+	case after != nil && q.Oldest:
+		add("(created, code) > (?, ?)", after.created, after.code)
+	case after != nil:
+		add("(created, code) < (?, ?)", after.created, after.code)
+	}
+	if len(conditions) == 0 {
+		return "true", nil
+	}
+	return strings.Join(conditions, " AND "), args
+}
+
+// plain does to what is looked for what the index did to the links: ASCII punctuation separates words.
+func plain(words string) string {
+	return strings.Map(func(r rune) rune {
+		if r < unicode.MaxASCII && !unicode.IsLetter(r) && !unicode.IsDigit(r) {
+			return ' '
+		}
+		return r
+	}, text(words))
+}
+
+// list returns the first q.N rows after a point, nil being the start.
+//
+// It is planned anew each time, with the values at hand: whether the newest links are looked through
+// or the index of words is used depends on how frequent the word is.
+func (db *DB) list(ctx context.Context, q Query, after *point) (rows []Row, err error) {
+	where, args := q.where(after)
+	direction := "DESC"
+	if q.Oldest {
+		direction = "ASC"
+	}
+	sql := fmt.Sprintf("SELECT %s FROM links WHERE %s ORDER BY created %[3]s, code %[3]s LIMIT %d", columns, where, direction, q.N)
+	err = db.do(ctx, "list", readTime, func(ctx context.Context) error {
+		rows, err = db.rows(ctx, sql, append([]any{pgx.QueryExecModeExec}, args...)...)
+		return err
+	})
+	return rows, err
+}
+
+// countedUpTo is how many links total counts, which takes milliseconds. It estimates what is more.
+const countedUpTo = 10_000
+
+// total says how many rows the query has in all, whatever its page, and whether that is exact.
+func (db *DB) total(ctx context.Context, q Query) (n int64, exact bool, err error) {
+	where, args := q.where(nil)
+	args = append([]any{pgx.QueryExecModeExec}, args...)
+	err = db.do(ctx, "total", readTime, func(ctx context.Context) error {
+		sql := fmt.Sprintf("SELECT count(*) FROM (SELECT FROM links WHERE %s LIMIT %d) AS first", where, countedUpTo+1)
+		if err := db.pool.QueryRow(ctx, sql, args...).Scan(&n); err != nil {
+			return err
+		}
+		if exact = n <= countedUpTo; exact {
+			return nil
+		}
+		var plan []byte
+		if err := db.pool.QueryRow(ctx, "EXPLAIN (FORMAT JSON) SELECT FROM links WHERE "+where, args...).Scan(&plan); err != nil {
+			return err
+		}
+		var plans []struct {
+			Plan struct {
+				Rows int64 `json:"Plan Rows"`
+			}
+		}
+		if err := json.Unmarshal(plan, &plans); err != nil {
+			return err
+		}
+		n = max(n, plans[0].Plan.Rows)
+		return nil
+	})
+	return n, exact, err
+}

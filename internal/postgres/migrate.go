@@ -1,0 +1,112 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"snowlink/internal/link"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// migrationLock is the number of the advisory lock under which a database is migrated. It was drawn at
+// random and must not change: versions of us that use different ones migrate at the same time.
+const migrationLock = 6_130_994_254_087_116_193
+
+// Migrate brings the schema up to date. Whoever else does so at that time is waited for, until ctx
+// ends. Each migration is a transaction of its own and is remembered in goose_db_version: one that was
+// broken off is done again. A schema that is newer than we know stays as it is. There is no limit on
+// the time of a statement. The error wraps [link.ErrUnavailable].
+func (db *DB) Migrate(ctx context.Context) error {
+	if err := db.migrate(ctx); err != nil {
+		return fmt.Errorf("archive shard %d: migrate: %w: %w", db.shard+1, link.ErrUnavailable, err)
+	}
+	return nil
+}
+
+func (db *DB) migrate(ctx context.Context) error {
+	pool, provider, err := db.provider()
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	_, err = provider.Up(ctx)
+	return err
+}
+
+// Version returns the version of the schema, 0 being none, and the newest that we know. The error wraps
+// [link.ErrUnavailable].
+func (db *DB) Version(ctx context.Context) (version, newest int64, err error) {
+	pool, provider, err := db.provider()
+	if err == nil {
+		defer pool.Close()
+		version, newest, err = provider.GetVersions(ctx)
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("archive shard %d: version: %w: %w", db.shard+1, link.ErrUnavailable, err)
+	}
+	return version, newest, nil
+}
+
+func (db *DB) provider() (*sql.DB, *goose.Provider, error) {
+	config := db.pool.Config().ConnConfig
+	config.RuntimeParams["statement_timeout"] = "0" // an index on many links takes its time
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, nil, err
+	}
+	// It asks for the lock every second, as long as the context lasts: ten hours stand for that.
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(migrationLock), lock.WithLockTimeout(1, 36000))
+	if err != nil {
+		return nil, nil, err
+	}
+	pool := stdlib.OpenDB(*config)
+	provider, err := goose.NewProvider(goose.DialectPostgres, pool, files,
+		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true), goose.WithSlog(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		return nil, nil, errors.Join(err, pool.Close())
+	}
+	return pool, provider, nil
+}
+
+// ErrShard says that a database is another shard than ARCHIVE_URL makes it: the order or the number of
+// the addresses changed, or a database was replaced by an empty one. Its text has both.
+var ErrShard = errors.New("the archive is not what ARCHIVE_URL says")
+
+// identity is which of how many databases one says that it is, from 1. The zero value is none yet.
+type identity struct{ number, total int }
+
+func (db *DB) identity(ctx context.Context) (id identity, links bool, err error) {
+	err = db.do(ctx, "identity", readTime, func(ctx context.Context) error {
+		err := db.pool.QueryRow(ctx, "SELECT number, total FROM shard").Scan(&id.number, &id.total)
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		return db.pool.QueryRow(ctx, "SELECT EXISTS (SELECT FROM links)").Scan(&links)
+	})
+	return id, links, err
+}
+
+// become makes the database a shard, unless another backend made it one that is not from.
+func (db *DB) become(ctx context.Context, from, id identity) error {
+	return db.do(ctx, "identity", readTime, func(ctx context.Context) error {
+		var err error
+		if from == (identity{}) {
+			_, err = db.pool.Exec(ctx, "INSERT INTO shard (number, total) VALUES ($1, $2) ON CONFLICT (one) DO NOTHING", id.number, id.total)
+		} else {
+			_, err = db.pool.Exec(ctx, "UPDATE shard SET total = $1 WHERE number = $2 AND total = $3", id.total, from.number, from.total)
+		}
+		return err // whether it was us shows when it is read again
+	})
+}

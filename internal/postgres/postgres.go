@@ -1,0 +1,329 @@
+// Package postgres is the archive: every link, in one or several PostgreSQL databases.
+//
+// Its decisions. A row holds the record as Redis has it, so that to restore a link is to copy it, and
+// beside the record only what lists and search look for. A row is replaced by a record with a higher
+// number, never by another: so marks may be archived in any order, twice, and by several at once. A
+// code's database follows from the code and the number of databases alone: nothing is asked to find
+// it. It is plain SQL, for PostgreSQL 14 and newer, without extensions; what the records mean is for
+// the caller.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"snowlink/internal/link"
+	"snowlink/internal/outage"
+)
+
+const (
+	// readTime is how long a query may take that a visitor or a manager waits for, and writeTime one of
+	// a worker, if their contexts have no deadline.
+	readTime  = 1200 * time.Millisecond
+	writeTime = 10 * time.Second
+)
+
+// A Row is a link as it is archived.
+type Row struct {
+	// Code is the code of the link, and the key.
+	Code string
+	// Number is that of the record: 0 for a link as it was created, one more with each change.
+	Number int64
+	// Record is the value in Redis, byte for byte. It begins with the target, and a line break if
+	// there is more.
+	Record string
+
+	// What lists and search look for. Owner is "" for the links of API_KEY. Times are kept to the
+	// microsecond, in UTC; zero ones are none. Created must not be zero; it
+	// changes only when the code goes to another link.
+	Owner    string
+	Created  time.Time
+	Expires  time.Time
+	Disabled bool
+	// Deleted is when the link was deleted, as far as whoever archived it knew.
+	Deleted time.Time
+	// Title and Tags are those of the link. Line breaks separate tags.
+	Title string
+	Tags  []string
+}
+
+// Errors of an Upsert for one row. All others wrap [link.ErrUnavailable].
+var (
+	// ErrRefused says that the row that is there has the same number or a higher one. It may be the
+	// same record: read it.
+	ErrRefused = errors.New("the archive has this record or a later one")
+
+	// ErrUnfit says that the record is not UTF-8 or has a NUL, which PostgreSQL cannot hold as text. We
+	// write no such records: it is one that no version of us can read.
+	ErrUnfit = errors.New("the record is not text")
+)
+
+// DB is one database of the archive. All methods may be called concurrently.
+type DB struct {
+	shard   int // from 0
+	pool    *pgxpool.Pool
+	outage  *outage.Outage
+	metrics *metrics
+}
+
+// open makes the pool of a shard. It does not connect.
+func open(config *pgxpool.Config, shard, of int, log *slog.Logger, m *metrics) (*DB, error) {
+	pool, err := pgxpool.NewWithConfig(context.Background(), config)
+	if err != nil {
+		return nil, err
+	}
+	return &DB{
+		shard: shard, pool: pool, metrics: m,
+		outage: outage.New(log, fmt.Sprintf("archive shard %d of %d", shard+1, of)),
+	}, nil
+}
+
+// Ping asks the database for a sign of life. Its error wraps [link.ErrUnavailable].
+func (db *DB) Ping(ctx context.Context) error {
+	return db.do(ctx, "ping", readTime, func(ctx context.Context) error { return db.pool.Ping(ctx) })
+}
+
+// Close closes the connections, once the queries that run are done.
+func (db *DB) Close() { db.pool.Close() }
+
+const columns = "code, number, record, owner, created, expires, disabled, deleted, title, tags"
+
+// Get returns the rows of the codes that there are, by code, in one query. The error wraps
+// [link.ErrUnavailable].
+func (db *DB) Get(ctx context.Context, codes []string) (map[string]Row, error) {
+	rows := make(map[string]Row, len(codes))
+	err := db.do(ctx, "get", readTime, func(ctx context.Context) error {
+		found, err := db.rows(ctx, "SELECT "+columns+" FROM links WHERE code = ANY($1)", codes)
+		for _, r := range found {
+			rows[r.Code] = r
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return rows, nil
+}
+
+// upsert is all of a batch in one statement, so that it costs one round trip and is written whole or
+// not at all. Codes come in order and each once, or two archivers could wait for each other.
+const upsert = `
+INSERT INTO links (code, number, record, owner, created, expires, disabled, deleted, title, tags)
+SELECT code, number, record, owner, created, expires, disabled, deleted, title, string_to_array(tags, E'\n')
+FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::boolean[],
+	$8::timestamptz[], $9::text[], $10::text[])
+	AS batch (code, number, record, owner, created, expires, disabled, deleted, title, tags)
+ORDER BY code COLLATE "C"
+ON CONFLICT (code) DO UPDATE SET
+	number = excluded.number, record = excluded.record, owner = excluded.owner, created = excluded.created,
+	expires = excluded.expires, disabled = excluded.disabled, deleted = excluded.deleted,
+	title = excluded.title, tags = excluded.tags
+WHERE links.number < excluded.number
+RETURNING code`
+
+// Upsert writes the rows, and returns an error, or nil for what was written, for each in order:
+// [ErrRefused], [ErrUnfit], or one for all of them that wraps [link.ErrUnavailable]: they may or may
+// not be written then, and to repeat it is safe. Of several rows of one code only the one with the
+// highest number is written.
+func (db *DB) Upsert(ctx context.Context, rows []Row) []error {
+	errs := make([]error, len(rows))
+	last := make(map[string]int, len(rows)) // of each code, the row to be written
+	for i, r := range rows {
+		if !utf8.ValidString(r.Record) || strings.ContainsRune(r.Record, 0) {
+			errs[i] = ErrUnfit
+			continue
+		}
+		errs[i] = ErrRefused
+		if before, ok := last[r.Code]; !ok || rows[before].Number < r.Number {
+			last[r.Code] = i
+		}
+	}
+	if len(last) == 0 {
+		return errs
+	}
+	var b batch
+	for _, i := range last {
+		b.add(rows[i])
+	}
+	var written []string
+	err := db.do(ctx, "upsert", writeTime, func(ctx context.Context) error {
+		found, err := db.pool.Query(ctx, upsert, b.args()...)
+		if err != nil {
+			return err
+		}
+		written, err = pgx.CollectRows(found, pgx.RowTo[string])
+		return err
+	})
+	if err != nil {
+		for i := range errs {
+			if errs[i] != ErrUnfit {
+				errs[i] = err
+			}
+		}
+		return errs
+	}
+	for _, code := range written {
+		errs[last[code]] = nil
+	}
+	return errs
+}
+
+// batch is rows, column by column.
+type batch struct {
+	codes, records, owners    []string
+	numbers                   []int64
+	created, expires, deleted []*time.Time
+	disabled                  []bool
+	titles, tags              []*string
+}
+
+func (b *batch) add(r Row) {
+	b.codes = append(b.codes, r.Code)
+	b.numbers = append(b.numbers, r.Number)
+	b.records = append(b.records, r.Record)
+	b.owners = append(b.owners, r.Owner)
+	b.created = append(b.created, orNull(r.Created))
+	b.expires = append(b.expires, orNull(r.Expires))
+	b.disabled = append(b.disabled, r.Disabled)
+	b.deleted = append(b.deleted, orNull(r.Deleted))
+	b.titles = append(b.titles, orNull(text(r.Title)))
+	b.tags = append(b.tags, orNull(text(strings.Join(r.Tags, "\n"))))
+}
+
+func (b *batch) args() []any {
+	return []any{b.codes, b.numbers, b.records, b.owners, b.created, b.expires, b.disabled, b.deleted, b.titles, b.tags}
+}
+
+// text is what PostgreSQL can hold of a text. The record has the whole of it.
+func text(s string) string { return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "") }
+
+func orNull[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}
+
+// Scan returns rows in the order of their codes, n at most, from after a code, "" being the start. It
+// is for going through everything: no index beside that of the codes is used, and no transaction stays
+// open between two pages. The error wraps [link.ErrUnavailable].
+func (db *DB) Scan(ctx context.Context, after string, n int) ([]Row, error) {
+	var rows []Row
+	err := db.do(ctx, "scan", writeTime, func(ctx context.Context) (err error) {
+		rows, err = db.rows(ctx, "SELECT "+columns+" FROM links WHERE code > $1 ORDER BY code LIMIT $2", after, n)
+		return err
+	})
+	return rows, err
+}
+
+// Drop deletes the rows that still have the number they are given with, after they were moved
+// elsewhere. The error wraps [link.ErrUnavailable]; to repeat it is safe.
+func (db *DB) Drop(ctx context.Context, rows []Row) error {
+	var b batch
+	for _, r := range rows {
+		b.add(r)
+	}
+	return db.do(ctx, "drop", writeTime, func(ctx context.Context) error {
+		_, err := db.pool.Exec(ctx, `
+DELETE FROM links USING unnest($1::text[], $2::bigint[]) AS moved (code, number)
+WHERE links.code = moved.code AND links.number = moved.number`, b.codes, b.numbers)
+		return err
+	})
+}
+
+// Stat is what a database holds.
+type Stat struct {
+	// Rows is an estimate of PostgreSQL's, as of its last ANALYZE or VACUUM. It costs nothing.
+	Rows int64
+	// Bytes is what the links take on disk, with their indexes.
+	Bytes int64
+}
+
+// Stat asks how much there is. The error wraps [link.ErrUnavailable].
+func (db *DB) Stat(ctx context.Context) (s Stat, err error) {
+	err = db.do(ctx, "stat", readTime, func(ctx context.Context) error {
+		return db.pool.QueryRow(ctx, `
+SELECT greatest(reltuples, 0)::bigint, pg_total_relation_size(oid) FROM pg_class WHERE oid = 'links'::regclass`).
+			Scan(&s.Rows, &s.Bytes)
+	})
+	return s, err
+}
+
+// Count counts the rows. It reads an index of all of them: seconds for ten millions. The error wraps
+// [link.ErrUnavailable].
+func (db *DB) Count(ctx context.Context) (n int64, err error) {
+	err = db.do(ctx, "count", writeTime, func(ctx context.Context) error {
+		return db.pool.QueryRow(ctx, "SELECT count(*) FROM links").Scan(&n)
+	})
+	return n, err
+}
+
+func (db *DB) rows(ctx context.Context, sql string, args ...any) ([]Row, error) {
+	found, err := db.pool.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(found, func(row pgx.CollectableRow) (r Row, err error) {
+		var expires, deleted *time.Time
+		var title *string
+		err = row.Scan(&r.Code, &r.Number, &r.Record, &r.Owner, &r.Created, &expires, &r.Disabled, &deleted, &title, &r.Tags)
+		r.Created, r.Expires, r.Deleted = r.Created.UTC(), orZero(expires).UTC(), orZero(deleted).UTC()
+		r.Title = orZero(title)
+		return r, err
+	})
+}
+
+func orZero[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
+// do runs a query under its name, within ctx, and for as long as within if ctx has no deadline. Here
+// alone do errors of PostgreSQL become those of package link. What the caller gave up says nothing
+// about the database.
+func (db *DB) do(ctx context.Context, name string, within time.Duration, query func(context.Context) error) error {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, within)
+		defer cancel()
+	}
+	began := time.Now()
+	err := query(ctx)
+	db.metrics.took.WithLabelValues(name).Observe(time.Since(began).Seconds())
+	if err == nil {
+		db.outage.Ended()
+		return nil
+	}
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		db.metrics.failed.WithLabelValues(name, strconv.Itoa(db.shard+1)).Inc()
+		db.outage.Observed(err)
+	}
+	return fmt.Errorf("archive shard %d: %s: %w: %w", db.shard+1, name, link.ErrUnavailable, err)
+}
+
+// ordered sorts rows as lists have them, the newest first unless oldest is set.
+func ordered(rows []Row, oldest bool) {
+	slices.SortFunc(rows, func(a, b Row) int {
+		c := a.Created.Compare(b.Created)
+		if c == 0 {
+			c = strings.Compare(a.Code, b.Code)
+		}
+		if !oldest {
+			c = -c
+		}
+		return c
+	})
+}

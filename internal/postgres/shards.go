@@ -1,0 +1,301 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"snowlink/internal/link"
+)
+
+// Shards is the archive: the databases of ARCHIVE_URL together. All methods may be called concurrently.
+// Databases are asked at the same time, and each error is of those codes alone whose database failed.
+type Shards struct {
+	dbs    []*DB
+	before int // how many there were; 0 if rows do not move
+}
+
+// Open makes the archive that archiveURL describes: one address of a database, or several separated by
+// commas, in an order that must not change. before is how many of them, from the first, were all before
+// the others were added, and 0 once every row is at home. Open does not connect. A value that cannot be
+// used is an error, which never repeats an address or a password. The collectors are registered with
+// reg.
+func Open(archiveURL string, before int, log *slog.Logger, reg prometheus.Registerer) (*Shards, error) {
+	configs, err := parse(archiveURL)
+	if err != nil {
+		return nil, err
+	}
+	if before < 0 || before > len(configs) {
+		return nil, fmt.Errorf("there were %d shards before, and are %d: shards are only added", before, len(configs))
+	}
+	s := &Shards{before: before}
+	m := newMetrics(s)
+	for i, config := range configs {
+		db, err := open(config, i, len(configs), log, m)
+		if err != nil {
+			s.Close()
+			return nil, fmt.Errorf("address %d: %w", i+1, redacted(err))
+		}
+		s.dbs = append(s.dbs, db)
+	}
+	reg.MustRegister(m, m.took, m.failed)
+	return s, nil
+}
+
+// DBs returns the databases, in the order of their addresses. It is for work on each of them.
+func (s *Shards) DBs() []*DB { return s.dbs }
+
+// Home returns the database where the code's row belongs.
+func (s *Shards) Home(code string) *DB { return s.dbs[home(code, len(s.dbs))] }
+
+// Close closes all connections, once the queries that run are done.
+func (s *Shards) Close() {
+	for _, db := range s.dbs {
+		db.Close()
+	}
+}
+
+// Ping asks all databases for a sign of life. Its error wraps [link.ErrUnavailable].
+func (s *Shards) Ping(ctx context.Context) error {
+	return s.each(func(db *DB) error { return db.Ping(ctx) })
+}
+
+// Migrate does what [DB.Migrate] does to all databases.
+func (s *Shards) Migrate(ctx context.Context) error {
+	return s.each(func(db *DB) error { return db.Migrate(ctx) })
+}
+
+// Check compares what each database says it is with ARCHIVE_URL. New databases become what it says. An
+// empty one is not new while others have links, unless shards were added: it stands where a shard was,
+// whose links would be missing. The error wraps [ErrShard], or [link.ErrUnavailable].
+func (s *Shards) Check(ctx context.Context) error {
+	ids, used := make([]identity, len(s.dbs)), make([]bool, len(s.dbs))
+	read := func(db *DB) (err error) {
+		ids[db.shard], used[db.shard], err = db.identity(ctx)
+		return err
+	}
+	if err := s.each(read); err != nil {
+		return err
+	}
+	anyUsed := false
+	for _, u := range used {
+		anyUsed = anyUsed || u
+	}
+	// Nothing is changed before all is known to be right.
+	for i, is := range ids {
+		should := identity{i + 1, len(s.dbs)}
+		switch {
+		case is == should:
+		case is == identity{} && (!anyUsed || s.before > 0 && i >= s.before):
+		case is == identity{}:
+			return fmt.Errorf("%w: it says that the archive has shard %d of %d, and that database is empty, while others have links",
+				ErrShard, should.number, should.total)
+		case is == identity{i + 1, s.before}:
+		default:
+			return fmt.Errorf("%w: the database says that it is shard %d of %d, and ARCHIVE_URL that it is shard %d of %d",
+				ErrShard, is.number, is.total, should.number, should.total)
+		}
+	}
+	err := s.each(func(db *DB) error {
+		if should := (identity{db.shard + 1, len(s.dbs)}); ids[db.shard] != should {
+			return db.become(ctx, ids[db.shard], should)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.each(read); err != nil {
+		return err
+	}
+	for i, is := range ids { // another backend may have made it something else at the same time
+		if should := (identity{i + 1, len(s.dbs)}); is != should {
+			return fmt.Errorf("%w: the database says that it is shard %d of %d, and ARCHIVE_URL that it is shard %d of %d",
+				ErrShard, is.number, is.total, should.number, should.total)
+		}
+	}
+	return nil
+}
+
+// each does something with all databases at once.
+func (s *Shards) each(do func(*DB) error) error {
+	errs := make([]error, len(s.dbs))
+	var wg sync.WaitGroup
+	for i, db := range s.dbs {
+		wg.Go(func() { errs[i] = do(db) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Get returns the rows of the codes, and for each an error, or nil, in order: [link.ErrNotFound], or one
+// that wraps [link.ErrUnavailable] if its database cannot tell. Each database is asked once for all of
+// its codes.
+//
+// While rows move, a code that is not at its new home is looked for at its old one. Where that has
+// nothing either, the new one is asked again: the row may have moved in between.
+func (s *Shards) Get(ctx context.Context, codes []string) ([]Row, []error) {
+	rows, errs := make([]Row, len(codes)), make([]error, len(codes))
+	all := make([]int, len(codes))
+	for i := range all {
+		all[i] = i
+	}
+	s.get(ctx, codes, all, len(s.dbs), rows, errs)
+	if s.before == 0 {
+		return rows, errs
+	}
+	var moving []int
+	for i, code := range codes {
+		if errors.Is(errs[i], link.ErrNotFound) && home(code, s.before) != home(code, len(s.dbs)) {
+			moving = append(moving, i)
+		}
+	}
+	for _, n := range []int{s.before, len(s.dbs)} {
+		s.get(ctx, codes, moving, n, rows, errs)
+		left := moving[:0]
+		for _, i := range moving {
+			if errors.Is(errs[i], link.ErrNotFound) {
+				left = append(left, i)
+			}
+		}
+		moving = left
+	}
+	return rows, errs
+}
+
+// get asks for some of the codes at their homes among n databases.
+func (s *Shards) get(ctx context.Context, codes []string, some []int, n int, rows []Row, errs []error) {
+	s.split(codes, some, n, func(db *DB, some []int) {
+		mine := make([]string, len(some))
+		for j, i := range some {
+			mine[j] = codes[i]
+		}
+		found, err := db.Get(ctx, mine)
+		for _, i := range some {
+			row, ok := found[codes[i]]
+			switch {
+			case err != nil:
+				errs[i] = err
+			case !ok:
+				errs[i] = link.ErrNotFound
+			default:
+				rows[i], errs[i] = row, nil
+			}
+		}
+	})
+}
+
+// split gives each database those of some codes that have their home there, among n. It returns when
+// all are done.
+func (s *Shards) split(codes []string, some []int, n int, do func(db *DB, some []int)) {
+	parts := make([][]int, n)
+	for _, i := range some {
+		h := home(codes[i], n)
+		parts[h] = append(parts[h], i)
+	}
+	var wg sync.WaitGroup
+	for h, part := range parts {
+		switch {
+		case len(part) == 0:
+		case len(part) == len(some): // nobody to wait for
+			do(s.dbs[h], part)
+		default:
+			wg.Go(func() { do(s.dbs[h], part) })
+		}
+	}
+	wg.Wait()
+}
+
+// Upsert writes the rows at their homes, each database's share in one statement. It returns an error, or
+// nil, for each in order: those of [DB.Upsert].
+func (s *Shards) Upsert(ctx context.Context, rows []Row) []error {
+	errs, codes, all := make([]error, len(rows)), make([]string, len(rows)), make([]int, len(rows))
+	for i, r := range rows {
+		codes[i], all[i] = r.Code, i
+	}
+	s.split(codes, all, len(s.dbs), func(db *DB, some []int) {
+		mine := make([]Row, len(some))
+		for j, i := range some {
+			mine[j] = rows[i]
+		}
+		for j, err := range db.Upsert(ctx, mine) {
+			errs[some[j]] = err
+		}
+	})
+	return errs
+}
+
+// List returns a page of the links that the query asks for, in its order, and the cursor to go on from,
+// "" at the end. The cursor is stable: a link that is made while somebody turns pages is neither a
+// reason for another to be missing nor to come twice. While rows move to another database, one that
+// moves during a query may be missing on that page.
+//
+// The error is [link.ErrCursor], or wraps [link.ErrUnavailable] if any database is away: a list with
+// gaps would look whole.
+func (s *Shards) List(ctx context.Context, q Query) (page []Row, next string, err error) {
+	var after *point
+	if q.Cursor != "" {
+		p, err := parseCursor(q.Cursor)
+		if err != nil {
+			return nil, "", err
+		}
+		after = &p
+	}
+	n := q.N
+	q.N++ // one more tells whether there is another page
+	parts := make([][]Row, len(s.dbs))
+	if err := s.each(func(db *DB) (err error) { parts[db.shard], err = db.list(ctx, q, after); return err }); err != nil {
+		return nil, "", err
+	}
+	page = merge(parts, q.Oldest)
+	if len(page) > n {
+		page = page[:n]
+		next = point{page[n-1].Created, page[n-1].Code}.cursor()
+	}
+	return page, next, nil
+}
+
+// merge puts the rows of all databases in order. A row that is in two of them, since it moves, is taken
+// once, as its highest number has it.
+func merge(parts [][]Row, oldest bool) []Row {
+	var all []Row
+	for _, part := range parts {
+		all = append(all, part...)
+	}
+	ordered(all, oldest)
+	page := all[:0]
+	for _, r := range all {
+		if last := len(page) - 1; last >= 0 && page[last].Code == r.Code {
+			if page[last].Number < r.Number {
+				page[last] = r
+			}
+			continue
+		}
+		page = append(page, r)
+	}
+	return page
+}
+
+// Total returns how many links the query asks for in all, whatever its page, and whether that is exact.
+// It is up to 10,000 links in each database; more are as many as PostgreSQL estimates from its statistics.
+// The error wraps [link.ErrUnavailable].
+func (s *Shards) Total(ctx context.Context, q Query) (n int64, exact bool, err error) {
+	counts, exacts := make([]int64, len(s.dbs)), make([]bool, len(s.dbs))
+	err = s.each(func(db *DB) (err error) {
+		counts[db.shard], exacts[db.shard], err = db.total(ctx, q)
+		return err
+	})
+	if err != nil {
+		return 0, false, err
+	}
+	exact = true
+	for i := range counts {
+		n += counts[i]
+		exact = exact && exacts[i]
+	}
+	return n, exact, nil
+}

@@ -281,7 +281,8 @@ func merge(parts [][]Row, oldest bool) []Row {
 }
 
 // Total returns how many links the query asks for in all, whatever its page, and whether that is exact.
-// It is up to 10,000 links in each database; more are as many as PostgreSQL estimates from its statistics.
+// Up to 10,000 links of each database are counted; more are as many as PostgreSQL estimates from its
+// statistics. A link that is in two databases, since it moves, counts twice.
 // The error wraps [link.ErrUnavailable].
 func (s *Shards) Total(ctx context.Context, q Query) (n int64, exact bool, err error) {
 	counts, exacts := make([]int64, len(s.dbs)), make([]bool, len(s.dbs))

@@ -1,0 +1,20 @@
+package postgres
+
+import "context"
+
+// URL is where the database is.
+func (db *DB) URL() string { return db.pool.Config().ConnString() }
+
+// Exec executes a statement, for as long as it takes.
+func (db *DB) Exec(ctx context.Context, sql string) error {
+	conn, err := db.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	if _, err := conn.Exec(ctx, "SET statement_timeout = 0"); err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, sql)
+	return err
+}

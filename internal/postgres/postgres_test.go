@@ -558,3 +558,27 @@ func TestErrorsHaveNoPassword(t *testing.T) {
 		t.Error(err, log.String())
 	}
 }
+
+// PostgreSQL takes the links that have a word for evenly spread. Those of the oldest hundredth are found
+// all the same. How long that takes is for TestArchiveOf.
+func TestAWordOfOldLinksIsFound(t *testing.T) {
+	s := archive(t, 1)
+	db := s.DBs()[0]
+	err := db.Exec(t.Context(), `
+INSERT INTO links (number, created, disabled, code, owner, record, title)
+SELECT 0, now() - interval '1 second' * i, false, 'c' || i, '', 'https://example.com/' || i, CASE WHEN i > 29700 THEN 'old' END
+FROM generate_series(1, 30000) AS i`)
+	if err == nil {
+		err = db.Exec(t.Context(), "ANALYZE links")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, next, err := s.List(t.Context(), postgres.Query{Words: "old", N: 100})
+	if err != nil || len(page) != 100 || page[0].Code != "c29701" || next == "" {
+		t.Errorf("%d links, next %q, %v", len(page), next, err)
+	}
+	if total, exact, err := s.Total(t.Context(), postgres.Query{}); exact || total < 29_000 || total > 31_000 || err != nil {
+		t.Errorf("total %d, %v, %v", total, exact, err)
+	}
+}

@@ -75,12 +75,8 @@ func parseOne(text string) (*pgxpool.Config, error) {
 }
 
 // redacted says what is wrong with an address without repeating it: pgx quotes it, and hides only a
-// password that stands where it belongs.
+// password that stands where it belongs. What net/url says may have a part of the password, too.
 func redacted(err error) error {
-	if inner, ok := errors.AsType[*url.Error](err); ok {
-		_ = inner // its text, too, may be a part of the password
-		return errors.New("it is not a URL")
-	}
 	if _, ok := errors.AsType[*pgconn.ParseConfigError](err); ok {
 		return errors.New("it is not a URL of a PostgreSQL, as postgres://user:password@host:5432/database")
 	}

@@ -48,8 +48,8 @@ type Config struct {
 	// the whole fleet. It returns 0, or how long to wait if none is left. It is not called for keys
 	// without a rate.
 	TakeRequest func(ctx context.Context, name string, n int, period time.Duration) (wait time.Duration, err error)
-	// BulkMemory is how much memory all bulks and imports together may take, in bytes. One of them
-	// is always allowed.
+	// BulkMemory is how much memory bulks, imports, exports and long lists may take together, in
+	// bytes. One bulk or import is always allowed.
 	BulkMemory int64
 	// Registry takes the collectors of the requests.
 	Registry prometheus.Registerer

@@ -83,12 +83,18 @@ func createCmd(ctx context.Context, code, record string, l link.Link) *redis.Str
 // createdArgs are the arguments of createLimited.
 func createdArgs(record string, l link.Link) []any { return []any{record, l.MaxVisits, forgetAt(l)} }
 
+var errNoAnswer = errors.New("the command was not answered")
+
 // created is the error of a create. If err is nil, old is the record that was there. journalErr is
 // that of its entry in the journal.
 func (s *Store) created(old, record string, err, journalErr error) error {
 	switch {
 	case err != nil && !errors.Is(err, redis.Nil):
 		return s.ops.create.NotWritten(s.conn.Writes, err)
+	case err == nil && old == "":
+		// go-redis leaves commands without error and answer if a Redis error ends their connection
+		// before they are sent.
+		return s.ops.create.Unavailable(s.conn.Writes, errNoAnswer)
 	case err == nil && old != record: // redis.Nil means that there was none
 		s.conn.Writes.Ended()
 		return link.ErrExists

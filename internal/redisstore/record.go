@@ -3,6 +3,7 @@ package redisstore
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -59,18 +60,27 @@ func encodeRecord(l link.Link) string {
 	return l.Target + "\n" + string(options)
 }
 
+// errNoTarget is that of a record which would lead its visitors nowhere. Nobody writes such a one.
+var errNoTarget = errors.New("a record without a target")
+
 // decodeRecord reads a record that encodeRecord wrote, of this version or a later one. It ignores
 // options that it does not know. Options that it cannot read are an error: whether the link may be
 // followed is then unknown.
 func decodeRecord(record string) (link.Link, error) {
 	target, options, ok := strings.Cut(record, "\n")
 	if !ok {
+		if target == "" {
+			return link.Link{}, errNoTarget
+		}
 		return link.Link{Target: target}, nil
 	}
 	options, _, _ = strings.Cut(options, "\n") // a later version may have more lines
 	var o recordOptions
 	if err := json.Unmarshal([]byte(options), &o); err != nil {
 		return link.Link{}, fmt.Errorf("options of a record: %w", err)
+	}
+	if target == "" && !o.Deleted {
+		return link.Link{}, errNoTarget
 	}
 	// A near cache may keep the link for long, and a target that is not copied would keep the whole
 	// record with it.

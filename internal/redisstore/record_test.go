@@ -39,7 +39,7 @@ func FuzzRecord(f *testing.F) {
 }
 
 func TestRecordThatCannotBeReadIsNoLink(t *testing.T) {
-	for _, record := range []string{"https://example.com/\n", "https://example.com/\n{", "https://example.com/\n{\"m\":\"3\"}", "https://example.com/\n[]"} {
+	for _, record := range []string{"", "\n{}", "\n{\"s\":301}", "https://example.com/\n", "https://example.com/\n{", "https://example.com/\n{\"m\":\"3\"}", "https://example.com/\n[]"} {
 		if l, err := decodeRecord(record); err == nil || l != (link.Link{}) {
 			t.Errorf("decodeRecord(%q) = %+v, %v", record, l, err)
 		}

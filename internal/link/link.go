@@ -7,6 +7,7 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"reflect"
@@ -19,9 +20,29 @@ type Link struct {
 	// and so safe to be the value of a Location header byte for byte.
 	Target string
 
+	// Owner is the name of the API key that made the link, or "" for [DefaultOwner]. It is not among
+	// the options, so that an owned link without options is a plain link to visitors.
+	Owner string
+
 	// Options is nil for a plain link. Nobody changes the options of a Link that others may have.
 	*Options
 }
+
+// DefaultOwner owns the links whose Owner is "": those of the keys without a name of their own, and
+// those that were made before links had owners.
+const DefaultOwner = "default"
+
+// OwnedBy returns l as a link of the owner.
+func (l Link) OwnedBy(owner string) Link {
+	if owner == DefaultOwner {
+		owner = ""
+	}
+	l.Owner = owner
+	return l
+}
+
+// OwnerName is the name of the owner, which is never "".
+func (l Link) OwnerName() string { return cmp.Or(l.Owner, DefaultOwner) }
 
 // Gone reports whether the link leads nowhere at the time: it expired, is disabled or was deleted.
 // It does not tell whether visits are left: see [Store.Visit].
@@ -46,12 +67,12 @@ func (l Link) Limit() int64 {
 // was made: a minted code says that itself.
 func (l Link) Chosen() bool { return l.Options != nil && !l.Created.IsZero() }
 
-// Equal reports whether the two lead to the same target in the same way.
+// Equal reports whether the two lead to the same target in the same way and have the same owner.
 func (l Link) Equal(other Link) bool {
 	if l.Options == nil || other.Options == nil {
 		return l == other
 	}
-	return l.Target == other.Target && reflect.DeepEqual(l.Options, other.Options)
+	return l.Target == other.Target && l.Owner == other.Owner && reflect.DeepEqual(l.Options, other.Options)
 }
 
 // Options are what a link may have beside its target. The zero value of each field is what a plain
@@ -166,12 +187,13 @@ type Store interface {
 	// may not have been taken.
 	Visit(ctx context.Context, code string) (Link, error)
 
-	// Create stores the link under the code, unless the code is taken: it decides and stores in one
+	// Create stores the link under the code as one of the owner, whatever Owner it has, unless the
+	// code is taken: it decides and stores in one
 	// step, so that of several creates of one code exactly one link wins, and no link is ever
 	// overwritten. Once it has returned nil, Get finds the link while the store remembers it. List
 	// has the link, too, while the journal reaches back to it, if the store keeps journals.
 	//
-	// Create also succeeds if the code stands for an equal link already, which makes a create safe
+	// Create also succeeds if the code stands for an equal link of the owner already, which makes a create safe
 	// to repeat. The error is [ErrExists] if the code stands for a different link, and [ErrFull] if
 	// there is no room. After any other error, such as [ErrUnavailable], the link may or may not be
 	// stored: repeat the create to find out.
@@ -181,7 +203,7 @@ type Store interface {
 	// order.
 	CreateAll(ctx context.Context, owner string, links []Coded) []error
 
-	// Update puts l in the place of the link of that version, in one step. It tells everyone who
+	// Update puts l in the place of the link of that version, in one step. The owner stays. It tells everyone who
 	// keeps copies, and returns what Read would return right after it. If it changes MaxVisits, the
 	// visits that the link has given still count; if the store lost count, a new count begins. The
 	// errors are [ErrNotFound], [ErrChanged], and those of Create except [ErrExists].
@@ -192,7 +214,9 @@ type Store interface {
 	// newest if that is "". It has only those that keep takes, or all if keep is nil. It may be
 	// short, or empty, before the end: List looks only so long for more.
 	//
-	// Links that were forgotten, deleted, have expired or are unreadable are left out. The oldest
+	// Links that were forgotten, deleted, have expired or are unreadable are left out, and so are
+	// those of other owners. A link without an owner may be in the list of a named one, if it was
+	// made before links had owners. The oldest
 	// may be missing, too: a journal is bounded. A store that forgets links may also forget a
 	// journal that nobody used for long, and then none of the links made before are listed. A
 	// create that was repeated may be listed twice, on two pages. The error is [ErrCursor] if no

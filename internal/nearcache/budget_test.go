@@ -19,11 +19,12 @@ import (
 func TestMemoryBudget(t *testing.T) {
 	for _, tt := range []struct {
 		length  int
+		owner   string
 		options bool
-	}{{20, false}, {60, false}, {500, false}, {20, true}, {500, true}} {
-		t.Run(fmt.Sprintf("targets of %d bytes, options %v", tt.length, tt.options), func(t *testing.T) {
+	}{{20, "", false}, {60, "", false}, {500, "", false}, {20, "", true}, {500, "", true}, {20, "shop", false}, {60, strings.Repeat("o", 64), false}} {
+		t.Run(fmt.Sprintf("targets of %d bytes, owner %q, options %v", tt.length, tt.owner, tt.options), func(t *testing.T) {
 			const limit = 16 * megabyte
-			links := reading{target: func(code string) string { return code + strings.Repeat("x", tt.length-len(code)) }, options: tt.options}
+			links := reading{target: func(code string) string { return code + strings.Repeat("x", tt.length-len(code)) }, owner: tt.owner, options: tt.options}
 			before := heap()
 			c := nearcache.New(links, limit, staleIfError, prometheus.NewRegistry())
 			defer c.Close()
@@ -46,11 +47,12 @@ func TestMemoryBudget(t *testing.T) {
 type reading struct {
 	link.Store
 	target  func(code string) string
+	owner   string
 	options bool
 }
 
 func (r reading) Get(_ context.Context, code string) (link.Link, error) {
-	l := link.Link{Target: r.target(code)}
+	l := link.Link{Target: r.target(code), Owner: strings.Clone(r.owner)}
 	if r.options {
 		l.Options = &link.Options{Title: "The title of " + code, Tags: []string{"one of " + code, "another of " + code}}
 	}

@@ -57,7 +57,7 @@ const (
 	// someone who guesses codes cannot push links out.
 	missingShare = 16
 
-	// overhead is what an entry costs beside its code and its target, in bytes. TestMemoryBudget
+	// overhead is what an entry costs beside its code, its target and its owner, in bytes. TestMemoryBudget
 	// measures it.
 	overhead = 200
 )
@@ -126,7 +126,7 @@ func New(store link.Store, bytes uint64, staleIfError time.Duration, reg prometh
 	c.links = otter.Must(&otter.Options[string, *entry]{
 		MaximumWeight: bytes - bytes/missingShare,
 		Weigher: func(code string, e *entry) uint32 {
-			return uint32(len(code) + len(e.link.Target) + optionsSize(e.link.Options) + overhead)
+			return uint32(len(code) + len(e.link.Target) + len(e.link.Owner) + optionsSize(e.link.Options) + overhead)
 		},
 		Logger: &otter.NoopLogger{}, // the store logs its own outages
 	})

@@ -82,7 +82,7 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 	pipe := s.conn.Aside.Pipeline()
 	var names []string // for the next entry of the journal
 	for i, l := range links {
-		record := encodeRecord(l.Link)
+		record := encodeRecord(l.OwnedBy(owner))
 		creates[i] = create{record: record, created: createCmd(ctx, l.Code, record, l.Link)}
 		_ = pipe.Process(ctx, creates[i].created) // queues it
 		if s.journalMax == nil {

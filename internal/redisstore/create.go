@@ -24,11 +24,12 @@ if not old then
 end
 return old`, false)
 
-// Create stores l under code and writes it down in the journal of owner. It also succeeds if code
+// Create stores l under code as a link of owner and writes it down in that one's journal. It also succeeds if code
 // stands for an equal link already: that is the first try of a write whose answer was lost. It
 // fails with link.ErrExists if another link is there, with link.ErrFull if Redis has no room and
 // evicts nothing, and otherwise with link.ErrUnavailable: then the link may or may not be stored.
 func (s *Store) Create(ctx context.Context, owner, code string, l link.Link) error {
+	l = l.OwnedBy(owner)
 	record := encodeRecord(l)
 	limited, cancel := s.conn.Limit(ctx)
 	defer cancel()

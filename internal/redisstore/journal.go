@@ -15,10 +15,9 @@ import (
 // entry is written while its links are, so that what was acknowledged is listed. It says nothing of
 // what became of a link: List looks.
 //
-// A chosen code is named with the time of its creation. If the code was taken, or if another owner
-// chose it after the link was forgotten, the link there has another time, and the name stands for
-// nothing. A minted code says its time itself: if its link was forgotten and somebody imports it
-// again as it was, both owners have it in their lists.
+// A name stands for nothing if the link there has another owner. A chosen code is named with the
+// time of its creation. If the code was taken, or chosen again after the link was forgotten, the
+// link there has another time, and the name stands for nothing either.
 
 // JournalKey is the key of the list of an owner's links.
 func JournalKey(owner string) string { return "journal:" + owner }

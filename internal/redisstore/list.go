@@ -117,7 +117,8 @@ func (s *Store) journaled(ctx context.Context, owner, last string, n int) (page 
 			return nil, false, err
 		}
 		page[i].Link = l
-		page[i].there = err == nil && !l.Over(now) && journalEntry(codes[i], l) == page[i].name
+		theirs := l.Owner != "" && l.OwnerName() != owner // a link of before has no owner
+		page[i].there = err == nil && !theirs && !l.Over(now) && journalEntry(codes[i], l) == page[i].name
 	}
 	return page, more, nil
 }

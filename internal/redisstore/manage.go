@@ -117,8 +117,8 @@ func (s *Store) Visit(ctx context.Context, code string) (link.Link, error) {
 	return l, err
 }
 
-// Update puts l in the place of the link of that version and announces it, in one step. It fails
-// with link.ErrNotFound and link.ErrChanged, and as Create does.
+// Update puts l in the place of the link of that version, whose owner it keeps, and announces it,
+// in one step. It fails with link.ErrNotFound and link.ErrChanged, and as Create does.
 func (s *Store) Update(ctx context.Context, code, was string, l link.Link) (link.State, error) {
 	cmd := redis.NewStringCmd(ctx, "get", LinkKey(code))
 	switch err := s.conn.Do(ctx, cmd); {
@@ -133,6 +133,7 @@ func (s *Store) Update(ctx context.Context, code, was string, l link.Link) (link
 	if err != nil {
 		return link.State{}, err
 	}
+	l.Owner = old.Owner
 	record := encodeRecord(l)
 	left, err := s.run(ctx, change, linkKeys(code),
 		cmd.Val(), record, old.Limit(), l.Limit(), forgetAt(l), code, ChangesChannel)

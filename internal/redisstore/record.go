@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -16,7 +17,8 @@ import (
 
 // A record is the value of a link's key. Its first line is the target, so that redis-cli GET
 // link:abc reads well and a plain link costs no more than its URL. The second line, if the link has
-// options, is those that differ from a plain link's, as JSON with short names.
+// options or an owner, is the owner and those that differ from a plain link's, as JSON with short
+// names.
 //
 // Equal links have equal records: that is how a repeated create recognises its first try.
 
@@ -27,7 +29,7 @@ func LinkKey(code string) string { return "link:" + code }
 // the whole key of the link, so that a Cluster has both in one slot.
 func visitsKey(code string) string { return "visits:{" + LinkKey(code) + "}" }
 
-// recordOptions is link.Options in a record. A name is never used again for something else, since
+// recordOptions is link.Options in a record, and the owner. A name is never used again for something else, since
 // old records stay.
 type recordOptions struct {
 	Status       int      `json:"s,omitzero"`
@@ -40,16 +42,21 @@ type recordOptions struct {
 	Nonce        uint32   `json:"n,omitzero"`
 	Title        string   `json:"t,omitzero"`
 	Tags         []string `json:"g,omitempty"`
+	Owner        string   `json:"o,omitzero"`
 }
 
 func encodeRecord(l link.Link) string {
-	if l.Options == nil {
+	if l.Options == nil && l.Owner == "" {
 		return l.Target
 	}
 	o := l.Options
+	if o == nil {
+		o = new(link.Options)
+	}
 	options, err := json.Marshal(recordOptions{
 		Status: o.Status, Expires: millis(o.Expires), MaxVisits: o.MaxVisits, ForwardQuery: o.ForwardQuery,
 		Disabled: o.Disabled, Deleted: o.Deleted, Created: millis(o.Created), Nonce: o.Nonce, Title: o.Title, Tags: o.Tags,
+		Owner: l.Owner,
 	}, jsontext.AllowInvalidUTF8(true))
 	if err != nil {
 		panic(err) // only bad UTF-8 could be an error, and it is allowed
@@ -84,10 +91,15 @@ func decodeRecord(record string) (link.Link, error) {
 	}
 	// A near cache may keep the link for long, and a target that is not copied would keep the whole
 	// record with it.
-	return link.Link{Target: strings.Clone(target), Options: &link.Options{
+	l := link.Link{Target: strings.Clone(target), Owner: o.Owner}
+	decoded := link.Options{
 		Status: o.Status, Expires: fromMillis(o.Expires), MaxVisits: o.MaxVisits, ForwardQuery: o.ForwardQuery,
 		Disabled: o.Disabled, Deleted: o.Deleted, Created: fromMillis(o.Created), Nonce: o.Nonce, Title: o.Title, Tags: o.Tags,
-	}}, nil
+	}
+	if !reflect.ValueOf(decoded).IsZero() { // a link that only has an owner redirects as a plain one
+		l.Options = &decoded
+	}
+	return l, nil
 }
 
 // forgetAt is when Redis shall forget a link that is written now, in Unix milliseconds. 0 is never.

@@ -14,6 +14,7 @@ func FuzzRecord(f *testing.F) {
 	for _, seed := range []string{
 		"https://example.com/", "https://example.com/\n{\"title\":\"x\"}", "a\n{}", "\n{\"d\":true}", "a\n", "a\n{\"t\":\"\xff\"}", "a\nnull",
 		"a\n{\"s\":301,\"e\":1800000000000,\"m\":9,\"q\":true,\"x\":true,\"c\":1,\"t\":\"a\\nb\",\"g\":[\"\"]}\nof a later version", "a\n{\"e\":-9223372036854775808,\"g\":[]}",
+		"a\n{\"o\":\"shop\"}", "a\n{\"x\":true,\"o\":\"\\u0000\"}",
 	} {
 		f.Add(seed)
 	}
@@ -36,6 +37,23 @@ func FuzzRecord(f *testing.F) {
 			t.Errorf("%+v came back as %+v, %v", l, again, err)
 		}
 	})
+}
+
+// What is in Redis stays readable, in both directions.
+func TestRecordOfAnOwnedLink(t *testing.T) {
+	for record, l := range map[string]link.Link{
+		"https://example.com/":                             {Target: "https://example.com/"},
+		"https://example.com/\n{\"o\":\"shop\"}":           {Target: "https://example.com/", Owner: "shop"},
+		"https://example.com/\n{\"s\":301,\"o\":\"shop\"}": {Target: "https://example.com/", Owner: "shop", Options: &link.Options{Status: 301}},
+		"\n{\"d\":true,\"o\":\"shop\"}":                    {Owner: "shop", Options: &link.Options{Deleted: true}},
+	} {
+		if got := encodeRecord(l); got != record {
+			t.Errorf("encodeRecord(%+v) = %q, want %q", l, got, record)
+		}
+		if got, err := decodeRecord(record); err != nil || !reflect.DeepEqual(got, l) {
+			t.Errorf("decodeRecord(%q) = %+v, %v, want %+v", record, got, err, l)
+		}
+	}
 }
 
 func TestRecordThatCannotBeReadIsNoLink(t *testing.T) {

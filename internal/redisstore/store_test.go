@@ -71,11 +71,13 @@ func TestRecordIsTheTargetAndReadsWell(t *testing.T) {
 	client := fleettest.RedisClient(t, addr)
 	ctx := t.Context()
 
-	if err := store.Create(ctx, "o", "abc", link.Link{Target: "https://example.com/"}); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := client.Get(ctx, "link:abc").Result(); got != "https://example.com/" || err != nil {
-		t.Errorf("GET link:abc = %q, %v", got, err)
+	for owner, want := range map[string]string{link.DefaultOwner: "https://example.com/", "shop": "https://example.com/\n{\"o\":\"shop\"}"} {
+		if err := store.Create(ctx, owner, owner, link.Link{Target: "https://example.com/"}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := client.Get(ctx, "link:"+owner).Result(); got != want || err != nil {
+			t.Errorf("GET link:%s = %q, %v, want %q", owner, got, err, want)
+		}
 	}
 	// A later version's options are not part of the target.
 	client.Set(ctx, "link:opt", "https://example.com/\n{\"title\":\"x\"}", 0)

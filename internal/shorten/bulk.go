@@ -30,6 +30,7 @@ func (s *Shortener) CreateAll(ctx context.Context, owner string, items []Item) {
 	waiting := make([]*Item, 0, len(items))
 	for i := range items {
 		if items[i].Err == nil {
+			items[i].Link = items[i].OwnedBy(owner)
 			waiting = append(waiting, &items[i])
 		}
 	}

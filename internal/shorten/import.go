@@ -28,7 +28,8 @@ const (
 
 // Row is a row of an import, and what becomes of it.
 type Row struct {
-	Line int // in the body; the first is 1
+	Line int    // in the body; the first is 1
+	For  string // the owner that the link gets; "" is who imports
 	link.Coded
 	Result Result
 	Err    error // why the row cannot be stored, if Result is ResultInvalid
@@ -60,12 +61,16 @@ func Imported(code string, l link.Link, created time.Time, known bool, now time.
 
 // Import stores the rows that are valid and whose codes are free, unless it is a dry run, and sets
 // what becomes of each row. It skips a row that is ResultInvalid already. Rows are looked up and
-// stored together: a caller with many passes some hundred at a time.
+// stored together: a caller with many passes some hundred at a time. Whether the owner may import
+// links for others, the caller has checked.
 //
 // An import that breaks off can be sent again: see FinishImport. The error is about the whole
 // import.
 func (s *Shortener) Import(ctx context.Context, owner string, rows []Row, dryRun bool) error {
 	errs := make([]error, len(rows))
+	for i := range rows {
+		rows[i].Link = rows[i].OwnedBy(cmp.Or(rows[i].For, owner))
+	}
 	panicked := concurrently(len(rows), func(i int) { // so that look-ups share round trips
 		if rows[i].Result != ResultInvalid {
 			errs[i] = s.lookUp(ctx, &rows[i])
@@ -96,7 +101,7 @@ func (s *Shortener) Import(ctx context.Context, owner string, rows []Row, dryRun
 	if err != nil {
 		return err
 	}
-	for i, err := range s.createPatiently(ctx, owner, links) {
+	for i, err := range s.createPatiently(ctx, links) {
 		switch {
 		case err == nil:
 			s.created.Inc()
@@ -113,7 +118,8 @@ func (s *Shortener) Import(ctx context.Context, owner string, rows []Row, dryRun
 
 // FinishImport lists the links that an import of the owner stored before it broke off. Call it
 // before the next Import: some of those links may be in no journal, and Import would find them and
-// leave them alone. If two imports run at once, one may list some links of the other twice.
+// leave them alone. Each is listed for the owner that it has. If two imports run at once, one may
+// list some links of the other twice.
 func (s *Shortener) FinishImport(ctx context.Context, owner string) error {
 	name, unfinished := importName(owner), ""
 	err := patiently(ctx, func() (err error) {
@@ -140,7 +146,7 @@ func (s *Shortener) FinishImport(ctx context.Context, owner string) error {
 			return err
 		}
 	}
-	for _, err := range s.createPatiently(ctx, owner, stored) { // to create a link again lists it
+	for _, err := range s.createPatiently(ctx, stored) { // to create a link again lists it
 		if err != nil && !errors.Is(err, link.ErrExists) { // a link that was changed just now is no longer of that import
 			return err
 		}
@@ -170,8 +176,8 @@ func (s *Shortener) lookUp(ctx context.Context, r *Row) error {
 	return nil
 }
 
-// equalButCreated reports whether two links are equal except for when they were made: a link that
-// is imported twice without its time of creation has two of them.
+// equalButCreated reports whether two links are equal except for when they were made and by whom: a
+// link that is imported twice without its time of creation has two of them.
 func equalButCreated(a, b link.Link) bool {
 	plain := func(o *link.Options) (p link.Options) {
 		if o != nil {
@@ -212,15 +218,24 @@ func (s *Shortener) read(ctx context.Context, code string) (state link.State, er
 	return state, err
 }
 
-// createPatiently is Store.CreateAll that outlasts a short outage.
-func (s *Shortener) createPatiently(ctx context.Context, owner string, links []link.Coded) (errs []error) {
-	_ = patiently(ctx, func() error {
-		errs = s.store.CreateAll(ctx, owner, links) // to repeat one is safe
-		if i := slices.IndexFunc(errs, isOutage); i >= 0 {
-			return errs[i]
+// createPatiently is Store.CreateAll that outlasts a short outage and leaves each link its owner. It
+// stores them in order, so that of two rows with one code the first wins.
+func (s *Shortener) createPatiently(ctx context.Context, links []link.Coded) (errs []error) {
+	for len(links) > 0 {
+		owner, n := links[0].OwnerName(), 1
+		for n < len(links) && links[n].OwnerName() == owner {
+			n++
 		}
-		return nil
-	})
+		var some []error
+		_ = patiently(ctx, func() error {
+			some = s.store.CreateAll(ctx, owner, links[:n]) // to repeat one is safe
+			if i := slices.IndexFunc(some, isOutage); i >= 0 {
+				return some[i]
+			}
+			return nil
+		})
+		errs, links = append(errs, some...), links[n:]
+	}
 	return errs
 }
 

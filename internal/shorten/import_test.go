@@ -66,12 +66,35 @@ func TestImport(t *testing.T) {
 	s.wantPromised("")
 }
 
+// Each row gets its owner and is listed there, and of two rows with one code the first is stored,
+// whoever they are for. An equal link of somebody else is there already.
+func TestImportForOthers(t *testing.T) {
+	s := newShop(t)
+	if err := s.store.Create(t.Context(), "blog", "theirs", plain); err != nil {
+		t.Fatal(err)
+	}
+	batch := rows("a", "b", "b", "c", "d", "theirs")
+	batch[1].For, batch[3].For = "blog", link.DefaultOwner
+	if err := s.Import(t.Context(), owner, batch, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := results(batch); !slices.Equal(got, []shorten.Result{"created", "created", "exists", "created", "created", "exists"}) {
+		t.Errorf("results %q", got)
+	}
+	s.wantListed("d", "a")
+	for code, want := range map[string]string{"a": owner, "b": "blog", "c": "", "d": owner, "theirs": "blog"} {
+		if got, err := s.store.Get(t.Context(), code); err != nil || got != (link.Link{Target: target, Owner: want}) {
+			t.Errorf("%s is %+v, %v, want the owner %q", code, got, err, want)
+		}
+	}
+}
+
 // An import that breaks off leaves a promise of its codes. The next one lists those of them that
 // were stored.
 func TestFinishImport(t *testing.T) {
 	s := newShop(t)
-	s.store.createAll = func(ctx context.Context, _ string, links []link.Coded) []error {
-		_ = s.store.Store.Create(ctx, "nobody", links[0].Code, links[0].Link) // stored, and not in the owner's journal
+	s.store.createAll = func(ctx context.Context, owner string, links []link.Coded) []error {
+		_ = s.unlisted.Create(ctx, owner, links[0].Code, links[0].Link)
 		return slices.Repeat([]error{link.ErrFull}, len(links))
 	}
 	if err := s.Import(t.Context(), owner, rows("stored", "lost"), false); err == nil {
@@ -93,7 +116,7 @@ func TestFinishImport(t *testing.T) {
 // An older release wrote a comma after each code, the last one too.
 func TestFinishImportOfAnOlderRelease(t *testing.T) {
 	s := newShop(t)
-	if err := s.store.Create(t.Context(), "nobody", "one", plain); err != nil {
+	if err := s.unlisted.Create(t.Context(), owner, "one", plain); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.store.Promise(t.Context(), "import:"+owner, "one,two,", time.Hour); err != nil {

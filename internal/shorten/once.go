@@ -109,6 +109,7 @@ func (s *Shortener) fulfil(ctx context.Context, owner string, p promise, r Reque
 	if err != nil {
 		return Made{}, err
 	}
+	l = l.OwnedBy(owner)
 	var m Made
 	if r.Code != "" {
 		m = chosen(p.code, l, p.at, p.nonce)
@@ -118,7 +119,8 @@ func (s *Shortener) fulfil(ctx context.Context, owner string, p promise, r Reque
 			o = *l.Options
 		}
 		o.Nonce = p.nonce // by which became knows the link after a change
-		m = Made{link.Coded{Code: p.code, Link: link.Link{Target: l.Target, Options: &o}}, p.at}
+		l.Options = &o
+		m = Made{link.Coded{Code: p.code, Link: l}, p.at}
 	}
 	return m, s.store.Create(ctx, owner, m.Code, m.Link)
 }
@@ -134,7 +136,9 @@ func (s *Shortener) became(ctx context.Context, m Made) error {
 	if now.Options != nil && now.Nonce == m.Nonce && now.Created.Equal(m.Created) {
 		return nil
 	}
-	if !m.Chosen() && equalButCreated(now.Link, m.Link) {
+	// One without an owner may have been made before links had owners.
+	theirs := now.Owner != "" && now.Owner != m.Owner
+	if !m.Chosen() && !theirs && equalButCreated(now.Link, m.Link) {
 		return nil // it was imported as it was, so the first answer still holds
 	}
 	return link.ErrExists

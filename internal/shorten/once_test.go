@@ -113,3 +113,26 @@ func TestCreateOnceKeepsAnOlderPromise(t *testing.T) {
 		t.Errorf("another body: %v", err)
 	}
 }
+
+// A repeat does not pass off as its own a link that another owner imported since, be it an equal
+// one.
+func TestCreateOnceAndAnotherOwnersImport(t *testing.T) {
+	for importer, want := range map[string]error{owner: nil, "blog": shorten.ErrReplaced} {
+		t.Run(importer, func(t *testing.T) {
+			s := newShop(t)
+			id := mintedIDs(1)[0]
+			s.ids = []snowflake.ID{id}
+			s.store.create = func(context.Context, string, string, link.Link) error { return link.ErrUnavailable }
+			if _, err := s.CreateOnce(t.Context(), owner, onceRequest("key", "body"), time.Now()); !errors.Is(err, link.ErrUnavailable) {
+				t.Fatalf("got %v", err)
+			}
+			s.store.create = nil
+			if err := s.Import(t.Context(), importer, []shorten.Row{{Coded: link.Coded{Code: snowflake.Encode(id), Link: plain}}}, false); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.CreateOnce(t.Context(), owner, onceRequest("key", "body"), time.Now()); !errors.Is(err, want) {
+				t.Errorf("again: %v, want %v", err, want)
+			}
+		})
+	}
+}

@@ -63,6 +63,7 @@ func New(store link.Store, promises Promises, mint func() (snowflake.ID, error),
 // Create makes a link for the owner under a minted code. Its errors are those of
 // [link.Store.Create] except [link.ErrExists], and ErrNoNode and ErrNoFreeCode.
 func (s *Shortener) Create(ctx context.Context, owner string, l link.Link) (Made, error) {
+	l = l.OwnedBy(owner)
 	for try := 1; ; try++ {
 		id, err := s.mint()
 		if err != nil {
@@ -79,7 +80,7 @@ func (s *Shortener) Create(ctx context.Context, owner string, l link.Link) (Made
 // CreateChosen makes a link for the owner under a code from [link.ParseCode]. Its errors are those
 // of [link.Store.Create].
 func (s *Shortener) CreateChosen(ctx context.Context, owner, code string, l link.Link, now time.Time) (Made, error) {
-	m := chosen(code, l, now, newNonce())
+	m := chosen(code, l.OwnedBy(owner), now, newNonce())
 	_, err := s.settle(s.store.Create(ctx, owner, code, m.Link), false, 1)
 	return m, err
 }
@@ -110,7 +111,8 @@ func chosen(code string, l link.Link, at time.Time, nonce uint32) Made {
 		o = *l.Options
 	}
 	o.Created, o.Nonce = at, nonce
-	return Made{link.Coded{Code: code, Link: link.Link{Target: l.Target, Options: &o}}, at}
+	l.Options = &o
+	return Made{link.Coded{Code: code, Link: l}, at}
 }
 
 // newNonce returns a random nonce, which is never 0.

@@ -23,10 +23,12 @@ const owner = "shop"
 // shop is a Shortener over the real store over the embedded Redis.
 type shop struct {
 	*shorten.Shortener
-	t       *testing.T
-	store   *hooked
-	metrics *prometheus.Registry
-	ids     []snowflake.ID // the next ones that are minted; without any, no node ID is held
+	t     *testing.T
+	store *hooked
+	// unlisted is the same store without journals: what it stores is in no list.
+	unlisted *redisstore.Store
+	metrics  *prometheus.Registry
+	ids      []snowflake.ID // the next ones that are minted; without any, no node ID is held
 }
 
 func newShop(t *testing.T) *shop {
@@ -36,8 +38,11 @@ func newShop(t *testing.T) *shop {
 		t.Fatal(err)
 	}
 	t.Cleanup(redis.Close)
-	store := redisstore.New(fleettest.Conn(t, redis.URL(), slog.New(slog.DiscardHandler)), redisstore.Options{JournalMax: 1000})
-	s := &shop{t: t, store: &hooked{Store: store}, metrics: prometheus.NewRegistry()}
+	open := func(o redisstore.Options) *redisstore.Store {
+		return redisstore.New(fleettest.Conn(t, redis.URL(), slog.New(slog.DiscardHandler)), o)
+	}
+	store := open(redisstore.Options{JournalMax: 1000})
+	s := &shop{t: t, store: &hooked{Store: store}, unlisted: open(redisstore.Options{}), metrics: prometheus.NewRegistry()}
 	s.Shortener = shorten.New(s.store, s.store, func() (snowflake.ID, error) {
 		if len(s.ids) == 0 {
 			return 0, shorten.ErrNoNode

@@ -26,6 +26,7 @@ func Store(t *testing.T, store link.Store, prefix string) {
 	t.Run("update", s.update)
 	t.Run("list", s.list)
 	t.Run("bulk", s.bulk)
+	t.Run("owners", s.owners)
 }
 
 // suite is a store under test. Its codes and owners begin with prefix.
@@ -68,7 +69,7 @@ func (s suite) create(t *testing.T) {
 		s.mustCreate(t, "f", one)
 		s.mustCreate(t, "g", two)
 		links, errs := s.GetAll(ctx, []string{s.prefix + "g", s.prefix + "none", s.prefix + "f"})
-		if len(links) != 3 || !links[0].Equal(two) || !links[2].Equal(one) ||
+		if len(links) != 3 || !links[0].Equal(s.own(two)) || !links[2].Equal(s.own(one)) ||
 			!slices.EqualFunc(errs, []error{nil, link.ErrNotFound, nil}, errors.Is) {
 			t.Errorf("GetAll = %v, %v", links, errs)
 		}
@@ -141,7 +142,7 @@ func (s suite) options(t *testing.T) {
 			s.mustCreate(t, name, l)
 			s.wantLink(t, name, l)
 			s.mustCreate(t, name, l) // an equal one, again
-			if state := s.read(t, name); !state.Link.Equal(l) || state.VisitsLeft != o.MaxVisits {
+			if state := s.read(t, name); !state.Link.Equal(s.own(l)) || state.VisitsLeft != o.MaxVisits {
 				t.Errorf("Read = %+v, want %+v", state, l)
 			}
 		})
@@ -172,7 +173,7 @@ func (s suite) visits(t *testing.T) {
 	t.Run("a link without a limit has any number", func(t *testing.T) {
 		s.mustCreate(t, "unlimited", one)
 		for range 3 {
-			if l, err := s.Visit(ctx, s.prefix+"unlimited"); err != nil || !l.Equal(one) {
+			if l, err := s.Visit(ctx, s.prefix+"unlimited"); err != nil || !l.Equal(s.own(one)) {
 				t.Errorf("Visit = %v, %v", l, err)
 			}
 		}
@@ -188,7 +189,7 @@ func (s suite) visits(t *testing.T) {
 			wg.Go(func() {
 				for range visits {
 					switch got, err := s.Visit(ctx, s.prefix+"limited"); {
-					case err == nil && got.Equal(l):
+					case err == nil && got.Equal(s.own(l)):
 						taken.Add(1)
 					case !errors.Is(err, link.ErrGone):
 						t.Errorf("Visit = %v, %v, want the link or ErrGone", got, err)
@@ -339,7 +340,7 @@ func (s suite) list(t *testing.T) {
 			}
 			for _, l := range links {
 				got = append(got, l.Code)
-				if !l.Link.Equal(one) {
+				if !l.Link.Equal(one.OwnedBy(owner)) {
 					t.Errorf("%s is listed as %+v", l.Code, l.Link)
 				}
 			}
@@ -373,7 +374,7 @@ func (s suite) list(t *testing.T) {
 			var got []string
 			pages := 0
 			for cursor := ""; pages == 0 || cursor != ""; pages++ {
-				links, next, err := s.List(ctx, owner, cursor, n, func(l link.Coded) bool { return l.Link.Equal(two) })
+				links, next, err := s.List(ctx, owner, cursor, n, func(l link.Coded) bool { return l.Target == two.Target })
 				if err != nil || len(links) > n {
 					t.Fatalf("List = %d links of %d, %v", len(links), n, err)
 				}
@@ -426,7 +427,7 @@ func (s suite) bulk(t *testing.T) {
 		if !slices.EqualFunc(errs, want, errors.Is) {
 			t.Fatalf("CreateAll = %v, want %v", errs, want)
 		}
-		s.wantLink(t, "bulk-a", one)
+		s.wantLink(t, "bulk-a", one.OwnedBy(owner))
 		s.wantLink(t, "bulk-taken", one)
 		s.wantLeft(t, "bulk-b", 2)
 		s.wantListed(t, owner, "bulk-c", "bulk-a", "bulk-b")
@@ -444,7 +445,7 @@ func (s suite) bulk(t *testing.T) {
 			}
 		}
 		for _, l := range links {
-			if got, err := s.Get(ctx, l.Code); err != nil || !got.Equal(l.Link) {
+			if got, err := s.Get(ctx, l.Code); err != nil || !got.Equal(l.OwnedBy(owner)) {
 				t.Fatalf("Get(%s) = %v, %v", l.Code, got, err)
 			}
 		}
@@ -456,7 +457,61 @@ func (s suite) bulk(t *testing.T) {
 	})
 }
 
+func (s suite) owners(t *testing.T) {
+	ctx := t.Context()
+	mine, theirs := s.owner("has"), s.owner("has-not")
+	t.Run("a plain link has its owner and no options", func(t *testing.T) {
+		l := one.OwnedBy(theirs) // who creates it decides
+		s.mustCreateFor(t, mine, s.prefix+"owned", l)
+		for i, err := range s.CreateAll(ctx, mine, []link.Coded{{Code: s.prefix + "owned-bulk", Link: l}}) {
+			if err != nil {
+				t.Fatal(i, err)
+			}
+		}
+		for _, code := range []string{"owned", "owned-bulk"} {
+			got, err := s.Get(ctx, s.prefix+code)
+			if want := one.OwnedBy(mine); err != nil || got != want || s.read(t, code).Link != want {
+				t.Errorf("Get(%s) = %+v, %v, want %+v", code, got, err, want)
+			}
+		}
+	})
+	t.Run("that of the default owner has none", func(t *testing.T) {
+		s.mustCreateFor(t, link.DefaultOwner, s.prefix+"default", one)
+		if got, err := s.Get(ctx, s.prefix+"default"); err != nil || got != one || got.OwnerName() != link.DefaultOwner {
+			t.Errorf("Get = %+v, %v, want %+v", got, err, one)
+		}
+	})
+	t.Run("an equal link of another owner is refused and not listed", func(t *testing.T) {
+		s.mustCreateFor(t, mine, s.prefix+"equal", one)
+		if err := s.Create(ctx, theirs, s.prefix+"equal", one); !errors.Is(err, link.ErrExists) {
+			t.Errorf("Create = %v, want ErrExists", err)
+		}
+		if errs := s.CreateAll(ctx, theirs, []link.Coded{{Code: s.prefix + "equal", Link: one}}); !errors.Is(errs[0], link.ErrExists) {
+			t.Errorf("CreateAll = %v, want ErrExists", errs)
+		}
+		s.wantListed(t, theirs)
+		s.wantLink(t, "equal", one.OwnedBy(mine))
+	})
+	t.Run("changes keep it", func(t *testing.T) {
+		s.mustCreateFor(t, mine, s.prefix+"kept-owner", one)
+		for _, l := range []link.Link{two, limited(3), one.OwnedBy(theirs), {Options: &link.Options{Deleted: true}}} {
+			if _, err := s.Update(ctx, s.prefix+"kept-owner", s.read(t, "kept-owner").Version, l); err != nil {
+				t.Fatal(err)
+			}
+			s.wantLink(t, "kept-owner", l.OwnedBy(mine))
+		}
+	})
+}
+
 func (s suite) owner(name string) string { return s.prefix + "-owner-" + name }
+
+// own returns l as the link of the owner that most tests have, unless it has another.
+func (s suite) own(l link.Link) link.Link {
+	if l.Owner != "" {
+		return l
+	}
+	return l.OwnedBy(s.owner(""))
+}
 
 func (s suite) mustCreate(t *testing.T, code string, l link.Link) {
 	t.Helper()
@@ -495,8 +550,8 @@ func (s suite) wantLeft(t *testing.T, code string, want int64) {
 
 func (s suite) wantLink(t *testing.T, code string, want link.Link) {
 	t.Helper()
-	if got, err := s.Get(t.Context(), s.prefix+code); err != nil || !got.Equal(want) {
-		t.Errorf("Get(%s) = %+v, %v, want %+v", code, got, err, want)
+	if got, err := s.Get(t.Context(), s.prefix+code); err != nil || !got.Equal(s.own(want)) {
+		t.Errorf("Get(%s) = %+v, %v, want %+v", code, got, err, s.own(want))
 	}
 }
 

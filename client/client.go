@@ -30,7 +30,8 @@ import (
 type Client struct {
 	// BaseURL is where the service is, such as "https://sno.example".
 	BaseURL string
-	// APIKey needs the scopes of the calls: create, read or manage. To follow links takes no key.
+	// APIKey needs the scopes of the calls: create, read or manage, and admin for the links of other
+	// key names. To follow links takes no key.
 	APIKey string
 	// HTTP sends the requests; nil means http.DefaultClient. It follows no redirect, whatever its
 	// CheckRedirect says.
@@ -67,6 +68,7 @@ type Link struct {
 	Code         string    `json:"code"`
 	URL          string    `json:"url"` // as browsers spell it, which may differ from what was sent
 	CreatedAt    time.Time `json:"created_at"`
+	Owner        string    `json:"owner"`      // the name of the key that made it; empty for API_KEY
 	ExpiresAt    time.Time `json:"expires_at"` // zero for never
 	MaxVisits    int64     `json:"max_visits"` // 0 for any number
 	VisitsLeft   int64     `json:"visits_left"`
@@ -277,10 +279,19 @@ func (c *Client) Delete(ctx context.Context, code string) error {
 // only those that have it. They are fetched while the caller iterates. An error comes last, with a
 // zero Link.
 func (c *Client) List(ctx context.Context, tag string) iter.Seq2[Link, error] {
+	return c.ListOwner(ctx, "", tag)
+}
+
+// ListOwner is List for the links of another key name, which takes the scope admin. The links of
+// API_KEY are those of "default".
+func (c *Client) ListOwner(ctx context.Context, owner, tag string) iter.Seq2[Link, error] {
 	return func(yield func(Link, error) bool) {
 		query := make(url.Values)
 		if tag != "" {
 			query.Set("tag", tag)
+		}
+		if owner != "" {
+			query.Set("owner", owner)
 		}
 		for {
 			var page struct {

@@ -62,7 +62,7 @@ A rate counts requests: a bulk of 10,000 links is one, and so is an import.
 func mintKey(args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("key", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // run says what is wrong
-	scopes := flags.String("scopes", "create,read", "what the key may do: one or more of `create,manage,read`")
+	scopes := flags.String("scopes", "create,read", "what the key may do: one or more of `create,manage,read,admin`; admin extends manage and read to the links of others")
 	rate := flags.String("rate", "", "how often, over all backends: `100/s`, /m or /h (default no limit)")
 	usage := func() {
 		fmt.Fprint(stdout, keyUsage)

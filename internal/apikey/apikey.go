@@ -13,11 +13,13 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"snowlink/internal/link"
 )
 
 // DefaultOwner is the name of the keys of API_KEY. A named key may have this name too. It then
 // shares their list of links, and so can take their place.
-const DefaultOwner = "default"
+const DefaultOwner = link.DefaultOwner
 
 // Key is an API key: whose it is, what it may do and how often.
 type Key struct {
@@ -98,14 +100,18 @@ type Scope uint8
 // The scopes. To follow a link takes none.
 const (
 	ScopeCreate Scope = 1 << iota // make links
-	ScopeManage                   // change, delete and import links, whoever made them
-	ScopeRead                     // look up, list and export links
+	ScopeManage                   // change and delete one's own links, and import links
+	ScopeRead                     // look up, list and export one's own links
+	ScopeAdmin                    // extends ScopeManage and ScopeRead to everyone's links
 
-	scopeAll = ScopeCreate | ScopeManage | ScopeRead
+	scopeAll = ScopeCreate | ScopeManage | ScopeRead | ScopeAdmin
 )
 
 // scopeNames are in the order of the bits.
-var scopeNames = []string{"create", "manage", "read"}
+var scopeNames = []string{"create", "manage", "read", "admin"}
+
+// Has reports whether s has every scope of other.
+func (s Scope) Has(other Scope) bool { return s&other == other }
 
 // String returns the scopes as they are written in a keys file: create,read.
 func (s Scope) String() string {

@@ -18,7 +18,7 @@ var (
 	errKeyName   = errors.New("a name has 1 to 64 letters, digits, dots, hyphens and underscores")
 	errKeyDigest = errors.New("after the name comes sha256: and the SHA-256 of the secret as 64 hexadecimal digits")
 	errKeyEmpty  = errors.New("this is the digest of an empty secret, which nobody can use")
-	errKeyScopes = errors.New("scopes= takes one or more of create, manage and read, comma-separated")
+	errKeyScopes = errors.New("scopes= takes one or more of create, manage, read and admin, comma-separated")
 	errKeyRate   = fmt.Errorf("rate= takes a number from 1 to %d and a unit, as 100/s, 1000/m or 5000/h", maxRate)
 )
 
@@ -33,7 +33,7 @@ const (
 // Mint makes a key with a secret of 130 random bits. Name, scopes and rate are written as in a keys
 // file. An empty rate means no limit.
 func Mint(name, scopes, rate string) (key Key, secret string, err error) {
-	if !isKeyName(name) {
+	if !IsName(name) {
 		return Key{}, "", errKeyName
 	}
 	secret = rand.Text()
@@ -99,7 +99,7 @@ func Parse(line string) (Key, error) {
 		return Key{}, errKeyFields
 	}
 	key := Key{Name: fields[0]}
-	if !isKeyName(key.Name) {
+	if !IsName(key.Name) {
 		return Key{}, errKeyName
 	}
 	digest, ok := strings.CutPrefix(fields[1], digestPrefix)
@@ -139,9 +139,9 @@ func (k Key) String() string {
 	return line
 }
 
-// isKeyName reports whether s can be a name. A name has only characters that need no escape in a
+// IsName reports whether s can be the name of a key. A name has only characters that need no escape in a
 // Redis key or a log.
-func isKeyName(s string) bool {
+func IsName(s string) bool {
 	return len(s) <= maxKeyName && s != "" && !strings.ContainsFunc(s, func(r rune) bool {
 		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '.' || r == '-' || r == '_')
 	})

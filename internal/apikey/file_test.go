@@ -23,7 +23,9 @@ func TestParseFile(t *testing.T) {
 		{"spaces, a comment, CRLF", "\t" + strings.ReplaceAll(good, " ", " \t ") + " # the shop\r\n", []string{good}, ""},
 		{"rate, in any order", "shop sha256:" + digest + " rate=100/m scopes=read,create", []string{"shop sha256:" + digest + " scopes=create,read rate=100/m"}, ""},
 		{"an upper-case digest", strings.Replace(good, digest, strings.ToUpper(digest), 1), []string{good}, ""},
-		{"every scope, hours", good + ",manage,read rate=1000000/h", []string{good + ",manage,read rate=1000000/h"}, ""},
+		{"every scope, hours", good + ",manage,read,admin rate=1000000/h", []string{good + ",manage,read,admin rate=1000000/h"}, ""},
+		{"of a time before admin", good + ",manage,read", []string{good + ",manage,read"}, ""},
+		{"admin", good + ",admin,read", []string{good + ",read,admin"}, ""},
 		{"a new secret for a name", good + "\n" + strings.Replace(good, "0f", "f0", 1), []string{good, strings.Replace(good, "0f", "f0", 1)}, ""},
 
 		{"no digest", "shop scopes=create rate=1/s", nil, "line 1: after the name comes sha256:"},

@@ -229,6 +229,8 @@ func (a *API) explain(err error) (p problem, detail string) {
 	switch {
 	case errors.Is(err, link.ErrNotFound):
 		return problemNotFound, "No link has this code. It was never made, or it was evicted."
+	case errors.Is(err, errForeign):
+		return problemForbidden, "Links of another key name take the scope admin."
 	case errors.Is(err, link.ErrGone):
 		return problemGone, "This link is gone: it expired, its visits are used up, or it was disabled or deleted."
 	case errors.As(err, &target):

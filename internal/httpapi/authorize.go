@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -10,37 +11,61 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"snowlink/internal/apikey"
+	"snowlink/internal/link"
 )
 
-// authorize returns the name of the request's key if the key has the scope s and its rate allows
-// the request. If not, it has answered with the problem. It waits for the store no longer than
+// authorize returns the key of the request if it has the scope s and its rate allows the request. If not, it has answered with the problem. It waits for the store no longer than
 // within.
-func (a *API) authorize(ctx *fasthttp.RequestCtx, within context.Context, s apikey.Scope) (owner string, ok bool) {
-	key, ok := a.Keys.Find(presentedKey(ctx))
+func (a *API) authorize(ctx *fasthttp.RequestCtx, within context.Context, s apikey.Scope) (key *apikey.Key, ok bool) {
+	key, ok = a.Keys.Find(presentedKey(ctx))
 	if !ok {
 		ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
 		writeProblem(ctx, problemUnauthorized,
 			"No known API key was sent. Send one as API-Key: KEY, X-API-Key: KEY or Authorization: Bearer KEY.")
-		return "", false
+		return nil, false
 	}
 	if missing := s &^ key.Scopes; missing != 0 {
 		writeProblem(ctx, problemForbidden, fmt.Sprintf("This key may not do this: it lacks the scope %s.", missing))
-		return "", false
+		return nil, false
 	}
 	if key.Rate == (apikey.Rate{}) {
-		return key.Name, true
+		return key, true
 	}
 	wait, err := a.TakeRequest(within, key.Name, key.Rate.N, key.Rate.Per)
 	if err != nil {
 		a.fail(ctx, err)
-		return "", false
+		return nil, false
 	}
 	if wait > 0 {
 		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, strconv.Itoa(int(math.Ceil(wait.Seconds()))))
 		writeProblem(ctx, problemRateLimited, fmt.Sprintf("The rate of this key is %s, counted over all backends. Wait for as many seconds as Retry-After says.", key.Rate))
-		return "", false
+		return nil, false
 	}
-	return key.Name, true
+	return key, true
+}
+
+// errForeign reports that the link belongs to others, and the key of the request is none of an
+// administrator.
+var errForeign = errors.New("the link belongs to others")
+
+// owns returns errForeign if the key may not read or manage the link.
+func owns(key *apikey.Key, l link.Link) error {
+	if l.OwnerName() != key.Name && !key.Scopes.Has(apikey.ScopeAdmin) {
+		return errForeign
+	}
+	return nil
+}
+
+// ownerToList returns whose links the request asks for. The parameter is "" for those of the key
+// itself.
+func ownerToList(key *apikey.Key, parameter string) (owner string, err error) {
+	if parameter == "" || parameter == key.Name {
+		return key.Name, nil
+	}
+	if !key.Scopes.Has(apikey.ScopeAdmin) {
+		return "", errForeign
+	}
+	return parameter, nil
 }
 
 // presentedKey returns the key of the request from one of three headers, which all mean the same.

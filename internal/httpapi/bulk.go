@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"snowlink/internal/apikey"
 	"snowlink/internal/shorten"
 
 	"github.com/go-json-experiment/json"
@@ -28,7 +29,7 @@ const (
 // bulk answers POST /links/bulk. The body holds creates, as a JSON array or one a line. The answer
 // has the same form. It holds, in order, what each create would have been answered: the link or a
 // problem. Nothing is stored before the whole body has been read.
-func (a *API) bulk(ctx *fasthttp.RequestCtx, owner string, body io.Reader) {
+func (a *API) bulk(ctx *fasthttp.RequestCtx, key *apikey.Key, body io.Reader) {
 	if len(ctx.Request.Header.Peek(headerIdempotencyKey)) > 0 {
 		a.fail(ctx, fieldErrorf("A bulk takes no Idempotency-Key. To send it twice safely, choose a code for each link."))
 		return
@@ -46,7 +47,7 @@ func (a *API) bulk(ctx *fasthttp.RequestCtx, owner string, body io.Reader) {
 		b := []byte(opening)
 		for done := 0; done < len(items); {
 			batch := items[done:min(done+bulkBatch, len(items))]
-			a.Shortener.CreateAll(a.ctx, owner, batch)
+			a.Shortener.CreateAll(a.ctx, key.Name, batch)
 			for i := range batch {
 				if done+i > 0 {
 					b = append(b, between...)

@@ -29,7 +29,8 @@ type changeRequest struct {
 // change answers PATCH /links/{code} with the link as it is afterwards.
 func (a *API) change(ctx *fasthttp.RequestCtx) {
 	within := a.deadline(ctx)
-	if _, ok := a.authorize(ctx, within, apikey.ScopeManage); !ok {
+	key, ok := a.authorize(ctx, within, apikey.ScopeManage)
+	if !ok {
 		return
 	}
 	var request changeRequest
@@ -38,7 +39,7 @@ func (a *API) change(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	code := managedCode(ctx)
-	s, err := a.update(ctx, within, code, func(l link.Link) (link.Link, error) {
+	s, err := a.update(ctx, within, key, code, func(l link.Link) (link.Link, error) {
 		return request.changed(l, a.OwnHosts, ctx.Time())
 	})
 	if err != nil {
@@ -73,10 +74,10 @@ func (r *changeRequest) changed(l link.Link, own link.Hosts, now time.Time) (lin
 
 // update replaces the link by what change makes of it, if the If-Match of the request holds, and
 // returns its new state. Without an If-Match, it tries again if the link has changed meanwhile.
-func (a *API) update(ctx *fasthttp.RequestCtx, within context.Context, code string, change func(link.Link) (link.Link, error)) (link.State, error) {
+func (a *API) update(ctx *fasthttp.RequestCtx, within context.Context, key *apikey.Key, code string, change func(link.Link) (link.Link, error)) (link.State, error) {
 	ifMatch := ctx.Request.Header.PeekAll(fasthttp.HeaderIfMatch)
 	for try := 1; ; try++ {
-		s, err := a.readManaged(within, code)
+		s, err := a.readManaged(within, key, code)
 		if err != nil {
 			return link.State{}, err
 		}

@@ -25,10 +25,11 @@ type createRequest struct {
 // stores the link under a code that was chosen or minted.
 func (a *API) create(ctx *fasthttp.RequestCtx) {
 	within := a.deadline(ctx)
-	owner, ok := a.authorize(ctx, within, apikey.ScopeCreate)
+	presented, ok := a.authorize(ctx, within, apikey.ScopeCreate)
 	if !ok {
 		return
 	}
+	owner := presented.Name
 	body, key := ctx.PostBody(), ctx.Request.Header.Peek(headerIdempotencyKey)
 	var m shorten.Made
 	var err error

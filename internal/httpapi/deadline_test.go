@@ -45,7 +45,7 @@ func TestRequestHasOneDeadline(t *testing.T) {
 			send(piece)
 		})
 	})
-	b.keys.SetNamed(parseKeys(t, keyLine("shop", "rated", "scopes=create,manage,read rate=1000/s")))
+	b.keys.SetNamed(parseKeys(t, keyLine("shop", "rated", "scopes=create,manage,read,admin rate=1000/s")))
 	rated := func(method, path, body string, headers ...string) (a answer, took time.Duration) {
 		began := time.Now()
 		a = b.do(method, path, body, append(headers, "API-Key: rated")...)

@@ -10,15 +10,16 @@ import (
 )
 
 // delete answers DELETE /links/{code}. A second delete gets the same answer as the first. For the
-// time of link.Grace, the store remembers that there was a link and which create made it. It
-// forgets the target at once.
+// time of link.Grace, the store remembers that there was a link, whose it was and which create
+// made it. It forgets the target at once.
 func (a *API) delete(ctx *fasthttp.RequestCtx) {
 	within := a.deadline(ctx)
-	if _, ok := a.authorize(ctx, within, apikey.ScopeManage); !ok {
+	key, ok := a.authorize(ctx, within, apikey.ScopeManage)
+	if !ok {
 		return
 	}
 	code := managedCode(ctx)
-	_, err := a.update(ctx, within, code, func(l link.Link) (link.Link, error) {
+	_, err := a.update(ctx, within, key, code, func(l link.Link) (link.Link, error) {
 		deleted := link.Options{Deleted: true}
 		if l.Options != nil {
 			deleted.Created, deleted.Nonce = l.Created, l.Nonce

@@ -22,18 +22,26 @@ const (
 
 // exportColumns is the header row of a CSV. exportRow fills the columns.
 var exportColumns = []string{
-	"code", "short_url", "url", "created_at", "expires_at", "max_visits", "status", "forward_query", "title", "tags", "disabled",
+	"code", "short_url", "url", "created_at", "expires_at", "max_visits", "status", "forward_query", "title", "tags", "disabled", "owner",
 }
 
-// export answers GET /links/export with all links that the key made, newest first, one a line: as
-// JSON, like those of a list, or as CSV if the client prefers it.
+// export answers GET /links/export with all links that the key made, or another owner, newest first,
+// one a line: as JSON, like those of a list, or as CSV if the client prefers it.
 func (a *API) export(ctx *fasthttp.RequestCtx) {
 	within := a.deadline(ctx)
-	owner, ok := a.authorize(ctx, within, apikey.ScopeRead)
+	key, ok := a.authorize(ctx, within, apikey.ScopeRead)
 	if !ok {
 		return
 	}
-	release, err := a.slots.take(routeExport, owner, pageMemory)
+	owner, err := parseExportQuery(ctx.QueryArgs())
+	if err == nil {
+		owner, err = ownerToList(key, owner)
+	}
+	if err != nil {
+		a.fail(ctx, err)
+		return
+	}
+	release, err := a.slots.take(routeExport, key.Name, pageMemory)
 	if err != nil {
 		a.fail(ctx, err)
 		return
@@ -71,6 +79,20 @@ func (a *API) export(ctx *fasthttp.RequestCtx) {
 	})
 }
 
+// parseExportQuery reads the parameter of an export. Its error is a *fieldError.
+func parseExportQuery(args *fasthttp.Args) (owner string, err error) {
+	for name, value := range args.All() {
+		switch {
+		case string(name) != "owner":
+			return "", unknownParameter(name)
+		case !apikey.IsName(string(value)):
+			return "", errOwner
+		}
+		owner = string(value)
+	}
+	return owner, nil
+}
+
 func (a *API) writeLines(w io.Writer, links []link.Coded) error {
 	var b []byte
 	for _, l := range links {
@@ -103,6 +125,7 @@ func writeCSV(w io.Writer, rows [][]string) error {
 func (a *API) exportRow(l link.Coded) []string {
 	row := make([]string, len(exportColumns))
 	row[0], row[1], row[2], row[3] = quoteFormula(l.Code), a.BaseURL+"/"+l.Code, l.Target, exportTimeOf(createdAt(l.Code, l.Link))
+	row[11] = quoteFormula(l.Owner)
 	if o := l.Options; o != nil {
 		row[4] = exportTimeOf(o.Expires)
 		if o.MaxVisits > 0 {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"snowlink/internal/apikey"
 	"snowlink/internal/link"
 	"snowlink/internal/shorten"
 )
@@ -32,6 +33,7 @@ type importRequest struct {
 	changeRequest
 	Code      string        `json:"code"`
 	ShortURL  string        `json:"short_url"`
+	Owner     field[string] `json:"owner"`
 	CreatedAt field[string] `json:"created_at"`
 }
 
@@ -48,7 +50,9 @@ type rowReader interface {
 //
 // The answer has a line for each row, which says what became of it, and a summary at the end. It is
 // sent after all rows have been read, so that its status can tell whether the import broke off.
-func (a *API) importLinks(ctx *fasthttp.RequestCtx, owner string, body io.Reader) {
+//
+// The links belong to the key that imports them. Only an administrator's may say otherwise.
+func (a *API) importLinks(ctx *fasthttp.RequestCtx, key *apikey.Key, body io.Reader) {
 	dryRun, err := parseImportQuery(ctx.QueryArgs())
 	if err != nil {
 		a.fail(ctx, err)
@@ -60,7 +64,7 @@ func (a *API) importLinks(ctx *fasthttp.RequestCtx, owner string, body io.Reader
 		return
 	}
 	if !dryRun {
-		if err := a.Shortener.FinishImport(a.ctx, owner); err != nil {
+		if err := a.Shortener.FinishImport(a.ctx, key.Name); err != nil {
 			a.fail(ctx, err)
 			return
 		}
@@ -69,8 +73,8 @@ func (a *API) importLinks(ctx *fasthttp.RequestCtx, owner string, body io.Reader
 	done := 0
 	for ended := false; !ended; {
 		var batch []shorten.Row
-		if batch, ended, err = a.readRows(rows, ctx.Time()); err == nil {
-			err = a.Shortener.Import(a.ctx, owner, batch, dryRun)
+		if batch, ended, err = a.readRows(rows, key, ctx.Time()); err == nil {
+			err = a.Shortener.Import(a.ctx, key.Name, batch, dryRun)
 		}
 		if err == nil && (done+len(batch) > maxRows || report.lines.size > maxReport) {
 			err = &bodyError{problemBodyTooLarge, "An import may have at most " + thousands(maxRows) + " rows, and fewer if their codes are long. Send the rest in another one."}
@@ -145,7 +149,7 @@ func (j *jsonRows) read(into *importRequest) (int, error) {
 }
 
 // readRows reads the next rows: a full batch, or fewer at the end.
-func (a *API) readRows(rows rowReader, now time.Time) (batch []shorten.Row, ended bool, err error) {
+func (a *API) readRows(rows rowReader, key *apikey.Key, now time.Time) (batch []shorten.Row, ended bool, err error) {
 	batch = make([]shorten.Row, 0, importBatch)
 	for len(batch) < importBatch {
 		var request importRequest
@@ -159,6 +163,9 @@ func (a *API) readRows(rows rowReader, now time.Time) (batch []shorten.Row, ende
 		r := shorten.Row{Line: line, Coded: link.Coded{Code: request.Code}}
 		if err == nil {
 			r.Coded, err = request.coded(a.OwnHosts, now)
+		}
+		if err == nil {
+			r.For, err = request.owner(key)
 		}
 		if err != nil {
 			r.Result, r.Err = shorten.ResultInvalid, err
@@ -192,6 +199,19 @@ func (r *importRequest) coded(own link.Hosts, now time.Time) (link.Coded, error)
 		}
 	}
 	return shorten.Imported(c.Code, c.Link, created, given, now), nil
+}
+
+// owner returns whose the link becomes, or "" if the row does not say.
+func (r *importRequest) owner(key *apikey.Key) (string, error) {
+	owner := r.Owner.value
+	switch {
+	case owner == "" || owner == key.Name:
+	case !apikey.IsName(owner):
+		return "", fieldErrorf(`The field "owner" must be the name of a key: 1 to 64 letters, digits, dots, hyphens and underscores.`)
+	case !key.Scopes.Has(apikey.ScopeAdmin):
+		return "", fieldErrorf(`The field "owner" names another key, which takes the scope admin. Without the field the link becomes yours.`)
+	}
+	return owner, nil
 }
 
 // lastSegment returns what follows the last slash of a short URL, which may lack a scheme.

@@ -151,7 +151,7 @@ func TestExportIsCSV(t *testing.T) {
 	b := newBackend(t)
 	b.bulk(manyKinds)
 	text := b.manage("GET", "/links/export", "", "Accept: text/csv").body
-	if !strings.HasPrefix(text, "code,short_url,url,created_at,expires_at,max_visits,status,forward_query,title,tags,disabled\r\n") {
+	if !strings.HasPrefix(text, "code,short_url,url,created_at,expires_at,max_visits,status,forward_query,title,tags,disabled,owner\r\n") {
 		t.Errorf("header row of %q", text)
 	}
 	rows, err := csv.NewReader(strings.NewReader(text)).ReadAll()

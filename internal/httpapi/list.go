@@ -18,14 +18,19 @@ const (
 	listPart = 64 << 10 // bytes of a page that are written at once
 )
 
-// list answers GET /links with the links that the key made, newest first.
+// list answers GET /links with the links that the key made, or another owner, newest first.
 func (a *API) list(ctx *fasthttp.RequestCtx) {
 	within := a.deadline(ctx)
-	owner, ok := a.authorize(ctx, within, apikey.ScopeRead)
+	key, ok := a.authorize(ctx, within, apikey.ScopeRead)
 	if !ok {
 		return
 	}
 	query, err := parseListQuery(ctx.QueryArgs())
+	if err != nil {
+		a.fail(ctx, err)
+		return
+	}
+	owner, err := ownerToList(key, query.owner)
 	if err != nil {
 		a.fail(ctx, err)
 		return
@@ -53,7 +58,7 @@ func (a *API) list(ctx *fasthttp.RequestCtx) {
 	}
 	b = append(b, '}')
 	if len(b) > listPart { // it is held until the client has received it
-		release, err := a.slots.take(routeList, owner, int64(len(b)))
+		release, err := a.slots.take(routeList, key.Name, int64(len(b)))
 		if err != nil {
 			a.fail(ctx, err)
 			return
@@ -73,8 +78,8 @@ func (a *API) list(ctx *fasthttp.RequestCtx) {
 }
 
 type listQuery struct {
-	limit       int
-	cursor, tag string
+	limit              int
+	cursor, tag, owner string
 }
 
 // parseListQuery reads the parameters of a list. Its error is a *fieldError.
@@ -95,12 +100,19 @@ func parseListQuery(args *fasthttp.Args) (listQuery, error) {
 				return q, fieldErrorf(`The parameter "tag" must have `+tagRule, maxTag)
 			}
 			q.tag = value
+		case "owner":
+			if !apikey.IsName(value) {
+				return q, errOwner
+			}
+			q.owner = value
 		default:
 			return q, unknownParameter(name)
 		}
 	}
 	return q, nil
 }
+
+var errOwner = fieldErrorf(`The parameter "owner" must be the name of a key: 1 to 64 letters, digits, dots, hyphens and underscores.`)
 
 // unknownParameter is the error for a parameter that the route does not know. It is refused as an
 // unknown field of a body is: a client must not believe that it had an effect.

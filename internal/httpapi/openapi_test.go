@@ -99,9 +99,9 @@ func TestOperationsWithoutWhatTheyNeed(t *testing.T) {
 			wantProblem(t, o, send(o), 401, "unauthorized")
 
 			scope := o.Tags[0]
-			others := slices.DeleteFunc([]string{"create", "manage", "read"}, func(s string) bool { return s == scope })
+			others := slices.DeleteFunc([]string{"create", "manage", "read", "admin"}, func(s string) bool { return s == scope })
 			b.keys.SetNamed(parseKeys(t,
-				keyLine(o.OperationID, "slow", "scopes=create,manage,read rate=1/h"),
+				keyLine(o.OperationID, "slow", "scopes=create,manage,read,admin rate=1/h"),
 				keyLine("other", "other", "scopes="+strings.Join(others, ",")),
 			))
 			if detail := wantProblem(t, o, send(o, "API-Key: other"), 403, "forbidden"); !strings.HasSuffix(detail, "the scope "+scope+".") {

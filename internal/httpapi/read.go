@@ -17,11 +17,12 @@ const linksPath = "/links/"
 // with its version as the ETag.
 func (a *API) read(ctx *fasthttp.RequestCtx) {
 	within := a.deadline(ctx)
-	if _, ok := a.authorize(ctx, within, apikey.ScopeRead); !ok {
+	key, ok := a.authorize(ctx, within, apikey.ScopeRead)
+	if !ok {
 		return
 	}
 	code := managedCode(ctx)
-	s, err := a.readManaged(within, code)
+	s, err := a.readManaged(within, key, code)
 	if err != nil {
 		a.fail(ctx, err)
 		return
@@ -34,15 +35,18 @@ func managedCode(ctx *fasthttp.RequestCtx) string {
 	return string(ctx.Request.URI().PathOriginal()[len(linksPath):])
 }
 
-// readManaged reads the link from the store itself, past every cache. A deleted link is
-// link.ErrGone.
-func (a *API) readManaged(within context.Context, code string) (link.State, error) {
+// readManaged reads the link for the key from the store itself, past every cache. A link of others
+// is errForeign, and a deleted link is link.ErrGone.
+func (a *API) readManaged(within context.Context, key *apikey.Key, code string) (link.State, error) {
 	if !link.CouldBeCode(code) {
 		return link.State{}, link.ErrNotFound
 	}
 	s, err := a.Store.Read(within, code)
+	if err == nil {
+		err = owns(key, s.Link)
+	}
 	if err == nil && s.Options != nil && s.Deleted {
-		return link.State{}, link.ErrGone
+		err = link.ErrGone
 	}
 	return s, err
 }

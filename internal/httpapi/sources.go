@@ -37,6 +37,7 @@ var columns = map[string]column{
 	"maxvisits": colMaxVisits, "status": colStatus, "forwardquery": colForwardQuery,
 	"disabled": colDisabled, "banned": colDisabled,
 	"password": colPassword,
+	"owner":    colOwner,
 }
 
 // column is what a column says about a link.
@@ -58,6 +59,7 @@ const (
 	colForwardQuery
 	colDisabled
 	colPassword
+	colOwner
 )
 
 var errHeader error = &bodyError{problemInvalidRequest,
@@ -191,6 +193,10 @@ func (c *csvRows) set(r *importRequest, col column, cell string) (err error) {
 		r.Disabled.set = true
 		if r.Disabled.value, err = strconv.ParseBool(cell); err != nil {
 			return fieldErrorf(`The field "disabled" must be true or false.`)
+		}
+	case colOwner:
+		if c.ours { // elsewhere it is no key of ours
+			r.Owner = given(cell)
 		}
 	case colPassword:
 		if has, err := strconv.ParseBool(cell); err != nil || has {

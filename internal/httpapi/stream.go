@@ -101,7 +101,7 @@ func thousands(n int) string {
 // streamed returns the handler of a route that reads its body as it arrives, within a time, and
 // holds much of it in memory. Such a request needs a key with the scope, and a slot, which it keeps
 // until its answer has been sent.
-func (a *API) streamed(route route, scope apikey.Scope, within time.Duration, handler func(ctx *fasthttp.RequestCtx, owner string, body io.Reader)) fasthttp.RequestHandler {
+func (a *API) streamed(route route, scope apikey.Scope, within time.Duration, handler func(ctx *fasthttp.RequestCtx, key *apikey.Key, body io.Reader)) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		body := &arriving{
 			ctx: ctx, stream: ctx.RequestBodyStream(), length: ctx.Request.Header.ContentLength(),
@@ -117,17 +117,17 @@ func (a *API) streamed(route route, scope apikey.Scope, within time.Duration, ha
 				hangUp(ctx)
 			}
 		}()
-		owner, ok := a.authorize(ctx, a.deadline(ctx), scope)
+		key, ok := a.authorize(ctx, a.deadline(ctx), scope)
 		if !ok {
 			return
 		}
-		release, err := a.slots.take(route, owner, SlotMemory)
+		release, err := a.slots.take(route, key.Name, SlotMemory)
 		if err != nil {
 			a.fail(ctx, err)
 			return
 		}
 		defer func() { releaseAfter(ctx, release) }() // after a panic, too
-		handler(ctx, owner, body)
+		handler(ctx, key, body)
 	}
 }
 

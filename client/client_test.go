@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -23,7 +24,13 @@ var serviceURL, apiKey string
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
-	f, err := fleet.Start(context.Background(), fleet.Options{})
+	keys, err := writeKeys()
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	defer os.Remove(keys)
+	f, err := fleet.Start(context.Background(), fleet.Options{Env: []string{"API_KEYS_FILE=" + keys}})
 	if missing, ok := errors.AsType[*fleet.MissingError](err); ok && os.Getenv("CI") != "true" {
 		fmt.Println("skipped:", missing)
 		return 0
@@ -42,6 +49,16 @@ func run(m *testing.M) int {
 		status = 1
 	}
 	return status
+}
+
+// writeKeys writes a keys file with one key that has its own links only.
+func writeKeys() (path string, err error) {
+	f, err := os.CreateTemp("", "keys")
+	if err != nil {
+		return "", err
+	}
+	_, err = fmt.Fprintf(f, "shop sha256:%x scopes=create,manage,read\n", sha256.Sum256([]byte("shop-secret")))
+	return f.Name(), errors.Join(err, f.Close())
 }
 
 func newClient() *client.Client { return &client.Client{BaseURL: serviceURL, APIKey: apiKey} }
@@ -154,6 +171,31 @@ func TestCreateAllAndList(t *testing.T) {
 	}
 	if results, err := c.CreateAll(ctx, nil); len(results) != 0 || err != nil {
 		t.Errorf("CreateAll of nothing = %v, %v", results, err)
+	}
+}
+
+func TestOwner(t *testing.T) {
+	admin, ctx := newClient(), t.Context()
+	shop := &client.Client{BaseURL: serviceURL, APIKey: "shop-secret"}
+	made, err := shop.Create(ctx, client.NewLink{URL: "https://example.com/"})
+	if err != nil || made.Owner != "shop" {
+		t.Fatalf("Create = %+v, %v", made, err)
+	}
+	for l, err := range admin.ListOwner(ctx, "shop", "") {
+		if err != nil || l.Code != made.Code || l.Owner != "shop" {
+			t.Errorf("listed %+v, %v", l, err)
+		}
+	}
+	theirs, err := admin.Create(ctx, client.NewLink{URL: "https://example.com/"})
+	if err != nil || theirs.Owner != "" {
+		t.Fatalf("Create = %+v, %v", theirs, err)
+	}
+	wantError(t, shop.Delete(ctx, theirs.Code), 403, "forbidden")
+	for _, err := range shop.ListOwner(ctx, "default", "") {
+		wantError(t, err, 403, "forbidden")
+	}
+	if err := admin.Delete(ctx, made.Code); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 type oneLink struct{ link.Store }
 
 func (oneLink) Get(context.Context, string) (link.Link, error) {
-	return link.Link{Target: "https://example.com/a/page?with=a&query=1"}, nil
+	return link.Link{Target: "https://example.com/a/page?with=a&query=1", Owner: "shop"}, nil
 }
 func (oneLink) Create(context.Context, string, string, link.Link) error { return nil }
 

@@ -21,7 +21,7 @@ import (
 func TestSlowRedisThroughNginx(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "keys")
-	line := fmt.Sprintf("shop sha256:%x scopes=create,manage,read rate=1000/s\n", sha256.Sum256([]byte("shop-secret")))
+	line := fmt.Sprintf("shop sha256:%x scopes=create,manage,read,admin rate=1000/s\n", sha256.Sum256([]byte("shop-secret")))
 	if err := os.WriteFile(file, []byte(line), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -75,6 +75,7 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 	type create struct {
 		record           string
 		created, journal *redis.StringCmd
+		mark             *redis.StringCmd
 		old              string // what created answered
 		err              error
 	}
@@ -83,7 +84,7 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 	var names []string // for the next entry of the journal
 	for i, l := range links {
 		record := encodeRecord(l.OwnedBy(owner))
-		creates[i] = create{record: record, created: createCmd(ctx, l.Code, record, l.Link)}
+		creates[i] = create{record: record, created: s.createCmd(ctx, l.Code, record, l.Link)}
 		_ = pipe.Process(ctx, creates[i].created) // queues it
 		if s.journalMax == nil {
 			continue
@@ -98,13 +99,27 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 			names = names[:0]
 		}
 	}
+	if s.outbox != nil {
+		for first := 0; first < len(links); first += markMost {
+			last := min(first+markMost, len(links))
+			var codes []string
+			for _, l := range links[first:last] {
+				codes = append(codes, l.Code)
+			}
+			mark := s.journalCmd(ctx, OutboxKey, strings.Join(codes, " "), false)
+			_ = pipe.Process(ctx, mark)
+			for i := first; i < last; i++ {
+				creates[i].mark = mark
+			}
+		}
+	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	var again sync.WaitGroup
 	for i := range creates {
 		c := &creates[i]
 		if c.old, c.err = c.created.Result(); redis.HasErrorPrefix(c.err, "NOSCRIPT") { // Redis failed over, or the script was not loaded
 			again.Go(func() {
-				c.old, c.err = s.run(ctx, createLimited, linkKeys(links[i].Code), createdArgs(c.record, links[i].Link)...)
+				c.old, c.err = s.run(ctx, createLimited, linkKeys(links[i].Code), s.createdArgs(c.record, links[i].Link)...)
 			})
 		}
 	}
@@ -116,6 +131,9 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 		var journalErr error
 		if c.journal != nil {
 			journalErr = c.journal.Err()
+		}
+		if c.mark != nil && journalErr == nil {
+			journalErr = c.mark.Err()
 		}
 		errs[i] = s.created(c.old, c.record, c.err, journalErr)
 		if errs[i] == nil && links[i].Chosen() {

@@ -33,21 +33,32 @@ func (s *Store) Create(ctx context.Context, owner, code string, l link.Link) err
 	record := encodeRecord(l)
 	limited, cancel := s.conn.Limit(ctx)
 	defer cancel()
-	created := createCmd(limited, code, record, l)
+	created := s.createCmd(limited, code, record, l)
 	sent := s.conn.Pipe.Submit(limited, created)
 	var err, journalErr error
-	if s.journalMax == nil {
+	if s.journalMax == nil && s.outbox == nil {
 		err = sent.WaitContext(limited)
-	} else { // the entry is on its way while the link is
-		p := s.journal(owner).add(journalEntry(code, l))
+	} else { // the entries are on their way while the link is
+		var p, mark *page
+		if s.journalMax != nil {
+			p = s.journal(owner).add(journalEntry(code, l))
+		}
+		if s.outbox != nil {
+			mark = s.outbox.add(code)
+		}
 		err = sent.WaitContext(limited)
-		journalErr = p.wait(limited) // mostly written by now
+		if p != nil {
+			journalErr = p.wait(limited) // mostly written by now
+		}
+		if mark != nil && journalErr == nil {
+			journalErr = s.marked(limited, mark, code)
+		}
 	}
 	var old string
 	if err == nil {
 		old = created.Val()
 	} else if l.Limit() > 0 && redis.HasErrorPrefix(err, "NOSCRIPT") {
-		old, err = s.run(ctx, createLimited, linkKeys(code), createdArgs(record, l)...)
+		old, err = s.run(ctx, createLimited, linkKeys(code), s.createdArgs(record, l)...)
 	}
 	if err = s.created(old, record, err, journalErr); l.Chosen() && !errors.Is(err, link.ErrExists) {
 		// See announceChosen. In a Cluster it is sent after Create returns.
@@ -71,23 +82,25 @@ func (s *Store) announceChosen(ctx context.Context, codes ...string) {
 
 // createCmd stores a link under a code that is free. Otherwise it answers with the record that is
 // there.
-func createCmd(ctx context.Context, code, record string, l link.Link) *redis.StringCmd {
+func (s *Store) createCmd(ctx context.Context, code, record string, l link.Link) *redis.StringCmd {
 	if l.Limit() > 0 {
-		return createLimited.call(ctx, "evalsha", createLimited.sha, linkKeys(code), createdArgs(record, l))
+		return createLimited.call(ctx, "evalsha", createLimited.sha, linkKeys(code), s.createdArgs(record, l))
 	}
-	if at := forgetAt(l); at > 0 {
+	if at := s.forgetAt(l); at > 0 {
 		return redis.NewStringCmd(ctx, "set", LinkKey(code), record, "nx", "get", "pxat", at)
 	}
 	return redis.NewStringCmd(ctx, "set", LinkKey(code), record, "nx", "get")
 }
 
 // createdArgs are the arguments of createLimited.
-func createdArgs(record string, l link.Link) []any { return []any{record, l.MaxVisits, forgetAt(l)} }
+func (s *Store) createdArgs(record string, l link.Link) []any {
+	return []any{record, l.MaxVisits, s.forgetAt(l)}
+}
 
 var errNoAnswer = errors.New("the command was not answered")
 
 // created is the error of a create. If err is nil, old is the record that was there. journalErr is
-// that of its entry in the journal.
+// that of its entry in the journal, or of its mark.
 func (s *Store) created(old, record string, err, journalErr error) error {
 	switch {
 	case err != nil && !errors.Is(err, redis.Nil):
@@ -96,11 +109,11 @@ func (s *Store) created(old, record string, err, journalErr error) error {
 		// go-redis leaves commands without error and answer if a Redis error ends their connection
 		// before they are sent.
 		return s.ops.create.Unavailable(s.conn.Writes, errNoAnswer)
-	case err == nil && old != record: // redis.Nil means that there was none
+	case err == nil && !equalLinks(old, record): // redis.Nil means that there was none
 		s.conn.Writes.Ended()
 		return link.ErrExists
 	case journalErr != nil:
-		// The link is stored, but it may never be listed: the create has to be repeated. This is no
+		// The link is stored, but it may never be listed, or archived only by a sweep: the create has to be repeated. This is no
 		// refusal, even if Redis had no room for the journal.
 		return s.ops.create.Unavailable(s.conn.Writes, journalErr)
 	}

@@ -50,6 +50,7 @@ const pageMost = 4
 type journal struct {
 	store *Store
 	key   any // a string, as an argument of a command
+	trim  bool
 
 	mu       sync.Mutex
 	open     *page // takes links; nil if there is none
@@ -76,7 +77,7 @@ func (s *Store) journal(owner string) *journal {
 	s.journalsMu.Lock()
 	defer s.journalsMu.Unlock()
 	if s.journals[owner] == nil {
-		s.journals[owner] = &journal{store: s, key: JournalKey(owner)}
+		s.journals[owner] = &journal{store: s, key: JournalKey(owner), trim: true}
 	}
 	return s.journals[owner]
 }
@@ -118,7 +119,7 @@ func (j *journal) send(p *page) {
 	// for room in the queue.
 	ctx, cancel := j.store.conn.Limit(context.Background())
 	defer cancel()
-	p.written = j.store.conn.Pipe.Submit(ctx, j.store.journalCmd(ctx, j.key, p.links, true))
+	p.written = j.store.conn.Pipe.Submit(ctx, j.store.journalCmd(ctx, j.key, p.links, j.trim))
 	close(p.sent)
 	go func() { // no create does this: each may be held up, or have left
 		_ = p.written.Wait()

@@ -26,7 +26,7 @@ return "1" .. record`, true)
 // 0 for a link without a limit, or with nil if another record is there. If ARGV[2] is there
 // already, this is a retry whose first try succeeded. ARGV[3] and ARGV[4] are the limits of visits
 // before and after, ARGV[5] is when to forget the link, ARGV[6] and ARGV[7] are the code and the
-// channel to announce it on.
+// channel to announce it on. In front of an archive KEYS[3] is the pass, which ends.
 //
 // The count may have been evicted: then only another limit begins a new one. A refused PUBLISH is
 // no error here: such a Redis refuses to subscribe, too, and Changes reports that.
@@ -50,6 +50,9 @@ local function set(key, value)
   end
 end
 set(KEYS[1], ARGV[2])
+if KEYS[3] then
+  redis.call("DEL", KEYS[3])
+end
 if after == 0 then
   left = nil
   redis.call("DEL", KEYS[2])
@@ -134,15 +137,23 @@ func (s *Store) Update(ctx context.Context, code, was string, l link.Link) (link
 		return link.State{}, err
 	}
 	l.Owner = old.Owner
-	record := encodeRecord(l)
-	left, err := s.run(ctx, change, linkKeys(code),
-		cmd.Val(), record, old.Limit(), l.Limit(), forgetAt(l), code, ChangesChannel)
+	record, keys := encodeRecord(l), linkKeys(code)
+	if s.outbox != nil {
+		record, keys = encodeNumbered(l, numberOf(cmd.Val())+1), append(keys, passKey(code))
+	}
+	left, err := s.run(ctx, change, keys,
+		cmd.Val(), record, old.Limit(), l.Limit(), s.forgetAt(l), code, ChangesChannel)
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return link.State{}, s.ops.update.NotWritten(s.conn.Writes, err)
 	}
 	s.conn.Writes.Ended()
 	if err != nil {
 		return link.State{}, link.ErrChanged
+	}
+	if s.outbox != nil { // also if this found its first try
+		if err := s.Mark(ctx, []string{code}); err != nil {
+			return link.State{}, err
+		}
 	}
 	return s.state(code, record, left)
 }

@@ -20,7 +20,8 @@ import (
 // options or an owner, is the owner and those that differ from a plain link's, as JSON with short
 // names.
 //
-// Equal links have equal records: that is how a repeated create recognises its first try.
+// Equal links have equal records: that is how a repeated create recognises its first try. In front
+// of an archive a record has a number, too: see package archived/model.
 
 // LinkKey is the key of a link.
 func LinkKey(code string) string { return "link:" + code }
@@ -43,10 +44,14 @@ type recordOptions struct {
 	Title        string   `json:"t,omitzero"`
 	Tags         []string `json:"g,omitempty"`
 	Owner        string   `json:"o,omitzero"`
+	Number       int64    `json:"v,omitzero"` // of the record: no option of the link
 }
 
-func encodeRecord(l link.Link) string {
-	if l.Options == nil && l.Owner == "" {
+func encodeRecord(l link.Link) string { return encodeNumbered(l, 0) }
+
+// encodeNumbered is encodeRecord of the record with that number.
+func encodeNumbered(l link.Link, number int64) string {
+	if l.Options == nil && l.Owner == "" && number == 0 {
 		return l.Target
 	}
 	o := l.Options
@@ -56,7 +61,7 @@ func encodeRecord(l link.Link) string {
 	options, err := json.Marshal(recordOptions{
 		Status: o.Status, Expires: millis(o.Expires), MaxVisits: o.MaxVisits, ForwardQuery: o.ForwardQuery,
 		Disabled: o.Disabled, Deleted: o.Deleted, Created: millis(o.Created), Nonce: o.Nonce, Title: o.Title, Tags: o.Tags,
-		Owner: l.Owner,
+		Owner: l.Owner, Number: number,
 	}, jsontext.AllowInvalidUTF8(true))
 	if err != nil {
 		panic(err) // only bad UTF-8 could be an error, and it is allowed
@@ -102,10 +107,36 @@ func decodeRecord(record string) (link.Link, error) {
 	return l, nil
 }
 
+// numberOf is the number of a record: 0 when its link was created, and one more with each change.
+func numberOf(record string) int64 {
+	_, options, ok := strings.Cut(record, "\n")
+	if !ok {
+		return 0
+	}
+	options, _, _ = strings.Cut(options, "\n")
+	var o struct {
+		Number int64 `json:"v"`
+	}
+	_ = json.Unmarshal([]byte(options), &o) // a record that cannot be read is not changed either
+	return o.Number
+}
+
+// equalLinks reports whether two records are of equal links, whatever their numbers.
+func equalLinks(a, b string) bool {
+	if a == b || numberOf(a) == numberOf(b) {
+		return a == b
+	}
+	l, err := decodeRecord(a)
+	m, otherErr := decodeRecord(b)
+	return err == nil && otherErr == nil && encodeRecord(l) == encodeRecord(m)
+}
+
 // forgetAt is when Redis shall forget a link that is written now, in Unix milliseconds. 0 is never.
-func forgetAt(l link.Link) int64 {
+// In front of an archive it is for the archiver to say, once the archive has the link: what has a
+// time to live may be evicted.
+func (s *Store) forgetAt(l link.Link) int64 {
 	switch {
-	case l.Options == nil:
+	case l.Options == nil || s.outbox != nil:
 		return 0
 	case l.Deleted:
 		return time.Now().Add(link.Grace).UnixMilli()

@@ -13,6 +13,7 @@ package redisstore
 import (
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/go-redis/redis_rate/v10"
 
@@ -30,6 +31,8 @@ type Store struct {
 	journalMax any // a string, as an argument of a command, or nil for no journals
 	journalsMu sync.RWMutex
 	journals   map[string]*journal // by owner
+	outbox     *journal            // of codes to be archived; nil without an archive
+	claimed    atomic.Value        // a string: where Take goes on to look for marks that were left
 	unheard    *redisconn.Outage   // of announcements: Redis may refuse their channel alone
 	unreadable *redisconn.Outage   // of records that cannot be read; it never ends
 	limiter    *redis_rate.Limiter
@@ -38,6 +41,7 @@ type Store struct {
 // ops are the operations of a Store.
 type ops struct {
 	get, create, visit, update, list, promise, limit *redisconn.Operation
+	miss, restore, mark, archive                     *redisconn.Operation // in front of an archive
 	record                                           *redisconn.Operation // to read one that was found
 }
 
@@ -46,6 +50,9 @@ type Options struct {
 	// JournalMax is about how many entries the journal of an owner keeps, the newest. Each entry is
 	// of one link to four. 0 means that there are no journals.
 	JournalMax int
+	// Archived says that the Store is in front of an archive. Whatever is written is marked for an
+	// archiver, and has no time to live until that has archived it: see package archived/model.
+	Archived bool
 }
 
 // New makes a Store over the connections, which stay the caller's to close.
@@ -61,6 +68,11 @@ func New(conn *redisconn.Conn, o Options) *Store {
 	}
 	if o.JournalMax > 0 {
 		s.journalMax = strconv.Itoa(o.JournalMax)
+	}
+	if o.Archived {
+		s.ops.miss, s.ops.restore = conn.Operation("miss"), conn.Operation("restore")
+		s.ops.mark, s.ops.archive = conn.Operation("mark"), conn.Operation("archive")
+		s.outbox = &journal{store: s, key: OutboxKey}
 	}
 	s.limiter = redis_rate.NewLimiter(pipedScripts{conn.Client, s})
 	return s

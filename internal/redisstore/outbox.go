@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,14 +50,19 @@ func (s *Store) marked(ctx context.Context, mark *page, code string) error {
 func (s *Store) Mark(ctx context.Context, codes []string) error {
 	ctx, cancel := s.conn.Limit(ctx)
 	defer cancel()
-	marks := make([]*page, len(codes))
-	for i, code := range codes {
-		marks[i] = s.outbox.add(code)
-	}
-	for i, code := range codes {
-		if err := s.marked(ctx, marks[i], code); err != nil {
-			return s.ops.mark.Unavailable(s.conn.Writes, err)
+	var err error
+	if len(codes) == 1 {
+		err = s.marked(ctx, s.outbox.add(codes[0]), codes[0])
+	} else {
+		var keys, args [][]any
+		for some := range slices.Chunk(codes, markMost) {
+			keys, args = append(keys, []any{OutboxKey}), append(args, []any{strings.Join(some, " ")})
 		}
+		_, errs := s.runAll(ctx, s.aside, addMark, keys, args)
+		err = errors.Join(errs...)
+	}
+	if err != nil {
+		return s.ops.mark.Unavailable(s.conn.Writes, err)
 	}
 	return nil
 }

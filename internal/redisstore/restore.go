@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -164,15 +165,27 @@ func (s *Store) CreateFenced(ctx context.Context, owner string, links []Fenced) 
 		keys[i] = []any{LinkKey(l.Code), passKey(l.Code), visitsKey(l.Code)}
 		args[i] = []any{l.Pass, encodeNumbered(l.Link, l.Number), l.Limit()}
 	}
-	pages := make([]*page, len(links))
-	if s.journalMax != nil {
-		for i, l := range links {
-			pages[i] = s.journal(owner).add(journalEntry(l.Code, l.Link))
-		}
-	}
-	send := s.piped
+	// Journals name what was tried to create. A bulk's names come in order, in a trip of their own.
+	send, journaled := s.piped, func(int) error { return nil }
 	if len(links) > 1 {
 		send = s.aside
+	}
+	switch {
+	case s.journalMax == nil:
+	case len(links) == 1:
+		p := s.journal(owner).add(journalEntry(links[0].Code, links[0].Link))
+		journaled = func(int) error { return p.wait(ctx) }
+	default:
+		var entries []*redis.StringCmd
+		for some := range slices.Chunk(links, pageMost) {
+			names := make([]string, len(some))
+			for i, l := range some {
+				names[i] = journalEntry(l.Code, l.Link)
+			}
+			entries = append(entries, s.journalCmd(ctx, JournalKey(owner), strings.Join(names, " "), len(entries) == 0))
+		}
+		errs := s.aside(ctx, entries)
+		journaled = func(i int) error { return errs[i/pageMost] }
 	}
 	answers, errs := s.runAll(ctx, send, createFenced, keys, args)
 
@@ -199,8 +212,8 @@ func (s *Store) CreateFenced(ctx context.Context, owner string, links []Fenced) 
 			continue
 		}
 		err := s.marked(ctx, marks[i], l.Code)
-		if pages[i] != nil && err == nil {
-			err = pages[i].wait(ctx)
+		if err == nil {
+			err = journaled(i)
 		}
 		errs[i] = s.created("", "", redis.Nil, err)
 		if l.Chosen() {

@@ -1,0 +1,361 @@
+package archived
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"snowlink/internal/deadline"
+	"snowlink/internal/link"
+	"snowlink/internal/outage"
+	"snowlink/internal/postgres"
+	"snowlink/internal/redisstore"
+)
+
+const (
+	// workers is how many batches an Archiver works on at once: one is read while another is written.
+	workers = 2
+	// takeMost is how many entries of the outbox a worker takes at a time, and batchMost how many
+	// links it holds at a time: a few MiB.
+	takeMost  = 500
+	batchMost = 1000
+	// idleFor is how long a worker rests when the outbox has little.
+	idleFor = 100 * time.Millisecond
+	// unwrittenFor is how long a mark waits for its link: longer than a create may take.
+	unwrittenFor = 5 * time.Second
+	// backOff is for how long a worker rests when nothing can be archived, and for how long a
+	// database is left alone that failed: twice as long each time, up to backOffMost.
+	backOff     = 100 * time.Millisecond
+	backOffMost = 5 * time.Second
+	// lookTries is how often a link is looked at anew, since it was changed meanwhile or was settled.
+	lookTries = 10
+	// keepFor is the time to live of what is archived. It only marks what Redis may evict.
+	keepFor = 10 * 365 * 24 * time.Hour
+	// lookEvery is the time between two looks at the backlog.
+	lookEvery = time.Second
+)
+
+// Archiver brings what was written to the archive, and lets Redis evict it then. Several may run, in
+// one process or many: they share the work.
+type Archiver struct {
+	hot     *redisstore.Store
+	archive *archive
+	log     *slog.Logger
+	outage  *outage.Outage
+
+	away   map[*postgres.DB]*away
+	looked atomic.Int64 // at the backlog, Unix nanoseconds
+	behind atomic.Int64 // see Lag
+
+	archived, refused, settled, collisions, unfit prometheus.Counter
+	lag, pending                                  prometheus.Gauge
+}
+
+// away is since when and until when a database is left alone.
+type away struct {
+	mu    sync.Mutex
+	pause time.Duration // 0 while it answers
+	until time.Time
+}
+
+// NewArchiver makes an Archiver. Its collectors are registered with reg.
+func NewArchiver(hot *redisstore.Store, shards *postgres.Shards, log *slog.Logger, reg prometheus.Registerer) *Archiver {
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+		reg.MustRegister(g)
+		return g
+	}
+	a := &Archiver{
+		hot: hot, archive: &archive{hot, shards}, log: log, outage: outage.New(log, "archiving"),
+		away:       make(map[*postgres.DB]*away),
+		archived:   counter(reg, "snowlink_archive_written_total", "Records written to the archive."),
+		refused:    counter(reg, "snowlink_archive_refused_total", "Records that the archive had already, or had newer."),
+		settled:    counter(reg, "snowlink_archive_settled_total", "Links on which Redis and the archive differed. Above zero, Redis lost writes."),
+		collisions: counter(reg, "snowlink_archive_collisions_total", "Links under a minted code that the archive has another link for. Above zero, two processes share a node ID or a clock went back."),
+		unfit:      counter(reg, "snowlink_archive_unfit_total", "Records that cannot be archived, since they cannot be read. They stay in Redis."),
+		lag:        gauge("snowlink_archive_lag_seconds", "Age of the oldest mark that is not archived; 0 if there is none."),
+		pending:    gauge("snowlink_archive_pending_marks", "Marks that are not archived, of one link or some."),
+	}
+	for _, db := range shards.DBs() {
+		a.away[db] = &away{}
+	}
+	return a
+}
+
+// Lag is how old the oldest mark was that was not archived when Run looked last.
+func (a *Archiver) Lag() time.Duration { return time.Duration(a.behind.Load()) }
+
+// Run archives until ctx ends, and returns nil. It outlasts outages.
+func (a *Archiver) Run(ctx context.Context) error {
+	var all sync.WaitGroup
+	for range workers {
+		all.Go(func() { a.work(ctx) })
+	}
+	all.Wait()
+	return nil
+}
+
+// unwritten is a mark whose link was not there yet.
+type unwritten struct {
+	redisstore.Marked
+	since time.Time
+}
+
+func (a *Archiver) work(ctx context.Context) {
+	var later []unwritten
+	for pause := backOff; ctx.Err() == nil; {
+		progress, busy, err := a.round(ctx, &later)
+		a.look(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil && !progress:
+			a.outage.Observed(err)
+			deadline.Sleep(ctx, pause)
+			pause = min(2*pause, backOffMost)
+			continue
+		case err != nil:
+			a.outage.Observed(err)
+		default:
+			a.outage.Ended()
+		}
+		pause = backOff
+		if !busy {
+			deadline.Sleep(ctx, idleFor)
+		}
+	}
+}
+
+// round archives the links of some marks. Marks are deleted when their links are archived; what
+// fails is taken again by whoever comes to it. It reports whether anything was done, and whether
+// there is probably more.
+func (a *Archiver) round(ctx context.Context, later *[]unwritten) (progress, busy bool, err error) {
+	taken, err := a.hot.Take(ctx, takeMost)
+	if err != nil {
+		return false, false, err
+	}
+	now := time.Now()
+	marks := *later
+	for _, m := range taken {
+		marks = append(marks, unwritten{m, now})
+	}
+	var codes []string
+	for _, m := range marks {
+		codes = append(codes, m.Codes...)
+	}
+	slices.Sort(codes)
+	codes = slices.Compact(codes)
+	failed := make(map[string]error)
+	for some := range slices.Chunk(codes, batchMost) {
+		a.archiveAll(ctx, some, failed)
+	}
+
+	var done []redisstore.Marked
+	var left []unwritten
+	for _, m := range marks {
+		missing, other := false, error(nil)
+		for _, code := range m.Codes {
+			if err := failed[code]; errors.Is(err, link.ErrNotFound) {
+				missing = true
+			} else if err != nil {
+				other = err
+			}
+		}
+		switch {
+		case other != nil: // it is claimed again
+			err = other
+		case missing && now.Sub(m.since) < unwrittenFor && len(left) < takeMost:
+			left = append(left, m)
+		case missing && now.Sub(m.since) < unwrittenFor: // too many: it is claimed again
+		default:
+			done = append(done, m.Marked)
+		}
+	}
+	*later = left
+	if doneErr := a.hot.Done(ctx, done); doneErr != nil {
+		return false, false, doneErr
+	}
+	return len(done) > 0, len(taken) >= takeMost/2, err
+}
+
+// archiveAll archives the present records of the codes. Those that failed it adds to failed, with an
+// error that wraps link.ErrNotFound or link.ErrUnavailable.
+func (a *Archiver) archiveAll(ctx context.Context, codes []string, failed map[string]error) {
+	for range lookTries {
+		if codes = a.archiveSome(ctx, codes, failed); len(codes) == 0 {
+			return
+		}
+	}
+	for _, code := range codes {
+		failed[code] = fmt.Errorf("archive %s: %w: it changes all the time", code, link.ErrUnavailable)
+	}
+}
+
+// archiveSome is one look of archiveAll. It returns the codes that are to be looked at anew.
+func (a *Archiver) archiveSome(ctx context.Context, codes []string, failed map[string]error) (again []string) {
+	now := time.Now()
+	records, errs := a.hot.Peek(ctx, codes)
+	var is []redisstore.Record
+	var rows []postgres.Row
+	for i, code := range codes {
+		switch {
+		case errors.Is(errs[i], link.ErrUnreadable): // the Store said so
+			a.unfit.Inc()
+		case errs[i] != nil:
+			failed[code] = errs[i]
+		default:
+			is, rows = append(is, records[i]), append(rows, rowOf(records[i], now))
+		}
+	}
+
+	var done []redisstore.Archived
+	var refused []string
+	refusedAt := make([]int, 0)
+	for i, err := range a.upsert(ctx, rows) {
+		switch {
+		case err == nil:
+			a.archived.Inc()
+			done = a.mayForget(done, is[i], forget(rows[i]), now)
+		case errors.Is(err, postgres.ErrRefused):
+			a.refused.Inc()
+			refused, refusedAt = append(refused, is[i].Code), append(refusedAt, i)
+		case errors.Is(err, postgres.ErrUnfit):
+			a.unfit.Inc()
+			a.log.Error("a record cannot be archived", "code", is[i].Code, "err", err)
+		default:
+			failed[is[i].Code] = err
+		}
+	}
+
+	var differ, archivedAs []redisstore.Record
+	for k, row := range a.archive.get(ctx, refused) {
+		switch r := is[refusedAt[k]]; {
+		case errors.Is(row.err, link.ErrNotFound): // it moves
+			again = append(again, r.Code)
+		case row.err != nil:
+			failed[r.Code] = row.err
+		case row.Text == r.Text:
+			done = a.mayForget(done, r, row.forget, now)
+		case row.Number == 0 && r.Number == 0 && !r.Chosen() && link.MintedShape(r.Code):
+			a.collisions.Inc()
+			a.log.Error("two links were made under one minted code: two processes share a node ID, or a clock went back",
+				"code", r.Code, "target", r.Target, "archived_target", row.Target)
+		default:
+			differ, archivedAs = append(differ, r), append(archivedAs, row.Record)
+		}
+	}
+
+	for i, err := range a.hot.Expire(ctx, done) {
+		if err != nil {
+			failed[done[i].Code] = err
+		}
+	}
+	for i, err := range a.hot.Settle(ctx, differ, archivedAs) {
+		if err != nil {
+			failed[differ[i].Code] = err
+			continue
+		}
+		a.settled.Inc()
+		again = append(again, differ[i].Code)
+	}
+	return again
+}
+
+// mayForget adds a record that is archived to those that Redis may forget, unless it must not.
+// forget is when its code is free again.
+func (a *Archiver) mayForget(done []redisstore.Archived, r redisstore.Record, forget, now time.Time) []redisstore.Archived {
+	if mayBeMinted(r, now) {
+		return done
+	}
+	x := redisstore.Archived{Record: r, Until: now.Add(keepFor), WhileVisits: r.Limit() > 0 && !r.Over(now)}
+	if x.WhileVisits { // its grace begins when they are used up
+		x.Until = now.Add(link.Grace)
+	}
+	if !forget.IsZero() {
+		x.Until = forget
+	}
+	return append(done, x)
+}
+
+// upsert writes rows, all databases at once. One that failed is left alone for a while, so that the
+// others do not wait for it.
+func (a *Archiver) upsert(ctx context.Context, rows []postgres.Row) []error {
+	errs := make([]error, len(rows))
+	parts := make(map[*postgres.DB][]int)
+	for i, row := range rows {
+		db := a.archive.shards.Home(row.Code)
+		parts[db] = append(parts[db], i)
+	}
+	var all sync.WaitGroup
+	for db, part := range parts {
+		all.Go(func() {
+			mine := make([]postgres.Row, len(part))
+			for k, i := range part {
+				mine[k] = rows[i]
+			}
+			for k, err := range a.away[db].upsert(ctx, db, mine) {
+				errs[part[k]] = err
+			}
+		})
+	}
+	all.Wait()
+	return errs
+}
+
+// upsert writes rows to the database, unless that is away.
+func (w *away) upsert(ctx context.Context, db *postgres.DB, rows []postgres.Row) []error {
+	w.mu.Lock()
+	pause, until := w.pause, w.until
+	w.mu.Unlock()
+	var err error
+	if time.Now().Before(until) {
+		err = fmt.Errorf("%w: the database is left alone for a moment, since it failed", link.ErrUnavailable)
+	} else if pause > 0 {
+		err = db.Ping(ctx) // which fails sooner
+	}
+	var errs []error
+	if err == nil {
+		errs = db.Upsert(ctx, rows)
+		if i := slices.IndexFunc(errs, func(err error) bool { return errors.Is(err, link.ErrUnavailable) }); i >= 0 {
+			err = errs[i]
+		}
+	} else {
+		errs = slices.Repeat([]error{err}, len(rows))
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case err == nil:
+		w.pause = 0
+	case !time.Now().Before(w.until) && ctx.Err() == nil:
+		w.pause = min(max(backOff, 2*w.pause), backOffMost)
+		w.until = time.Now().Add(w.pause)
+	}
+	return errs
+}
+
+// look looks at the backlog now and then.
+func (a *Archiver) look(ctx context.Context) {
+	last, now := a.looked.Load(), time.Now()
+	if now.UnixNano()-last < lookEvery.Nanoseconds() || !a.looked.CompareAndSwap(last, now.UnixNano()) {
+		return
+	}
+	n, since, err := a.hot.Backlog(ctx)
+	if err != nil {
+		return // the next round meets it, too
+	}
+	var lag time.Duration
+	if n > 0 {
+		lag = max(0, now.Sub(since))
+	}
+	a.behind.Store(int64(lag))
+	a.lag.Set(lag.Seconds())
+	a.pending.Set(float64(n))
+}

@@ -26,7 +26,8 @@ return "1" .. record`, true)
 // 0 for a link without a limit, or with nil if another record is there. If ARGV[2] is there
 // already, this is a retry whose first try succeeded. ARGV[3] and ARGV[4] are the limits of visits
 // before and after, ARGV[5] is when to forget the link, ARGV[6] and ARGV[7] are the code and the
-// channel to announce it on. In front of an archive KEYS[3] is the pass, which ends.
+// channel to announce it on. In front of an archive KEYS[3] is the pass, which ends, and the
+// answer is -1 if no record is there: it was evicted, and not changed.
 //
 // The count may have been evicted: then only another limit begins a new one. A refused PUBLISH is
 // no error here: such a Redis refuses to subscribe, too, and Changes reports that.
@@ -38,6 +39,8 @@ if left and left < 0 then -- of several at once, each for the last visit
 end
 if record == ARGV[2] and record ~= ARGV[1] then
   return left or 0
+elseif not record and KEYS[3] then
+  return -1
 elseif record ~= ARGV[1] then
   return nil
 end
@@ -149,6 +152,9 @@ func (s *Store) Update(ctx context.Context, code, was string, l link.Link) (link
 	s.conn.Writes.Ended()
 	if err != nil {
 		return link.State{}, link.ErrChanged
+	}
+	if left == "-1" {
+		return link.State{}, link.ErrNotFound
 	}
 	if s.outbox != nil { // also if this found its first try
 		if err := s.Mark(ctx, []string{code}); err != nil {

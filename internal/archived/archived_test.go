@@ -180,6 +180,7 @@ const spaced = 1
 func TestStoreContract(t *testing.T) {
 	for _, n := range []int{1, 3} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
 			s := start(t, postgrestest.Databases(t, n))
 			s.archiving(t)
 			linktest.Store(t, s.Store, "x")
@@ -190,6 +191,7 @@ func TestStoreContract(t *testing.T) {
 }
 
 func TestStoreContractOnACluster(t *testing.T) {
+	t.Parallel()
 	cluster := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Cluster: true}).Cluster
 	s := open(t, cluster.URL(), nil, postgrestest.Databases(t, 1))
 	s.archiving(t)
@@ -200,6 +202,7 @@ func TestStoreContractOnACluster(t *testing.T) {
 
 // Redis evicts a link, and it is there all the same: as it was, and for whoever changes it.
 func TestEvictedLinksComeBack(t *testing.T) {
+	t.Parallel()
 	s := start(t, postgrestest.Databases(t, 3))
 	mint := minter(t)
 	codes := []string{mint(), mint(), "chosen"}
@@ -260,6 +263,7 @@ func TestEvictedLinksComeBack(t *testing.T) {
 
 // Once its grace is over, a code is free, although the archive still has its tombstone.
 func TestForgottenCodesAreFree(t *testing.T) {
+	t.Parallel()
 	s := start(t, postgrestest.Databases(t, 1))
 	over := postgres.Row{Code: "over", Number: 3, Record: "\n{\"d\":true,\"v\":3}", Created: time.Unix(1, 0), Deleted: time.Now().Add(-link.Grace)}
 	if err := errors.Join(s.shards.Upsert(t.Context(), []postgres.Row{over})...); err != nil {

@@ -25,6 +25,7 @@ import (
 // are created, changed, deleted and evicted. Nothing is lost, no change is undone, and afterwards
 // both stores agree.
 func TestArchiversThatDie(t *testing.T) {
+	t.Parallel()
 	s := start(t, postgrestest.Databases(t, 3))
 	s.archiving(t)
 	ctx, stop := context.WithCancel(t.Context())
@@ -117,6 +118,7 @@ func (s *system) evictIfIdle(code string) int64 {
 // A link that is deleted while others read it and Redis evicts it stays deleted: for whoever asks
 // after the delete, and for ever.
 func TestDeletedLinksStayDeleted(t *testing.T) {
+	t.Parallel()
 	s := start(t, postgrestest.Databases(t, 1))
 	s.archiving(t)
 	const rounds = 8
@@ -176,6 +178,7 @@ func TestDeletedLinksStayDeleted(t *testing.T) {
 
 // There are 20 times more links than Redis has room for. None is lost, and Redis does evict.
 func TestMoreLinksThanRedisHasRoomFor(t *testing.T) {
+	t.Parallel()
 	s := start(t, postgrestest.Databases(t, 3), "maxmemory-policy volatile-lru")
 	s.archiving(t)
 	ctx := t.Context()
@@ -251,6 +254,7 @@ func TestMoreLinksThanRedisHasRoomFor(t *testing.T) {
 
 // One database of three hangs. The links of the others are archived and restored as before.
 func TestOneShardAway(t *testing.T) {
+	t.Parallel()
 	server := postgrestest.Own(t)
 	urls := append(postgrestest.Databases(t, 2), server.Database(t))
 	s := start(t, urls)
@@ -312,6 +316,7 @@ func TestOneShardAway(t *testing.T) {
 
 // A sweep archives what no mark names: of writers that died, and from before there was an archive.
 func TestSweep(t *testing.T) {
+	t.Parallel()
 	s := start(t, postgrestest.Databases(t, 3))
 	old := redisstore.New(fleettest.Conn(t, s.url, quiet), redisstore.Options{})
 	links := make([]link.Coded, 3000)
@@ -357,6 +362,7 @@ func TestSweep(t *testing.T) {
 // Redis comes back as it was a while ago. What the archive alone still has is kept, a link that was
 // changed since stays as it was changed, and both agree again.
 func TestRedisThatLostWrites(t *testing.T) {
+	t.Parallel()
 	s := start(t, postgrestest.Databases(t, 1))
 	s.archiving(t)
 	for _, code := range []string{"kept", "changed"} {

@@ -13,7 +13,8 @@ import (
 	"snowlink/internal/redisstore"
 )
 
-// BenchmarkCreate measures what a link costs: alone or in a bulk, with a journal or without.
+// BenchmarkCreate measures what a link costs: alone or in a bulk, with a journal or without,
+// and in front of an archive.
 // cpu-µs/op is the processor time of this process and redis-µs/op that of Redis. Other programs on
 // the machine change neither much.
 func BenchmarkCreate(b *testing.B) {
@@ -44,6 +45,7 @@ func BenchmarkCreate(b *testing.B) {
 		})
 	}
 	run("single", redisstore.Options{JournalMax: 1_000_000}, single)
+	run("single, in front of an archive", redisstore.Options{JournalMax: 1_000_000, Archived: true}, single)
 	run("single, no journal", redisstore.Options{}, single)
 	run("bulk", redisstore.Options{JournalMax: 1_000_000}, func(b *testing.B, store testStore) {
 		links := make([]link.Coded, b.N)

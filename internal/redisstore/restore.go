@@ -161,7 +161,10 @@ func (s *Store) CreateFenced(ctx context.Context, owner string, links []Fenced) 
 	ctx, cancel := s.conn.Limit(ctx)
 	defer cancel()
 	keys, args := make([][]any, len(links)), make([][]any, len(links))
-	for i, l := range links {
+	links = slices.Clone(links)
+	for i := range links {
+		links[i].Link = links[i].OwnedBy(owner)
+		l := links[i]
 		keys[i] = []any{LinkKey(l.Code), passKey(l.Code), visitsKey(l.Code)}
 		args[i] = []any{l.Pass, encodeNumbered(l.Link, l.Number), l.Limit()}
 	}

@@ -134,6 +134,9 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 		}
 		if c.mark != nil && journalErr == nil {
 			journalErr = c.mark.Err()
+			if redis.IsOOMError(journalErr) && (c.err == nil || errors.Is(c.err, redis.Nil)) { // the link is stored
+				journalErr = s.Mark(ctx, []string{links[i].Code})
+			}
 		}
 		errs[i] = s.created(c.old, c.record, c.err, journalErr)
 		if errs[i] == nil && links[i].Chosen() {

@@ -36,29 +36,25 @@ func (s *Store) Create(ctx context.Context, owner, code string, l link.Link) err
 	created := s.createCmd(limited, code, record, l)
 	sent := s.conn.Pipe.Submit(limited, created)
 	var err, journalErr error
-	if s.journalMax == nil && s.outbox == nil {
+	var mark *page
+	if s.outbox != nil { // it is on its way while the link is
+		mark = s.outbox.add(code)
+	}
+	if s.journalMax == nil {
 		err = sent.WaitContext(limited)
-	} else { // the entries are on their way while the link is
-		var p, mark *page
-		if s.journalMax != nil {
-			p = s.journal(owner).add(journalEntry(code, l))
-		}
-		if s.outbox != nil {
-			mark = s.outbox.add(code)
-		}
+	} else { // so is the entry
+		p := s.journal(owner).add(journalEntry(code, l))
 		err = sent.WaitContext(limited)
-		if p != nil {
-			journalErr = p.wait(limited) // mostly written by now
-		}
-		if mark != nil && journalErr == nil {
-			journalErr = s.marked(limited, mark, code)
-		}
+		journalErr = p.wait(limited) // mostly written by now
 	}
 	var old string
 	if err == nil {
 		old = created.Val()
 	} else if l.Limit() > 0 && redis.HasErrorPrefix(err, "NOSCRIPT") {
 		old, err = s.run(ctx, createLimited, linkKeys(code), s.createdArgs(record, l)...)
+	}
+	if mark != nil && journalErr == nil && (err == nil || errors.Is(err, redis.Nil)) {
+		journalErr = s.marked(limited, mark, code)
 	}
 	if err = s.created(old, record, err, journalErr); l.Chosen() && !errors.Is(err, link.ErrExists) {
 		// See announceChosen. In a Cluster it is sent after Create returns.

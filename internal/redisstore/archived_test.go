@@ -227,6 +227,11 @@ func TestExpireAndSettle(t *testing.T) {
 			}
 		})
 	}
+	client.Set(ctx, "link:a", was.Text, 10*time.Second) // restored: its hour bounds how long it may be wrong
+	err := errors.Join(store.Expire(ctx, []redisstore.Archived{{Record: was, Until: time.Now().Add(time.Minute)}})...)
+	if ttl := client.PTTL(ctx, "link:a").Val(); ttl <= 0 || ttl > 10*time.Second || err != nil {
+		t.Errorf("the time to live of a restored record became %s, %v", ttl, err)
+	}
 	created := record("https://example.com/created")
 	client.Set(ctx, "link:a", created.Text, 0) // sent twice, and late
 	if err := errors.Join(store.Settle(ctx, []redisstore.Record{created}, []redisstore.Record{row})...); err != nil {

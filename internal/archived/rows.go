@@ -61,7 +61,7 @@ func forget(row postgres.Row) time.Time {
 
 // rowOf is the row of a record that is archived now.
 func rowOf(r redisstore.Record, now time.Time) postgres.Row {
-	row := postgres.Row{Code: r.Code, Number: r.Number, Record: r.Text, Created: time.Unix(0, 0)}
+	row := postgres.Row{Code: r.Code, Number: r.Number, Record: r.Text, Owner: r.Owner, Created: time.Unix(0, 0)}
 	if minted, ok := mintedAt(r.Code); ok {
 		row.Created = minted
 	}

@@ -229,6 +229,10 @@ func fenced(code string, l link.Link, now time.Time) bool {
 
 // createFenced creates links under codes that the archive may have.
 func (s *Store) createFenced(ctx context.Context, owner string, links []link.Coded) []error {
+	links = slices.Clone(links)
+	for i := range links {
+		links[i].Link = links[i].OwnedBy(owner) // as a record that is there has it
+	}
 	errs := make([]error, len(links))
 	open := make([]int, len(links))
 	for i := range open {

@@ -151,7 +151,7 @@ func minter(t testing.TB) func() string {
 
 func (s *system) create(t testing.TB, code string, l link.Link) {
 	t.Helper()
-	if err := s.Create(t.Context(), "o", code, l); err != nil {
+	if err := s.Create(t.Context(), link.DefaultOwner, code, l); err != nil {
 		t.Fatalf("Create(%s) = %v", code, err)
 	}
 }
@@ -254,7 +254,7 @@ func TestEvictedLinksComeBack(t *testing.T) {
 	evict()
 	for _, code := range codes {
 		s.want(t, code, link.Link{Options: &link.Options{Deleted: true}})
-		if err := s.Create(t.Context(), "o", code, chosen("https://example.com/other")); !errors.Is(err, link.ErrExists) {
+		if err := s.Create(t.Context(), link.DefaultOwner, code, chosen("https://example.com/other")); !errors.Is(err, link.ErrExists) {
 			t.Errorf("Create under a deleted code = %v", err)
 		}
 	}
@@ -293,7 +293,7 @@ func TestFence(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 1000 {
 		wg.Go(func() {
-			if err := s.Create(t.Context(), "o", "poster", chosen(fmt.Sprint("https://example.com/", i))); !errors.Is(err, link.ErrExists) {
+			if err := s.Create(t.Context(), link.DefaultOwner, "poster", chosen(fmt.Sprint("https://example.com/", i))); !errors.Is(err, link.ErrExists) {
 				t.Errorf("Create = %v, want ErrExists", err)
 			}
 		})
@@ -301,7 +301,7 @@ func TestFence(t *testing.T) {
 	wg.Wait()
 	s.create(t, "poster", first) // the same create again
 	s.evict(t, "poster")
-	errs := s.CreateAll(t.Context(), "o", []link.Coded{{Code: "poster", Link: two}, {Code: "poster", Link: first}, {Code: "new-one", Link: two}})
+	errs := s.CreateAll(t.Context(), link.DefaultOwner, []link.Coded{{Code: "poster", Link: two}, {Code: "poster", Link: first}, {Code: "new-one", Link: two}})
 	if !errors.Is(errs[0], link.ErrExists) || errs[1] != nil || errs[2] != nil {
 		t.Errorf("CreateAll = %v", errs)
 	}
@@ -320,7 +320,7 @@ func TestFenceOfAFreeCode(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 100 {
 			wg.Go(func() {
-				switch err := s.Create(t.Context(), "o", code, chosen(fmt.Sprint("https://example.com/", i))); {
+				switch err := s.Create(t.Context(), link.DefaultOwner, code, chosen(fmt.Sprint("https://example.com/", i))); {
 				case err == nil:
 					won.Add(1)
 				case !errors.Is(err, link.ErrExists):
@@ -386,8 +386,8 @@ func TestArchiveAway(t *testing.T) {
 	for name, do := range map[string]func() error{
 		"a cold read":     func() error { _, err := s.Get(t.Context(), "cold"); return err },
 		"an unknown code": func() error { _, err := s.Get(t.Context(), "none"); return err },
-		"a chosen code":   func() error { return s.Create(t.Context(), "o", "wanted", chosen("https://example.com/")) },
-		"a taken code":    func() error { return s.Create(t.Context(), "o", "cold", chosen("https://example.com/")) },
+		"a chosen code":   func() error { return s.Create(t.Context(), link.DefaultOwner, "wanted", chosen("https://example.com/")) },
+		"a taken code":    func() error { return s.Create(t.Context(), link.DefaultOwner, "cold", chosen("https://example.com/")) },
 	} {
 		began := time.Now()
 		if err := do(); !errors.Is(err, link.ErrUnavailable) || errors.Is(err, link.ErrNotFound) {

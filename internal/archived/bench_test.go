@@ -19,7 +19,7 @@ func BenchmarkArchive(b *testing.B) {
 	for i := range links {
 		links[i] = link.Coded{Code: mint(), Link: link.Link{Target: "https://example.com/a/target/of/some/length?and=a&query"}}
 	}
-	if err := errors.Join(s.hot.CreateAll(b.Context(), "o", links)...); err != nil {
+	if err := errors.Join(s.hot.CreateAll(b.Context(), link.DefaultOwner, links)...); err != nil {
 		b.Fatal(err)
 	}
 	b.ResetTimer()

@@ -54,7 +54,7 @@ func TestArchiversThatDie(t *testing.T) {
 						code = fmt.Sprintf("own-%d-%d", w, n)
 					}
 					l := link.Link{Target: fmt.Sprintf("https://example.com/%d/%d", w, n)}
-					if err := s.Create(t.Context(), "o", code, l); err != nil {
+					if err := s.Create(t.Context(), link.DefaultOwner, code, l); err != nil {
 						t.Errorf("Create = %v", err)
 						return
 					}
@@ -210,7 +210,7 @@ func TestMoreLinksThanRedisHasRoomFor(t *testing.T) {
 			for range room * times / 16 {
 				code := mint()
 				for { // Redis may be full until more is archived: then nothing is stored, and it is said
-					err := s.Create(ctx, "o", code, link.Link{Target: target(code)})
+					err := s.Create(ctx, link.DefaultOwner, code, link.Link{Target: target(code)})
 					if err == nil {
 						break
 					}
@@ -325,7 +325,7 @@ func TestSweep(t *testing.T) {
 	}
 	limited := link.Link{Target: one.Target, Options: &link.Options{MaxVisits: 1}}
 	links = append(links, link.Coded{Code: "limited", Link: limited})
-	if err := errors.Join(old.CreateAll(t.Context(), "o", links)...); err != nil {
+	if err := errors.Join(old.CreateAll(t.Context(), link.DefaultOwner, links)...); err != nil {
 		t.Fatal(err)
 	}
 	s.archiving(t)

@@ -62,12 +62,12 @@ func TestWritesAreMarked(t *testing.T) {
 			t.Errorf("the record is %q, want %q", got, want)
 		}
 	}
-	record("https://example.com/")
+	record("https://example.com/\n{\"o\":\"o\"}")
 	first, err := store.Read(ctx, "plain")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []string{"https://example.com/\n{\"v\":1}", "https://example.com/\n{\"v\":2}"} {
+	for i, want := range []string{"https://example.com/\n{\"o\":\"o\",\"v\":1}", "https://example.com/\n{\"o\":\"o\",\"v\":2}"} {
 		if err := update(ctx, store, "plain", nil); err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +174,7 @@ func TestPass(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := client.Get(ctx, "link:a").Val(); got != other.Target+"\n{\"v\":4}" {
+	if got := client.Get(ctx, "link:a").Val(); got != other.Target+"\n{\"o\":\"o\",\"v\":4}" {
 		t.Errorf("created is %q", got)
 	}
 	evict()

@@ -386,8 +386,10 @@ func TestArchiveAway(t *testing.T) {
 	for name, do := range map[string]func() error{
 		"a cold read":     func() error { _, err := s.Get(t.Context(), "cold"); return err },
 		"an unknown code": func() error { _, err := s.Get(t.Context(), "none"); return err },
-		"a chosen code":   func() error { return s.Create(t.Context(), link.DefaultOwner, "wanted", chosen("https://example.com/")) },
-		"a taken code":    func() error { return s.Create(t.Context(), link.DefaultOwner, "cold", chosen("https://example.com/")) },
+		"a chosen code": func() error {
+			return s.Create(t.Context(), link.DefaultOwner, "wanted", chosen("https://example.com/"))
+		},
+		"a taken code": func() error { return s.Create(t.Context(), link.DefaultOwner, "cold", chosen("https://example.com/")) },
 	} {
 		began := time.Now()
 		if err := do(); !errors.Is(err, link.ErrUnavailable) || errors.Is(err, link.ErrNotFound) {

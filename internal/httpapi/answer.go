@@ -11,8 +11,9 @@ import (
 )
 
 // appendLink appends a link as JSON, without the closing brace: the short URL, the code, the target
-// as it is stored, which is how a browser will read it, the time of creation, the owner, unless that
-// is the default one, and the options that the link has. It does so by hand: reflection took a sixth of a create's time.
+// as it is stored, which is how a browser will read it, the time of creation, the owner, unless
+// that is the default one, and the options that the link has. It does so by hand: reflection took a
+// sixth of a create's time.
 func appendLink(b []byte, shortURL, code string, l link.Link, at time.Time) []byte {
 	b = append(b, `{"short_url":`...)
 	b = appendString(b, shortURL)

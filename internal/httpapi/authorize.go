@@ -14,8 +14,8 @@ import (
 	"snowlink/internal/link"
 )
 
-// authorize returns the key of the request if it has the scope s and its rate allows the request. If not, it has answered with the problem. It waits for the store no longer than
-// within.
+// authorize returns the key of the request if it has the scope s and its rate allows the request.
+// If not, it has answered with the problem. It waits for the store no longer than within.
 func (a *API) authorize(ctx *fasthttp.RequestCtx, within context.Context, s apikey.Scope) (key *apikey.Key, ok bool) {
 	key, ok = a.Keys.Find(presentedKey(ctx))
 	if !ok {

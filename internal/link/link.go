@@ -188,25 +188,26 @@ type Store interface {
 	Visit(ctx context.Context, code string) (Link, error)
 
 	// Create stores the link under the code as one of the owner, whatever Owner it has, unless the
-	// code is taken: it decides and stores in one
-	// step, so that of several creates of one code exactly one link wins, and no link is ever
-	// overwritten. Once it has returned nil, Get finds the link while the store remembers it. List
-	// has the link, too, while the journal reaches back to it, if the store keeps journals.
+	// code is taken: it decides and stores in one step, so that of several creates of one code
+	// exactly one link wins, and no link is ever overwritten. Once it has returned nil, Get finds
+	// the link while the store remembers it. List has the link, too, while the journal reaches back
+	// to it, if the store keeps journals.
 	//
-	// Create also succeeds if the code stands for an equal link of the owner already, which makes a create safe
-	// to repeat. The error is [ErrExists] if the code stands for a different link, and [ErrFull] if
-	// there is no room. After any other error, such as [ErrUnavailable], the link may or may not be
-	// stored: repeat the create to find out.
+	// Create also succeeds if the code stands for an equal link of the owner already, which makes a
+	// create safe to repeat. The error is [ErrExists] if the code stands for a different link, and
+	// [ErrFull] if there is no room. After any other error, such as [ErrUnavailable], the link may
+	// or may not be stored: repeat the create to find out.
 	Create(ctx context.Context, owner, code string, l Link) error
 
 	// CreateAll creates many links in few round trips. It returns an error, or nil, for each, in
 	// order.
 	CreateAll(ctx context.Context, owner string, links []Coded) []error
 
-	// Update puts l in the place of the link of that version, in one step. The owner stays. It tells everyone who
-	// keeps copies, and returns what Read would return right after it. If it changes MaxVisits, the
-	// visits that the link has given still count; if the store lost count, a new count begins. The
-	// errors are [ErrNotFound], [ErrChanged], and those of Create except [ErrExists].
+	// Update puts l in the place of the link of that version, in one step. The owner stays. It
+	// tells everyone who keeps copies, and returns what Read would return right after it. If it
+	// changes MaxVisits, the visits that the link has given still count; if the store lost count, a
+	// new count begins. The errors are [ErrNotFound], [ErrChanged], and those of Create except
+	// [ErrExists].
 	Update(ctx context.Context, code, version string, l Link) (State, error)
 
 	// List returns a page of links that the owner created, newest first, and the cursor of the next

@@ -15,8 +15,8 @@ import (
 	"snowlink/internal/link"
 )
 
-// State says which links a list has. A link whose visits are used up counts as active: the archive does
-// not know.
+// State says which links a list has. A link whose visits are used up counts as active: the archive
+// does not know.
 type State int
 
 // States of links.
@@ -31,8 +31,9 @@ const (
 type Query struct {
 	// Owner is whose links they are; nil is everyone's, and "" is who uses API_KEY.
 	Owner *string
-	// Words are looked for in target, code, title and tags: a link has all of them, as whole words, in
-	// whatever case. "" is no condition; a text without a letter or digit is one that no link meets.
+	// Words are looked for in target, code, title and tags: a link has all of them, as whole words,
+	// in whatever case. "" is no condition; a text without a letter or digit is one that no link
+	// meets.
 	Words string
 	// Tag is one that the links have; "" is no condition.
 	Tag string
@@ -48,8 +49,8 @@ type Query struct {
 	N int
 }
 
-// point is where a page ends: links after it, in the order of the list, are on the next one. Both parts
-// of it never change, so a link that is made meanwhile moves nothing.
+// point is where a page ends: links after it, in the order of the list, are on the next one. Both
+// parts of it never change, so a link that is made meanwhile moves nothing.
 type point struct {
 	created time.Time
 	code    string
@@ -71,8 +72,8 @@ func parseCursor(cursor string) (point, error) {
 	return point{time.UnixMicro(at), code}, nil
 }
 
-// conditions are those of a query as SQL, and the values in them. Only what is asked for stands there, in
-// the words of the indexes' own conditions.
+// conditions are those of a query as SQL, and the values in them. Only what is asked for stands
+// there, in the words of the indexes' own conditions.
 type conditions struct {
 	plain []string // those that links in the order of a list meet mostly
 	found []string // of words and tags
@@ -129,7 +130,8 @@ func (q Query) conditions(after *point) *conditions {
 	return c
 }
 
-// plain does to what is looked for what the index did to the links: ASCII punctuation separates words.
+// plain does to what is looked for what the index did to the links: ASCII punctuation separates
+// words.
 func plain(words string) string {
 	return strings.Map(func(r rune) rune {
 		if r < unicode.MaxASCII && !unicode.IsLetter(r) && !unicode.IsDigit(r) {
@@ -141,16 +143,16 @@ func plain(words string) string {
 
 // lookedThrough is how many links, from where a page begins, list looks through for words and tags
 // before it asks their index: 40 ms. So a word of one link in 20 or more fills a page of 100 in a
-// few. The others took 42 ms to 193 ms in a database of a million links, the latter a word of one link in
-// 50 (TestArchiveOf, PostgreSQL 15 as it comes, two busy cores, 2026-11-25).
+// few. The others took 42 ms to 193 ms in a database of a million links, the latter a word of one
+// link in 50 (TestArchiveOf, PostgreSQL 15 as it comes, two busy cores, 2026-11-25).
 const lookedThrough = 2000
 
 // list returns the first q.N rows after a point, nil being the start.
 //
-// Words and tags are looked for in two ways, since PostgreSQL cannot know which links have them: it takes
-// them for evenly spread, and would go through a million links for a word that only old ones have. First
-// come the links where the page begins: a frequent word fills it there. Otherwise the index of words
-// gives all links that have it, which are then put in order.
+// Words and tags are looked for in two ways, since PostgreSQL cannot know which links have them: it
+// takes them for evenly spread, and would go through a million links for a word that only old ones
+// have. First come the links where the page begins: a frequent word fills it there. Otherwise the
+// index of words gives all links that have it, which are then put in order.
 func (db *DB) list(ctx context.Context, q Query, after *point) (rows []Row, err error) {
 	c := q.conditions(after)
 	direction := "DESC"

@@ -24,10 +24,11 @@ if not old then
 end
 return old`, false)
 
-// Create stores l under code as a link of owner and writes it down in that one's journal. It also succeeds if code
-// stands for an equal link already: that is the first try of a write whose answer was lost. It
-// fails with link.ErrExists if another link is there, with link.ErrFull if Redis has no room and
-// evicts nothing, and otherwise with link.ErrUnavailable: then the link may or may not be stored.
+// Create stores l under code as a link of owner and writes it down in that one's journal. It also
+// succeeds if code stands for an equal link already: that is the first try of a write whose answer
+// was lost. It fails with link.ErrExists if another link is there, with link.ErrFull if Redis has
+// no room and evicts nothing, and otherwise with link.ErrUnavailable: then the link may or may not
+// be stored.
 func (s *Store) Create(ctx context.Context, owner, code string, l link.Link) error {
 	l = l.OwnedBy(owner)
 	record := encodeRecord(l)
@@ -109,8 +110,8 @@ func (s *Store) created(old, record string, err, journalErr error) error {
 		s.conn.Writes.Ended()
 		return link.ErrExists
 	case journalErr != nil:
-		// The link is stored, but it may never be listed, or archived only by a sweep: the create has to be repeated. This is no
-		// refusal, even if Redis had no room for the journal.
+		// The link is stored, but it may never be listed, or archived only by a sweep: the create
+		// has to be repeated. This is no refusal, even if Redis had no room for the journal.
 		return s.ops.create.Unavailable(s.conn.Writes, journalErr)
 	}
 	s.conn.Writes.Ended()

@@ -30,8 +30,8 @@ func LinkKey(code string) string { return "link:" + code }
 // the whole key of the link, so that a Cluster has both in one slot.
 func visitsKey(code string) string { return "visits:{" + LinkKey(code) + "}" }
 
-// recordOptions is link.Options in a record, and the owner. A name is never used again for something else, since
-// old records stay.
+// recordOptions is link.Options in a record, and the owner. A name is never used again for
+// something else, since old records stay.
 type recordOptions struct {
 	Status       int      `json:"s,omitzero"`
 	Expires      int64    `json:"e,omitzero"` // Unix milliseconds

@@ -22,6 +22,9 @@ import (
 type config struct {
 	Listen        string        `env:"LISTEN" envDefault:":8000"`
 	RedisURL      string        `env:"REDIS_URL"`
+	ArchiveURL    string        `env:"ARCHIVE_URL"`
+	ShardsBefore  int           `env:"ARCHIVE_SHARDS_BEFORE"`
+	Work          onOff         `env:"WORK" envDefault:"on"`
 	APIKeys       []string      `env:"API_KEY"`
 	APIKeysFile   string        `env:"API_KEYS_FILE"`
 	BaseURL       string        `env:"BASE_URL"`
@@ -58,6 +61,27 @@ var variables = []variable{
 			"Sizes of pools count twice: lists and bulks have connections of their own.",
 		takes: "`redis://`, `rediss://` or `unix://`; several addresses, comma-separated, for Cluster; `?master_name=` for Sentinel",
 		unset: "a Redis in this process, whose links die with it",
+	},
+	{
+		name: "ARCHIVE_URL",
+		about: "The PostgreSQL databases that hold every link, 14 or newer. Redis then forgets only what they have. " +
+			"The order of several is part of where a link is: add new ones at the end, and see `ARCHIVE_SHARDS_BEFORE`. " +
+			"Query parameters are those of libpq and pgx, such as `sslmode` and `pool_max_conns`.",
+		takes: "one or more addresses such as `postgres://user:password@host/database`, comma-separated; it needs `REDIS_URL`",
+		unset: "no archive: a link that Redis evicts is gone",
+	},
+	{
+		name: "ARCHIVE_SHARDS_BEFORE",
+		about: "How many addresses `ARCHIVE_URL` had before some were added. Links are looked for at their old home, too, " +
+			"until `server archive move` has moved them. Then unset it.",
+		takes: "a number of at least 1, and less than that of the addresses",
+		unset: "every link is at home",
+	},
+	{
+		name: "WORK",
+		about: "Whether this backend archives links. With `off` on every backend, processes started as `server work` must run: " +
+			"until they do, nothing new is archived and Redis fills up.",
+		takes: "`on` or `off`",
 	},
 	{
 		name:  "API_KEY",
@@ -122,8 +146,9 @@ func describe(field reflect.StructField) variable {
 }
 
 // readConfig reads environ, which has the form of os.Environ. Its error names every variable that
-// is wrong and what it takes. It names no value, which may be a secret.
-func readConfig(environ []string) (config, error) {
+// is wrong and what it takes. It names no value, which may be a secret. serving says that the
+// process will serve, which takes a key.
+func readConfig(environ []string, serving bool) (config, error) {
 	set := make(map[string]string)
 	for _, entry := range environ {
 		if name, value, _ := strings.Cut(entry, "="); value != "" {
@@ -181,7 +206,13 @@ func readConfig(environ []string) (config, error) {
 			break
 		}
 	}
-	if len(c.APIKeys) == 0 && c.APIKeysFile == "" && c.RedisURL != "" {
+	if c.ArchiveURL != "" && c.RedisURL == "" {
+		wrong = append(wrong, errors.New("ARCHIVE_URL is set and REDIS_URL is not: the Redis in this process would lose links before they are archived"))
+	}
+	if set["ARCHIVE_SHARDS_BEFORE"] != "" && (c.ShardsBefore < 1 || c.ArchiveURL == "") {
+		invalid("ShardsBefore")
+	}
+	if serving && len(c.APIKeys) == 0 && c.APIKeysFile == "" && c.RedisURL != "" {
 		wrong = append(wrong, errors.New("neither API_KEY nor API_KEYS_FILE is set: without a key nobody could create links in the Redis at REDIS_URL; make one with: openssl rand -hex 32, or server key NAME"))
 	}
 	if c.BaseURL == "" {
@@ -209,6 +240,18 @@ func (b *byteSize) UnmarshalText(text []byte) error {
 	n, err := strconv.ParseUint(digits, 10, 63-shift)
 	*b = byteSize(n << shift)
 	return err
+}
+
+// onOff is a switch.
+type onOff bool
+
+func (o *onOff) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "on", "off":
+		*o = string(text) == "on"
+		return nil
+	}
+	return errors.New("neither on nor off")
 }
 
 // portOf returns the port of a listen address. It must be a number, because it becomes part of

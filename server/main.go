@@ -65,7 +65,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	default:
 		return fmt.Errorf("unknown command %q: it takes ping, key, help or version, or nothing to serve", command)
 	}
-	cfg, err := readConfig(environ)
+	cfg, err := readConfig(environ, command == "serve")
 	if err != nil {
 		return fmt.Errorf("configuration:\n%w\nsee: server help", err)
 	}

@@ -146,7 +146,7 @@ func TestConfigDefaults(t *testing.T) {
 		{"another port", []string{"BASE_URL=https://s.example:8443"}, func(c config) bool { return c.BaseURL == "https://s.example:8443" }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if c, err := readConfig(tt.environ); err != nil || !tt.want(c) {
+			if c, err := readConfig(tt.environ, true); err != nil || !tt.want(c) {
 				t.Errorf("readConfig = %+v, %v", c, err)
 			}
 		})

@@ -2,6 +2,7 @@
 // and redirects.
 //
 //	server           serve, as the environment says
+//	server work      archive links, and serve nothing but metrics: see WORK
 //	server ping      ask the server on LISTEN for /healthz: a container's health check
 //	server key       make an API key for API_KEYS_FILE
 //	server help      list the environment variables
@@ -37,7 +38,7 @@ func main() {
 	}
 }
 
-const usage = `usage: server [ping | key NAME | help | version]
+const usage = `usage: server [work | ping | key NAME | help | version]
 
 Without an argument it serves. On SIGHUP it reads API_KEYS_FILE again.
 
@@ -61,18 +62,22 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return nil
 	case "key":
 		return mintKey(args[1:], stdout, stderr)
-	case "serve", "ping":
+	case "serve", "work", "ping":
 	default:
-		return fmt.Errorf("unknown command %q: it takes ping, key, help or version, or nothing to serve", command)
+		return fmt.Errorf("unknown command %q: it takes work, ping, key, help or version, or nothing to serve", command)
 	}
 	cfg, err := readConfig(environ, command == "serve")
 	if err != nil {
 		return fmt.Errorf("configuration:\n%w\nsee: server help", err)
 	}
-	if command == "ping" {
+	log := slog.New(slog.NewJSONHandler(stderr, nil))
+	switch command {
+	case "ping":
 		return ping(cfg.Listen)
+	case "work":
+		return work(ctx, cfg, log)
 	}
-	return serve(ctx, cfg, stdout, slog.New(slog.NewJSONHandler(stderr, nil)))
+	return serve(ctx, cfg, stdout, log)
 }
 
 // ping asks the server on listen whether it is ready.

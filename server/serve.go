@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"snowlink/internal/apikey"
+	"snowlink/internal/archived"
 	"snowlink/internal/buildinfo"
 	"snowlink/internal/embedded"
 	"snowlink/internal/httpapi"
@@ -39,9 +40,9 @@ const (
 	// drainNotice is for how long clients can see Connection: close while the listener is still
 	// open.
 	drainNotice = time.Second
-	// nodeWait is how long the first connections may wait for the node ID. After that they are
-	// served without one. It takes milliseconds if Redis answers, and Nginx waits for 2 s.
-	nodeWait = 500 * time.Millisecond
+	// startWait is how long the first connections may wait for the node ID and the archive. After
+	// that they are served without. It takes milliseconds if both answer, and Nginx waits for 2 s.
+	startWait = 500 * time.Millisecond
 	// bulkShare is the part of the memory of the process that all bulks and imports may take
 	// together: one part in so many. The rest is for the near cache, requests and garbage.
 	bulkShare = 4
@@ -71,6 +72,7 @@ type backend struct {
 	listener net.Listener
 	conn     *redisconn.Conn
 	store    *redisstore.Store
+	archive  *archive         // nil without ARCHIVE_URL
 	cache    *nearcache.Cache // nil if CACHE_BYTES is 0
 	lease    *nodelease.Lease
 	watcher  *redisstore.Watcher
@@ -107,11 +109,18 @@ func (b *backend) build() (err error) {
 	}
 	b.onClose(func() { b.conn.Close() })
 
-	// A redirect asks the near cache, which asks Redis.
-	b.store = redisstore.New(b.conn, redisstore.Options{JournalMax: b.cfg.JournalMax})
+	// A redirect asks the near cache, which asks Redis, or Redis and the archive.
+	b.store = redisstore.New(b.conn, redisstore.Options{JournalMax: b.cfg.JournalMax, Archived: b.cfg.ArchiveURL != ""})
 	var links link.Store = b.store
+	if b.cfg.ArchiveURL != "" {
+		if b.archive, err = openArchive(b.cfg, b.store, b.log, b.registry); err != nil {
+			return err
+		}
+		b.onClose(b.archive.Close)
+		links = archived.New(b.store, b.archive.shards, b.registry)
+	}
 	if b.cfg.CacheBytes > 0 {
-		b.cache = nearcache.New(b.store, uint64(b.cfg.CacheBytes), b.cfg.StaleIfError, b.registry)
+		b.cache = nearcache.New(links, uint64(b.cfg.CacheBytes), b.cfg.StaleIfError, b.registry)
 		b.onClose(b.cache.Close)
 		links = b.cache
 	}
@@ -208,10 +217,11 @@ func (b *backend) missing(ctx context.Context) (missing []string) {
 
 // degraded returns what the operator should attend to, or "".
 func (b *backend) degraded() string {
-	if b.watcher.Full() {
-		return "Redis is nearly full: it holds more than 90 % of maxmemory"
+	reasons := []string{b.watcher.Degraded()}
+	if b.archive != nil {
+		reasons = append(reasons, b.archive.archiver.Degraded())
 	}
-	return ""
+	return strings.Join(slices.DeleteFunc(reasons, func(r string) bool { return r == "" }), "; ")
 }
 
 // run serves until ctx ends or something fails that the backend cannot do without. Requests in
@@ -224,16 +234,23 @@ func (b *backend) run(ctx context.Context, stdout io.Writer) error {
 	if b.cache != nil {
 		jobs.Go(func() error { b.store.Changes(running, b.cache.Drop, b.cache.Distrust); return nil })
 	}
+	archive := b.startArchive(running, jobs)
 	jobs.Go(func() error { rereadKeys(running, b.hangup, b.cfg.APIKeysFile, b.keys, b.log); return nil })
 
-	// A create that came before the node ID would be refused, and a process that gets no node ID
-	// ends. Until that is known, connections wait in the queue of the listener.
-	select {
-	case <-b.lease.Taken():
-	case <-time.After(nodeWait):
-	case <-running.Done():
-		return jobs.Wait()
-	case <-ctx.Done():
+	// A create that came before the node ID would be refused, and so would be a link that the archive
+	// alone has. A process that gets no node ID ends, and one whose archive is not what it says. Until
+	// that is known, connections wait in the queue of the listener.
+	wait, cancel := context.WithTimeout(ctx, startWait)
+	defer cancel()
+	for _, ready := range []<-chan struct{}{b.lease.Taken(), archive} {
+		select {
+		case <-ready:
+		case <-wait.Done():
+		case <-running.Done():
+			return jobs.Wait()
+		}
+	}
+	if ctx.Err() != nil {
 		stop()
 		return jobs.Wait()
 	}
@@ -257,6 +274,17 @@ func (b *backend) run(ctx context.Context, stdout io.Writer) error {
 	failed = errors.Join(failed, drain(b.api, server, b.cfg.ShutdownGrace))
 	stop()
 	return errors.Join(failed, jobs.Wait()) // the node ID is given back
+}
+
+// startArchive begins the jobs of the archive, or makes sure that there is none. The channel is closed
+// once that was tried.
+func (b *backend) startArchive(ctx context.Context, jobs *errgroup.Group) (tried <-chan struct{}) {
+	if b.archive != nil {
+		return b.archive.start(ctx, jobs, bool(b.cfg.Work))
+	}
+	done := make(chan struct{})
+	jobs.Go(func() error { return checkNoArchive(ctx, b.store, done) })
+	return done
 }
 
 // drain lets clients and Nginx go first: /healthz turns 503 and answers close their connections

@@ -60,7 +60,7 @@ func open(t testing.TB, redisURL string, r *fleet.Redis, urls []string) *system 
 		t.Fatal(err)
 	}
 	t.Cleanup(s.shards.Close)
-	if err := errors.Join(s.shards.Migrate(t.Context()), s.shards.Check(t.Context())); err != nil {
+	if err := archived.Prepare(t.Context(), s.hot, s.shards); err != nil {
 		t.Fatal(err)
 	}
 	s.Store = archived.New(s.hot, s.shards, s.reg)

@@ -38,8 +38,6 @@ const (
 	lookTries = 10
 	// keepFor is the time to live of what is archived. It only marks what Redis may evict.
 	keepFor = 10 * 365 * 24 * time.Hour
-	// lookEvery is the time between two looks at the backlog.
-	lookEvery = time.Second
 )
 
 // Archiver brings what was written to the archive, and lets Redis evict it then. Several may run, in
@@ -51,8 +49,8 @@ type Archiver struct {
 	outage  *outage.Outage
 
 	away   map[*postgres.DB]*away
-	looked atomic.Int64 // at the backlog, Unix nanoseconds
-	behind atomic.Int64 // see Lag
+	behind atomic.Int64           // see Lag
+	amiss  atomic.Pointer[string] // see Degraded
 
 	archived, refused, settled, collisions, unfit prometheus.Counter
 	lag, pending                                  prometheus.Gauge
@@ -89,11 +87,17 @@ func NewArchiver(hot *redisstore.Store, shards *postgres.Shards, log *slog.Logge
 	return a
 }
 
-// Lag is how old the oldest mark was that was not archived when Run looked last.
-func (a *Archiver) Lag() time.Duration { return time.Duration(a.behind.Load()) }
-
-// Run archives until ctx ends, and returns nil. It outlasts outages.
+// Run archives until ctx ends, and returns nil. It outlasts outages. It begins once Redis remembers
+// that it is in front of an archive: see [Prepare].
 func (a *Archiver) Run(ctx context.Context) error {
+	for {
+		if ok, err := a.hot.RemembersArchive(ctx); err == nil && ok {
+			break
+		}
+		if !deadline.Sleep(ctx, idleFor) {
+			return nil
+		}
+	}
 	var all sync.WaitGroup
 	for range workers {
 		all.Go(func() { a.work(ctx) })
@@ -112,7 +116,6 @@ func (a *Archiver) work(ctx context.Context) {
 	var later []unwritten
 	for pause := backOff; ctx.Err() == nil; {
 		progress, busy, err := a.round(ctx, &later)
-		a.look(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -339,23 +342,4 @@ func (w *away) upsert(ctx context.Context, db *postgres.DB, rows []postgres.Row)
 		w.until = time.Now().Add(w.pause)
 	}
 	return errs
-}
-
-// look looks at the backlog now and then.
-func (a *Archiver) look(ctx context.Context) {
-	last, now := a.looked.Load(), time.Now()
-	if now.UnixNano()-last < lookEvery.Nanoseconds() || !a.looked.CompareAndSwap(last, now.UnixNano()) {
-		return
-	}
-	n, since, err := a.hot.Backlog(ctx)
-	if err != nil {
-		return // the next round meets it, too
-	}
-	var lag time.Duration
-	if n > 0 {
-		lag = max(0, now.Sub(since))
-	}
-	a.behind.Store(int64(lag))
-	a.lag.Set(lag.Seconds())
-	a.pending.Set(float64(n))
 }

@@ -10,7 +10,7 @@ import (
 	"snowlink/internal/link"
 )
 
-// sweepBacklog is how many entries the outbox has at most while Sweep adds to it.
+// sweepBacklog is how many entries the outbox has at most while Sweep or Verify adds to it.
 const sweepBacklog = 5000
 
 // Swept is what a Sweep has done so far.
@@ -27,17 +27,8 @@ type Swept struct {
 func (a *Archiver) Sweep(ctx context.Context, progress func(Swept)) (Swept, error) {
 	var s Swept
 	err := a.hot.Codes(ctx, func(codes []string) error {
-		for {
-			n, _, err := a.hot.Backlog(ctx)
-			if err != nil {
-				return err
-			}
-			if n < sweepBacklog {
-				break
-			}
-			if !deadline.Sleep(ctx, idleFor) {
-				return ctx.Err()
-			}
+		if err := a.keepPace(ctx); err != nil {
+			return err
 		}
 		evictable, there, err := a.hot.Evictable(ctx, codes)
 		if err != nil {
@@ -64,6 +55,19 @@ func (a *Archiver) Sweep(ctx context.Context, progress func(Swept)) (Swept, erro
 	return s, err
 }
 
+// keepPace waits until archivers have done most of what is marked.
+func (a *Archiver) keepPace(ctx context.Context) error {
+	for {
+		n, _, err := a.hot.Backlog(ctx)
+		if err != nil || n < sweepBacklog {
+			return err
+		}
+		if !deadline.Sleep(ctx, idleFor) {
+			return ctx.Err()
+		}
+	}
+}
+
 // Verified is what Verify has found so far.
 type Verified struct {
 	Links   int64 // in Redis
@@ -81,7 +85,7 @@ type Verified struct {
 const examplesMost = 20
 
 // Verify compares every link in Redis with the archive, and marks those that differ, so that
-// archivers settle them. Links may be written meanwhile. It calls progress, unless that is nil, now
+// archivers settle them. It goes no faster than they work. Links may be written meanwhile. It calls progress, unless that is nil, now
 // and then. It may be broken off and run again. The error wraps link.ErrUnavailable, or is that of
 // ctx.
 func (a *Archiver) Verify(ctx context.Context, progress func(Verified)) (Verified, error) {
@@ -160,6 +164,9 @@ func (a *Archiver) verify(ctx context.Context, codes []string, v *Verified) erro
 	v.Pending += int64(len(codes))
 	if len(marks) == 0 {
 		return nil
+	}
+	if err := a.keepPace(ctx); err != nil {
+		return err
 	}
 	if err := a.hot.Mark(ctx, marks); err != nil {
 		return fmt.Errorf("mark what differs: %w", err)

@@ -21,20 +21,23 @@ var ErrVersion = errors.New("this needs Redis 7.0 or newer, or Valkey")
 
 const (
 	watchEvery = 5 * time.Second
-	// nearlyFull is the share of maxmemory above which Redis counts as degraded.
-	nearlyFull = 0.9
+	// nearlyFull is the share of maxmemory above which Redis counts as degraded. In front of an
+	// archive it is the share of what has no time to live, since Redis is full then as a rule.
+	nearlyFull        = 0.9
+	nearlyFullOfLinks = "Redis is nearly full: it holds more than 90 % of maxmemory"
 	// evictionQuiet is how long Redis must evict nothing before that counts as over.
 	evictionQuiet = time.Minute
 )
 
 // Watcher looks at the memory of Redis now and then, so that eviction is never silent. It also
-// keeps journals from looking idle: Redis evicts a key whole, and a journal is one key. Full may be
-// called concurrently with Watch.
+// keeps journals from looking idle: Redis evicts a key whole, and a journal is one key. Degraded may
+// be called concurrently with Watch.
 type Watcher struct {
 	store  *Store
 	owners func() []string
 	log    *slog.Logger
-	full   atomic.Bool
+	// degraded is why Redis needs attention; "" if it does not.
+	degraded atomic.Pointer[string]
 
 	used, max, evictedKeys prometheus.Gauge // evictedKeys is no counter, since a failover may set it back
 
@@ -59,8 +62,14 @@ func (s *Store) NewWatcher(owners func() []string, log *slog.Logger, reg prometh
 	}
 }
 
-// Full reports whether Redis holds more than nine tenths of what it may.
-func (w *Watcher) Full() bool { return w.full.Load() }
+// Degraded says why the operator should attend to Redis, as of when Watch looked last, or returns
+// "".
+func (w *Watcher) Degraded() string {
+	if reason := w.degraded.Load(); reason != nil {
+		return *reason
+	}
+	return ""
+}
 
 // Watch looks until ctx ends. It logs once what Redis runs and what that means for links, and then
 // whenever Redis begins and ceases to evict. It fails with ErrVersion, which says what was found.
@@ -75,7 +84,7 @@ func (w *Watcher) Watch(ctx context.Context) error {
 				return err
 			}
 			w.evicted = state.Evicted
-			w.log.Info("redis", "version", state.Version, "maxmemory_policy", state.Policy, "maxmemory", state.Max, "meaning", meaning(state))
+			w.log.Info("redis", "version", state.Version, "maxmemory_policy", state.Policy, "maxmemory", state.Max, "meaning", meaning(state, w.store.outbox != nil))
 			if state.NoPersistence {
 				w.log.Warn("redis writes no append-only file (appendonly yes): when it ends, links are lost back to its last snapshot")
 			}
@@ -87,6 +96,7 @@ func (w *Watcher) Watch(ctx context.Context) error {
 			fallthrough
 		default:
 			w.saw(state)
+			w.judge(ctx, state)
 			w.keepJournals(ctx)
 		}
 		if !deadline.Sleep(ctx, watchEvery) {
@@ -99,12 +109,13 @@ func (w *Watcher) saw(state redisconn.Info) {
 	w.used.Set(float64(state.Used))
 	w.max.Set(float64(state.Max))
 	w.evictedKeys.Set(float64(state.Evicted))
-	w.full.Store(state.Max > 0 && float64(state.Used) > nearlyFull*float64(state.Max))
 	switch now := time.Now(); {
 	case state.Evicted > w.evicted:
 		if w.evictedAt.IsZero() {
 			what := "redis evicts links: those least recently read are gone for good"
-			if strings.HasPrefix(state.Policy, "volatile-") {
+			if w.store.outbox != nil {
+				what = "redis evicts links that are archived"
+			} else if strings.HasPrefix(state.Policy, "volatile-") {
 				what = "redis evicts what has a time to live, and soon refuses new links"
 			}
 			w.log.Warn(what, "evicted_keys", state.Evicted, "used", state.Used, "maxmemory", state.Max)
@@ -115,6 +126,36 @@ func (w *Watcher) saw(state redisconn.Info) {
 		w.log.Info("redis evicts no more", "evicted_keys", state.Evicted)
 	}
 	w.evicted = state.Evicted // less than before means another Redis, after a failover
+}
+
+// judge decides whether Redis needs attention. The log says when that is about the archive; that a
+// Redis without one is full, it says when links are evicted.
+func (w *Watcher) judge(ctx context.Context, state redisconn.Info) {
+	reason := ""
+	used := float64(state.Used)
+	switch archived := w.store.outbox != nil; {
+	case !archived:
+		if elsewhere, err := w.store.RemembersArchive(ctx); err == nil && elsewhere {
+			reason = "Redis is in front of an archive, and this backend has no ARCHIVE_URL: restart it with one"
+			break
+		}
+		if state.Max > 0 && used > nearlyFull*float64(state.Max) {
+			reason = nearlyFullOfLinks
+		}
+	case checkPolicy(state) != nil:
+		reason = checkPolicy(state).Error()
+	case state.Max > 0 && state.Keys > 0 && used*float64(state.Keys-state.Expires)/float64(state.Keys) > nearlyFull*float64(state.Max):
+		reason = "Redis is nearly full of what is not archived: more than 90 % of maxmemory"
+	}
+	if reason != w.Degraded() {
+		if reason != "" && reason != nearlyFullOfLinks {
+			w.log.Error("redis needs attention", "reason", reason)
+		}
+		w.degraded.Store(&reason)
+	}
+	if w.store.outbox != nil {
+		_ = w.store.RememberArchive(ctx) // again, in case Redis lost everything; the next look repeats it
+	}
 }
 
 func (w *Watcher) keepJournals(ctx context.Context) {
@@ -136,10 +177,14 @@ func checkVersion(version string) error {
 }
 
 // meaning says in words what a full Redis does to links.
-func meaning(state redisconn.Info) string {
+func meaning(state redisconn.Info, archived bool) string {
 	switch {
 	case state.Max == 0:
 		return "memory has no bound: links stay until the machine is full"
+	case archived && state.Policy == "noeviction":
+		return "when full, Redis refuses new links; with volatile-lru it would make room for them, since old ones are archived"
+	case archived && strings.HasPrefix(state.Policy, "volatile-"):
+		return "when full, Redis evicts links that are archived; if none are, it refuses new links"
 	case strings.HasPrefix(state.Policy, "allkeys-"):
 		return "when full, Redis evicts links, and an evicted link is gone"
 	case strings.HasPrefix(state.Policy, "volatile-"):

@@ -30,7 +30,7 @@ func TestEvictionIsNeverSilent(t *testing.T) {
 	fleettest.Eventually(t, 20*time.Second, "it says what the policy means", func() bool {
 		return strings.Contains(log.String(), "allkeys-lru") && strings.Contains(log.String(), "evicted link is gone")
 	})
-	if watcher.Full() {
+	if watcher.Degraded() != "" {
 		t.Error("full before anything was stored")
 	}
 
@@ -43,7 +43,7 @@ func TestEvictionIsNeverSilent(t *testing.T) {
 		t.Fatal(err)
 	}
 	fleettest.Eventually(t, 20*time.Second, "it says that links are evicted", func() bool { return strings.Contains(log.String(), "evicts links") })
-	fleettest.Eventually(t, 20*time.Second, "it is full", watcher.Full)
+	fleettest.Eventually(t, 20*time.Second, "it is full", func() bool { return strings.Contains(watcher.Degraded(), "nearly full") })
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("Watch = %v", err)
@@ -121,23 +121,26 @@ func TestOldRedisIsRefused(t *testing.T) {
 
 func TestMeaningOfThePolicy(t *testing.T) {
 	for _, tt := range []struct {
-		policy string
-		max    uint64
-		want   []string // in the log line
-		not    string
+		policy   string
+		max      uint64
+		archived bool
+		want     []string // in the log line
+		not      string
 	}{
-		{"noeviction", 0, []string{"no bound"}, "evict"},
-		{"allkeys-lru", 0, []string{"no bound"}, "evict"},
-		{"noeviction", 1, []string{"refuses new links", "keeps the old"}, "evict"},
-		{"allkeys-lru", 1, []string{"evicts links", "is gone"}, "refuses"},
-		{"allkeys-lfu", 1, []string{"evicts links", "is gone"}, "refuses"},
-		{"allkeys-random", 1, []string{"evicts links", "is gone"}, "refuses"},
-		{"volatile-lru", 1, []string{"time to live", "links that expire", "deleted codes", "Idempotency-Key", "leases", "refuses new links"}, "evicts links"},
-		{"volatile-ttl", 1, []string{"time to live", "leases", "refuses new links"}, "evicts links"},
-		{"", 1, []string{"does not say which"}, "is gone"}, // as behind some proxies
+		{"noeviction", 0, false, []string{"no bound"}, "evict"},
+		{"allkeys-lru", 0, false, []string{"no bound"}, "evict"},
+		{"noeviction", 1, false, []string{"refuses new links", "keeps the old"}, "evict"},
+		{"allkeys-lru", 1, false, []string{"evicts links", "is gone"}, "refuses"},
+		{"allkeys-lfu", 1, false, []string{"evicts links", "is gone"}, "refuses"},
+		{"allkeys-random", 1, false, []string{"evicts links", "is gone"}, "refuses"},
+		{"volatile-lru", 1, false, []string{"time to live", "links that expire", "deleted codes", "Idempotency-Key", "leases", "refuses new links"}, "evicts links"},
+		{"volatile-ttl", 1, false, []string{"time to live", "leases", "refuses new links"}, "evicts links"},
+		{"volatile-lru", 1, true, []string{"evicts links that are archived"}, "gone"},
+		{"noeviction", 1, true, []string{"refuses new links", "volatile-lru"}, "evicts"},
+		{"", 1, false, []string{"does not say which"}, "is gone"}, // as behind some proxies
 	} {
-		t.Run(fmt.Sprintf("%s, maxmemory %d", tt.policy, tt.max), func(t *testing.T) {
-			got := redisstore.Meaning(tt.policy, tt.max)
+		t.Run(fmt.Sprintf("%s, maxmemory %d, archived %t", tt.policy, tt.max, tt.archived), func(t *testing.T) {
+			got := redisstore.Meaning(tt.policy, tt.max, tt.archived)
 			for _, want := range tt.want {
 				if !strings.Contains(got, want) {
 					t.Errorf("%q does not say %q", got, want)

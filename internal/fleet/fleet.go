@@ -1,5 +1,5 @@
 // Package fleet starts a real Snowlink fleet on this machine and stops it: a redis-server, any
-// number of backends and Nginx, each with the project's own configuration, on loopback addresses
+// number of backends, Nginx, and PostgreSQL if there is to be an archive, each with the project's own configuration, on loopback addresses
 // and free ports. Tests, load tests and fault experiments use it, so that they see what Compose
 // runs, without containers.
 //
@@ -51,6 +51,11 @@ type Options struct {
 	// Sentinel runs three Redis, a master and two replicas, and three Sentinels in place of the one
 	// Redis. RedisConfig is for all three; RedisVia is not used.
 	Sentinel bool
+	// Archive is how many PostgreSQL there are behind Redis, each a shard of the archive. Redis then
+	// evicts by volatile-lru. 0 means that there is no archive.
+	Archive int
+	// ArchiveDir is the folder for their data, such as that of a small disk; empty means the fleet's.
+	ArchiveDir string
 	// AccessLog keeps Nginx's access log, in nginx.log: gigabytes, under load.
 	AccessLog bool
 	// NoRedis, NoBackends and NoNginx leave programs out.
@@ -65,10 +70,11 @@ type Fleet struct {
 	URL      string // of Nginx, or of the first backend without one; no slash at the end
 	APIKey   string // which every backend accepts
 	Backends []*Backend
-	Redis    *Redis    // nil where there is none, or more than one
-	Sentinel *Sentinel // nil without Options.Sentinel
-	Cluster  Cluster   // empty without Options.Cluster
-	Nginx    *Nginx    // nil where there is none
+	Redis    *Redis      // nil where there is none, or more than one
+	Sentinel *Sentinel   // nil without Options.Sentinel
+	Cluster  Cluster     // empty without Options.Cluster
+	Archive  []*Postgres // empty without Options.Archive
+	Nginx    *Nginx      // nil where there is none
 
 	// Dir holds the programs' logs, as backend1.log, until Close removes it.
 	Dir string
@@ -84,6 +90,15 @@ type Backend struct {
 	Process
 	URL        string // of the backend itself, past Nginx
 	MetricsURL string // of its /metrics
+}
+
+// Command is the backend's program with other arguments, as "archive", "verify", and with the same
+// environment.
+func (b *Backend) Command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, b.args[0], args...)
+	cmd.Env = b.env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
 }
 
 // Redis is the redis-server of a fleet. Started again, it has what its append-only file holds.
@@ -166,7 +181,15 @@ func Start(ctx context.Context, o Options) (_ *Fleet, err error) {
 
 	upstreams := o.Upstreams
 	if len(upstreams) == 0 && !o.NoRedis {
+		if o.Archive > 0 {
+			o.RedisConfig = slices.Concat([]string{"maxmemory-policy volatile-lru"}, o.RedisConfig)
+		}
 		if err := f.newStore(root, o); err != nil {
+			return nil, err
+		}
+	}
+	if o.Archive > 0 {
+		if err := f.newArchive(ctx, o.Archive, o.ArchiveDir); err != nil {
 			return nil, err
 		}
 	}
@@ -212,6 +235,9 @@ func (f *Fleet) start(ctx context.Context) error {
 	if err := f.Cluster.start(ctx); err != nil {
 		return err
 	}
+	if err := f.startArchive(ctx); err != nil {
+		return err
+	}
 	for _, b := range f.Backends {
 		if err := b.Start(ctx); err != nil {
 			return err
@@ -244,6 +270,9 @@ func (f *Fleet) Close() error {
 	for _, r := range f.Cluster {
 		errs = append(errs, r.Stop(ctx))
 	}
+	for _, db := range f.Archive {
+		errs = append(errs, db.Stop(ctx))
+	}
 	if f.claim != nil {
 		errs = append(errs, f.claim.Close())
 	}
@@ -264,6 +293,9 @@ func (f *Fleet) Logs(lines int) string {
 	}
 	for _, r := range f.Cluster {
 		add(&r.Process)
+	}
+	for _, db := range f.Archive {
+		add(&db.Process)
 	}
 	for _, backend := range f.Backends {
 		add(&backend.Process)
@@ -394,6 +426,9 @@ func (f *Fleet) newBackends(o Options) error {
 		}
 		if f.redisURL != "" {
 			env = append(env, "REDIS_URL="+f.redisURL)
+		}
+		if len(f.Archive) > 0 {
+			env = append(env, "ARCHIVE_URL="+f.ArchiveURL())
 		}
 		b := &Backend{URL: "http://" + listen, MetricsURL: "http://" + metrics + "/metrics"}
 		b.Process = Process{

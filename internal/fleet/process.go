@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,8 @@ type Process struct {
 	// orphaned is the signal that it gets if we die without stopping it. Linux sends it when the
 	// thread that started the process ends, which for a Go program is when the program does.
 	orphaned syscall.Signal
+	stop     syscall.Signal      // which ends it in order; 0 means SIGTERM
+	user     *syscall.Credential // as whom it runs; nil for whoever we are
 	// mute drops what it prints on standard output and keeps standard error.
 	mute bool
 
@@ -53,7 +56,7 @@ func (p *Process) Start(ctx context.Context) error {
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, p.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setpgid:   true, // Ctrl-C reaches us alone: we stop the fleet in order
-		Pdeathsig: p.orphaned,
+		Pdeathsig: p.orphaned, Credential: p.user,
 	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
@@ -104,21 +107,26 @@ func (p *Process) Running() bool {
 	}
 }
 
-// Kill ends the process as kill -9 does, and returns when it is gone.
+// Kill ends the process and its children as kill -9 does, and returns when they are gone.
 func (p *Process) Kill() {
-	if p.Running() {
-		p.signal(syscall.SIGKILL)
-		<-p.exited
+	if !p.Running() {
+		return
 	}
+	for _, m := range p.signalAll(syscall.SIGKILL) {
+		for stateOf(m.pid) != 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	<-p.exited
 }
 
-// Stop asks the process to end (SIGTERM) and returns when it has. An exit status other than 0 is an
+// Stop asks the process to end in order (SIGTERM) and returns when it has. An exit status other than 0 is an
 // error. When ctx ends first the process is killed, which is an error too.
 func (p *Process) Stop(ctx context.Context) error {
 	if !p.Running() {
 		return nil
 	}
-	p.signal(syscall.SIGTERM)
+	p.signal(cmp.Or(p.stop, syscall.SIGTERM))
 	p.Resume() // a paused process would not hear of it
 	select {
 	case <-p.exited:
@@ -135,10 +143,10 @@ func (p *Process) Stop(ctx context.Context) error {
 // Pause freezes the process (SIGSTOP): its connections stay open and nothing answers on them. It
 // returns when every process of it has stopped.
 func (p *Process) Pause() {
-	p.signal(syscall.SIGSTOP)
 	for p.Running() {
+		p.signalAll(syscall.SIGSTOP)
 		members, err := p.group()
-		if err == nil && !slices.ContainsFunc(members, func(m member) bool { return m.state != 'T' }) {
+		if err == nil && !slices.ContainsFunc(members, func(m member) bool { return m.state != 'T' && m.state != 'Z' }) {
 			return
 		}
 		time.Sleep(time.Millisecond)
@@ -146,7 +154,7 @@ func (p *Process) Pause() {
 }
 
 // Resume lets a paused process go on.
-func (p *Process) Resume() { p.signal(syscall.SIGCONT) }
+func (p *Process) Resume() { p.signalAll(syscall.SIGCONT) }
 
 // Hangup asks the process to read its files again (SIGHUP). It does not wait.
 func (p *Process) Hangup() { p.signal(syscall.SIGHUP) }
@@ -156,6 +164,17 @@ func (p *Process) signal(s syscall.Signal) {
 	if p.Running() {
 		_ = syscall.Kill(-p.cmd.Process.Pid, s) // fails only if no process is left
 	}
+}
+
+// signalAll reaches also children that have left the group, as those of PostgreSQL have. It returns
+// all that there were.
+func (p *Process) signalAll(s syscall.Signal) []member {
+	members, _ := p.group() // without /proc there would be no fleet
+	p.signal(s)
+	for _, m := range members {
+		_ = syscall.Kill(m.pid, s) // it may have ended
+	}
+	return members
 }
 
 // CPU is the processor time that the process and its children have used, to the hundredth of a
@@ -210,7 +229,17 @@ type member struct {
 	ticks int
 }
 
-// group lists the processes of p's group from /proc.
+// stateOf returns the state of a process, or 0 if it has ended.
+func stateOf(pid int) byte {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, after, ok := bytes.Cut(stat, []byte(") "))
+	if err != nil || !ok || after[0] == 'Z' {
+		return 0
+	}
+	return after[0]
+}
+
+// group lists the processes of p's group, and its children in others, from /proc.
 func (p *Process) group() ([]member, error) {
 	files, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -228,7 +257,7 @@ func (p *Process) group() ([]member, error) {
 		if len(field) < 13 {
 			return nil, fmt.Errorf("%s: %q is not understood", file, stat)
 		}
-		if string(field[2]) != strconv.Itoa(p.cmd.Process.Pid) {
+		if own := strconv.Itoa(p.cmd.Process.Pid); string(field[1]) != own && string(field[2]) != own {
 			continue
 		}
 		pid, err1 := strconv.Atoi(filepath.Base(filepath.Dir(file)))

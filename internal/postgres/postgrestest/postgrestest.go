@@ -4,16 +4,13 @@ package postgrestest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/url"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -143,7 +140,7 @@ rm -rf "$dir"`
 // Start starts a server. PostgreSQL does not run as root: then it is user postgres. The error is a
 // [*fleet.MissingError] when PostgreSQL is not installed.
 func Start() (*Server, error) {
-	bin, err := binaries()
+	installed, err := fleet.FindPostgreSQL()
 	if err != nil {
 		return nil, err
 	}
@@ -158,21 +155,16 @@ func Start() (*Server, error) {
 			_ = os.RemoveAll(s.Dir) // also what was there before the keeper
 		}
 	}()
-	who, err := credential(s.Dir)
-	if err != nil {
+	if err := installed.Mkdir(s.Dir); err != nil {
 		return nil, err
 	}
-
-	initdb := exec.Command(filepath.Join(bin, "initdb"), "--pgdata", filepath.Join(s.Dir, "data"), "--username=postgres",
-		"--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8")
-	initdb.Dir, initdb.SysProcAttr = s.Dir, &syscall.SysProcAttr{Credential: who, Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if out, err := initdb.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
+	if err := installed.Init(context.Background(), filepath.Join(s.Dir, "data")); err != nil {
+		return nil, err
 	}
 	if s.Port, err = freePort(); err != nil {
 		return nil, err
 	}
-	args := []string{"-c", keep, "keep", s.Dir, filepath.Join(bin, "postgres"), "-D", filepath.Join(s.Dir, "data")}
+	args := []string{"-c", keep, "keep", s.Dir, filepath.Join(installed.Bin, "postgres"), "-D", filepath.Join(s.Dir, "data")}
 	for _, setting := range []string{
 		"port=" + strconv.Itoa(s.Port), "listen_addresses=127.0.0.1", "unix_socket_directories=" + s.Dir,
 		"fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300",
@@ -180,7 +172,7 @@ func Start() (*Server, error) {
 		args = append(args, "-c", setting)
 	}
 	s.keeper = exec.Command("/bin/sh", args...)
-	s.keeper.Dir, s.keeper.SysProcAttr = s.Dir, &syscall.SysProcAttr{Credential: who, Setpgid: true}
+	s.keeper.Dir, s.keeper.SysProcAttr = s.Dir, &syscall.SysProcAttr{Credential: installed.User, Setpgid: true}
 	if s.hold, err = s.keeper.StdinPipe(); err != nil {
 		return nil, err
 	}
@@ -232,39 +224,6 @@ func (s *Server) Signal(sig syscall.Signal) error {
 		}
 	}
 	return err
-}
-
-// binaries finds the folder of initdb and postgres: the newest of Debian's, or that of the PATH.
-func binaries() (string, error) {
-	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb") // the pattern is good
-	version := func(file string) int {
-		n, _ := strconv.Atoi(strings.Split(file, "/")[4])
-		return n
-	}
-	if len(found) > 0 {
-		return filepath.Dir(slices.MaxFunc(found, func(a, b string) int { return version(a) - version(b) })), nil
-	}
-	if file, err := exec.LookPath("initdb"); err == nil {
-		return filepath.Dir(file), nil
-	}
-	return "", &fleet.MissingError{Program: "postgresql"}
-}
-
-// credential says as whom the server runs, and gives the folder to that user.
-func credential(dir string) (*syscall.Credential, error) {
-	if os.Getuid() != 0 {
-		return nil, nil
-	}
-	u, err := user.Lookup("postgres")
-	if err != nil {
-		return nil, err
-	}
-	uid, err1 := strconv.Atoi(u.Uid)
-	gid, err2 := strconv.Atoi(u.Gid)
-	if err := errors.Join(err1, err2, os.Chown(dir, uid, gid)); err != nil {
-		return nil, err
-	}
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 }
 
 func freePort() (int, error) {

@@ -336,6 +336,9 @@ func (f *Fleet) newStore(root string, o Options) (err error) {
 	return err
 }
 
+// RedisURL is what the backends have as REDIS_URL; empty where there is no Redis.
+func (f *Fleet) RedisURL() string { return f.redisURL }
+
 // newRedis makes a redis-server with the project's configuration and extra lines of it.
 func (f *Fleet) newRedis(root, name string, extra ...string) (*Redis, error) {
 	program, err := LookPath("redis-server")

@@ -53,6 +53,26 @@ func (l *ledger) add(e entry) error {
 	if len(batch) == 0 || l.err != nil { // the one who synced before took e along
 		return l.err
 	}
+	if l.write(batch); l.err == nil {
+		l.mu.Lock()
+		l.synced = append(l.synced, batch...)
+		l.mu.Unlock()
+	}
+	return l.err
+}
+
+// addAside adds entries that are in no last: the load does not follow them.
+func (l *ledger) addAside(entries []entry) error {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	if l.err == nil {
+		l.write(entries)
+	}
+	return l.err
+}
+
+// write writes a batch and syncs it.
+func (l *ledger) write(batch []entry) {
 	var lines bytes.Buffer
 	for _, e := range batch {
 		fmt.Fprintf(&lines, "%s %s\n", e.code, e.target)
@@ -60,12 +80,6 @@ func (l *ledger) add(e entry) error {
 	if _, l.err = l.file.Write(lines.Bytes()); l.err == nil {
 		l.err = l.file.Sync()
 	}
-	if l.err == nil {
-		l.mu.Lock()
-		l.synced = append(l.synced, batch...)
-		l.mu.Unlock()
-	}
-	return l.err
 }
 
 // addAll returns once all of some entries are synced.

@@ -1,0 +1,337 @@
+package faults_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"snowlink/internal/archived"
+	"snowlink/internal/fleet/fleettest"
+	"snowlink/internal/link"
+	"snowlink/internal/postgres"
+	"snowlink/internal/redisstore"
+)
+
+// archive looks into the archive of a fleet and the Redis before it, past the backends.
+type archive struct {
+	x        *experiment
+	redis    redis.UniversalClient
+	hot      *redisstore.Store
+	shards   *postgres.Shards
+	archiver *archived.Archiver // which runs only when it is told to
+}
+
+// archive waits until the archive is ready.
+func (x *experiment) archive() *archive {
+	x.t.Helper()
+	silent := slog.New(slog.DiscardHandler)
+	conn := fleettest.Conn(x.t, x.fleet.RedisURL(), silent)
+	reg := prometheus.NewRegistry()
+	shards, err := postgres.Open(x.fleet.ArchiveURL(), 0, silent, reg)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	x.t.Cleanup(shards.Close)
+	a := &archive{x: x, redis: conn.Aside, shards: shards}
+	a.hot = redisstore.New(conn, redisstore.Options{Archived: true})
+	a.archiver = archived.NewArchiver(a.hot, shards, silent, reg)
+	fleettest.Eventually(x.t, recovery, "the archive is ready", func() bool {
+		ok, err := a.hot.RemembersArchive(x.t.Context())
+		return ok && err == nil
+	})
+	return a
+}
+
+// evict deletes those of some links from Redis that Redis may evict, and returns how many it did.
+func (a *archive) evict(entries ...entry) (n int) {
+	for some := range slices.Chunk(entries, 1000) {
+		pipe := a.redis.Pipeline()
+		cmds := make([]*redis.Cmd, len(some))
+		for i, e := range some {
+			cmds[i] = pipe.Eval(a.x.t.Context(), `if redis.call("PTTL", KEYS[1]) > 0 then return redis.call("DEL", KEYS[1]) end return 0`,
+				[]string{redisstore.LinkKey(e.code)})
+		}
+		_, _ = pipe.Exec(a.x.t.Context()) // what failed is not evicted
+		for _, cmd := range cmds {
+			one, _ := cmd.Int()
+			n += one
+		}
+	}
+	return n
+}
+
+// evictAll waits until Redis may evict each of some links, and has it done so. So they are cold,
+// except to near caches.
+func (a *archive) evictAll(entries []entry) {
+	a.x.t.Helper()
+	evicted := 0
+	fleettest.Eventually(a.x.t, recovery, "everything is archived and evicted", func() bool {
+		evicted += a.evict(entries...)
+		return evicted >= len(entries)
+	})
+}
+
+// pending lists the codes that the outbox names, and since when the oldest is there.
+func (a *archive) pending() (codes map[string]bool, since time.Time) {
+	a.x.t.Helper()
+	marks, err := a.redis.XRange(a.x.t.Context(), redisstore.OutboxKey, "-", "+").Result()
+	if err != nil {
+		a.x.t.Fatal(err)
+	}
+	return pendingOf(marks)
+}
+
+func pendingOf(marks []redis.XMessage) (codes map[string]bool, since time.Time) {
+	codes = map[string]bool{}
+	for i, m := range marks {
+		if i == 0 {
+			var ms int64
+			_, _ = fmt.Sscanf(m.ID, "%d-", &ms)
+			since = time.UnixMilli(ms)
+		}
+		for code := range strings.FieldsSeq(m.Values["c"].(string)) {
+			codes[code] = true
+		}
+	}
+	return codes, since
+}
+
+// catchUp is the longest that archiving may take once everything is there again: a mark that was
+// taken by somebody who died is left alone for 10 s.
+const catchUp = 60 * time.Second
+
+// drained waits until nothing waits to be archived.
+func (a *archive) drained() {
+	a.x.t.Helper()
+	began, left := time.Now(), time.Now()
+	fleettest.Eventually(a.x.t, catchUp, "everything is archived", func() bool {
+		if !*long && time.Since(left) > time.Second {
+			a.leave()
+			left = time.Now()
+		}
+		n, _, err := a.hot.Backlog(a.x.t.Context())
+		return err == nil && n == 0
+	})
+	a.x.t.Logf("everything was archived after %s", time.Since(began).Round(10*time.Millisecond))
+}
+
+// leave makes marks that somebody has taken look as if that were long ago, so that a brief run does
+// not wait until they are taken again.
+func (a *archive) leave() {
+	ctx := a.x.t.Context()
+	taken, err := a.redis.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: redisstore.OutboxKey, Group: "archivers", Start: "-", End: "+", Count: 100_000}).Result()
+	if err != nil || len(taken) == 0 {
+		return
+	}
+	args := []any{"xclaim", redisstore.OutboxKey, "archivers", "archivers", 0}
+	for _, m := range taken {
+		args = append(args, m.ID)
+	}
+	_ = a.redis.Do(ctx, append(args, "idle", 60_000, "justid")...).Err() // if it fails, the run takes longer
+}
+
+// verified ends the load, waits until everything is archived, and fails the test unless Redis and
+// PostgreSQL agree.
+func (a *archive) verified() archived.Verified {
+	a.x.t.Helper()
+	a.x.load.stop()
+	a.drained()
+	v, err := a.archiver.Verify(a.x.t.Context(), nil)
+	if err != nil {
+		a.x.t.Fatal(err)
+	}
+	a.x.t.Logf("verified: %+v", v)
+	if v.Wrong > 0 || v.Pending > 0 || v.Unfit > 0 {
+		a.x.t.Errorf("Redis and PostgreSQL differ: %+v", v)
+	}
+	return v
+}
+
+// finish is experiment.finish of links that Redis has forgotten as far as it may: what is read back
+// comes from the archive.
+func (a *archive) finish() *outcome {
+	a.x.t.Helper()
+	a.verified()
+	all, err := a.x.ledger.read()
+	if err != nil {
+		a.x.t.Fatal(err)
+	}
+	a.evict(all...)
+	return a.x.finish()
+}
+
+// bulk makes n links of some length at a backend directly, in one request. What was acknowledged is
+// in the ledger; the statuses of what was not are counted.
+func (x *experiment) bulk(n, length int) (made []entry, failed map[int]int) {
+	x.t.Helper()
+	var body strings.Builder
+	targets := make([]string, n)
+	for i := range targets {
+		targets[i] = fmt.Sprintf("%sbulk/%d/", x.load.prefix, x.load.made.Add(1))
+		targets[i] += strings.Repeat("a", max(0, length-len(targets[i])))
+		fmt.Fprintf(&body, `{"url":%q}`+"\n", targets[i])
+	}
+	b := x.fleet.Backends[rand.IntN(len(x.fleet.Backends))]
+	resp, answer, err := do(x.t.Context(), x.load.client, http.MethodPost, b.URL+"/links/bulk", x.fleet.APIKey, body.String())
+	if err != nil || resp.StatusCode != http.StatusOK {
+		x.t.Fatalf("a bulk: %+v, %v, %s", resp, err, answer)
+	}
+	failed = map[int]int{}
+	lines := bufio.NewScanner(strings.NewReader(string(answer)))
+	for i := 0; lines.Scan(); i++ {
+		var item struct {
+			Code, URL string
+			Status    int
+		}
+		if err := json.Unmarshal(lines.Bytes(), &item); err != nil {
+			x.t.Fatal(err)
+		}
+		if item.URL == targets[i] {
+			made = append(made, entry{item.Code, item.URL})
+		} else {
+			failed[item.Status]++
+		}
+	}
+	if err := x.ledger.addAside(made); err != nil {
+		x.t.Fatal(err)
+	}
+	return made, failed
+}
+
+// cold makes n links that the archive alone has.
+func (a *archive) cold(n int) []entry {
+	a.x.t.Helper()
+	made, failed := a.x.bulk(n, 0)
+	if len(failed) > 0 {
+		a.x.t.Fatalf("a bulk before the fault failed: %v", failed)
+	}
+	a.evictAll(made)
+	return made
+}
+
+// probes are requests beside the load.
+type probes struct {
+	mu      sync.Mutex
+	samples []sample
+	cancel  context.CancelFunc
+	working sync.WaitGroup
+}
+
+// probe has some clients follow links directly at the backends until end is called, at most so many
+// a second: next gives the links and may be called concurrently.
+func (x *experiment) probe(clients, perSecond int, next func() entry) *probes {
+	ctx, cancel := context.WithCancel(x.t.Context())
+	p := &probes{cancel: cancel}
+	x.t.Cleanup(func() { p.end() })
+	var direct []*load
+	for _, b := range x.fleet.Backends {
+		direct = append(direct, quietLoad(x.t, b.URL, "", nil))
+	}
+	tick := time.NewTicker(time.Second / time.Duration(perSecond))
+	for i := range clients {
+		p.working.Go(func() {
+			for n := i; ; n++ {
+				select {
+				case <-ctx.Done():
+					return
+				case <-tick.C:
+				}
+				s := direct[n%len(direct)].follow(recentGET, []entry{next()})
+				p.mu.Lock()
+				p.samples = append(p.samples, s)
+				p.mu.Unlock()
+			}
+		})
+	}
+	return p
+}
+
+// end stops the probes and returns them.
+func (p *probes) end() measured {
+	p.cancel()
+	p.working.Wait()
+	return measured{samples: p.samples}
+}
+
+// each returns entries in turn, from the first again after the last.
+func each(entries []entry) func() entry {
+	var n atomic.Int64
+	return func() entry { return entries[int(n.Add(1)-1)%len(entries)] }
+}
+
+// onlyFailedBy fails the test if a probe failed by another answer than these, and returns how many
+// failed and how many were answered.
+func (x *experiment) onlyFailedBy(what string, m measured, answers ...string) (failed, answered int) {
+	x.t.Helper()
+	for _, s := range m.samples {
+		switch {
+		case s.wrong:
+			x.t.Errorf("%s: %s leads elsewhere", what, s.code)
+		case s.failure == "":
+			answered++
+		case slices.Contains(answers, s.failure):
+			failed++
+		default:
+			x.t.Errorf("%s: %s", what, s.failure)
+		}
+	}
+	x.t.Logf("%s: %d answered, %d refused, p99 %s, slowest %s", what, answered, failed, m.percentile(0.99), m.percentile(1))
+	return failed, answered
+}
+
+// archivedOf returns those of some links that PostgreSQL has.
+func (a *archive) archivedOf(entries []entry) map[entry]bool {
+	a.x.t.Helper()
+	has := map[entry]bool{}
+	for some := range slices.Chunk(entries, 1000) {
+		codes := make([]string, len(some))
+		for i, e := range some {
+			codes[i] = e.code
+		}
+		_, errs := a.shards.Get(a.x.t.Context(), codes)
+		for i, err := range errs {
+			if err != nil && !errors.Is(err, link.ErrNotFound) {
+				a.x.t.Fatal(err)
+			}
+			has[some[i]] = err == nil
+		}
+	}
+	return has
+}
+
+// tryChosen asks a backend for a code of our own and returns the status.
+func (x *experiment) tryChosen(url, code, target string) int {
+	resp, _, err := do(x.t.Context(), x.load.client, http.MethodPost, url+"/links", x.fleet.APIKey, fmt.Sprintf(`{"code":%q,"url":%q}`, code, target))
+	if err != nil {
+		return 0
+	}
+	return resp.StatusCode
+}
+
+// startPostgres starts every PostgreSQL that does not run.
+func (x *experiment) startPostgres(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), recovery)
+	defer cancel()
+	for _, db := range x.fleet.Archive {
+		if !db.Running() {
+			if err := db.Start(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

@@ -1,0 +1,148 @@
+package faults_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"snowlink/internal/fleet"
+	"snowlink/internal/fleet/fleettest"
+)
+
+// Experiment 14. Without PostgreSQL nothing is archived and nothing is restored. What Redis has is
+// there as ever, minted codes are created, and for the rest nobody can tell: 503, never 404.
+func TestPostgresAway(t *testing.T) {
+	away := pick(3*time.Second, 30*time.Second)
+	for _, tt := range []struct {
+		fault string
+		disk  bool // small
+		begin func(x *experiment, disk string)
+		end   func(x *experiment, disk string)
+	}{
+		{
+			fault: "kill -9 PostgreSQL",
+			begin: func(x *experiment, _ string) { x.fleet.Archive[0].Kill() },
+			end:   func(x *experiment, _ string) { x.startPostgres(x.t) },
+		},
+		{
+			fault: "SIGSTOP PostgreSQL",
+			begin: func(x *experiment, _ string) { x.fleet.Archive[0].Pause() },
+			end:   func(x *experiment, _ string) { x.fleet.Archive[0].Resume() },
+		},
+		{
+			fault: "disk full for PostgreSQL", disk: true,
+			begin: func(x *experiment, disk string) {
+				fillDisk(x.t, filepath.Join(disk, "filler"))
+				x.archive().switchWAL() // so that it has no room for that either, and PostgreSQL panics
+			},
+			end: func(x *experiment, disk string) {
+				if err := os.Remove(filepath.Join(disk, "filler")); err != nil {
+					x.t.Fatal(err)
+				}
+				x.startPostgres(x.t)
+			},
+		},
+	} {
+		fault := fmt.Sprintf("%s for %s", tt.fault, away)
+		t.Run(fault, func(t *testing.T) {
+			var disk string
+			if tt.disk {
+				disk = smallDisk(t, 14, fault, "96m")
+			}
+			x := start(t, 14, fault, fleet.Options{Archive: 1, ArchiveDir: disk})
+			a := x.archive()
+			x.warm()
+			cold := a.cold(200)
+			x.wait(pick(time.Second, 10*time.Second))
+
+			tt.begin(x, disk)
+			p := x.probe(16, 100, each(cold))
+			chosen := map[int]int{}
+			for end, n := time.Now().Add(away), 0; time.Now().Before(end); n++ {
+				chosen[x.tryChosen(x.fleet.URL, fmt.Sprintf("own-%d", n), "https://example.com/own")]++
+				if tt.disk {
+					x.supervise()
+				}
+				x.wait(200 * time.Millisecond)
+			}
+			coldGETs := p.end()
+			waiting, _ := a.pending()
+			tt.end(x, disk)
+			back := time.Now()
+			fleettest.Eventually(t, catchUp, "cold links resolve", func() bool {
+				return x.load.follow(recentGET, cold[:1]).failure == ""
+			})
+			t.Logf("cold links resolve %s after PostgreSQL is there again", time.Since(back).Round(10*time.Millisecond))
+			x.wait(pick(time.Second, 20*time.Second))
+			o := a.finish()
+
+			o.nothingLost(t)
+			o.noneFailed(t, create)
+			o.noneFailed(t, GETs...)
+			refused, found := x.onlyFailedBy("cold links", coldGETs, "503")
+			x.fault += fmt.Sprintf("; of %d cold GETs %d were 503", refused+found, refused)
+			if slowest := coldGETs.percentile(1); slowest > 2500*time.Millisecond {
+				t.Errorf("a cold link was refused after %s", slowest)
+			}
+			if len(waiting) < plan[create].perSecond/2 {
+				t.Errorf("%d links waited to be archived: this tested nothing", len(waiting))
+			}
+			t.Logf("chosen codes were answered %v", chosen)
+			if !tt.disk && (refused == 0 || found > 0 || chosen[http.StatusServiceUnavailable] == 0 || len(chosen) > 1) {
+				t.Errorf("without PostgreSQL %d cold links were refused and %d found, and chosen codes answered %v", refused, found, chosen)
+			}
+		})
+	}
+}
+
+// smallDisk mounts a disk for PostgreSQL that ends with the test. Where that is not allowed, the
+// test is skipped.
+func smallDisk(t *testing.T, number int, fault, size string) string {
+	t.Helper()
+	disk, err := os.MkdirTemp("", "snowlink-disk-") // t.TempDir is closed to other users
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Remove(disk) })
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "mode=755,size="+size); err != nil {
+		addSkipped(number, fault, "no right to mount a small disk here")
+		t.Skipf("mount tmpfs: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return disk
+}
+
+// supervise starts every PostgreSQL again that has ended by itself, as far as it will.
+func (x *experiment) supervise() {
+	for _, db := range x.fleet.Archive {
+		if !db.Running() {
+			ctx, cancel := context.WithTimeout(x.t.Context(), 400*time.Millisecond)
+			_ = db.Start(ctx) // it may end at once, because the disk is full
+			cancel()
+		}
+	}
+}
+
+// switchWAL has PostgreSQL write what comes next to another file.
+func (a *archive) switchWAL() {
+	a.x.t.Helper()
+	for _, db := range a.x.fleet.Archive {
+		conn, err := pgconn.Connect(a.x.t.Context(), db.URL)
+		if err != nil {
+			a.x.t.Fatal(err)
+		}
+		_, _ = conn.Exec(a.x.t.Context(), "SELECT pg_switch_wal()").ReadAll() // it may not survive that
+		_ = conn.Close(a.x.t.Context())
+	}
+}

@@ -46,7 +46,7 @@ type system struct {
 // start starts a Redis in front of some databases.
 func start(t testing.TB, urls []string, config ...string) *system {
 	t.Helper()
-	r := fleettest.Redis(t, config...)
+	r := fleettest.Redis(t, append([]string{"maxmemory-policy volatile-lru"}, config...)...)
 	return open(t, "redis://"+r.Addr, r, urls)
 }
 
@@ -192,7 +192,7 @@ func TestStoreContract(t *testing.T) {
 
 func TestStoreContractOnACluster(t *testing.T) {
 	t.Parallel()
-	cluster := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Cluster: true}).Cluster
+	cluster := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Cluster: true, RedisConfig: []string{"maxmemory-policy volatile-lru"}}).Cluster
 	s := open(t, cluster.URL(), nil, postgrestest.Databases(t, 1))
 	s.archiving(t)
 	linktest.Store(t, s.Store, "x")

@@ -117,7 +117,7 @@ func (a *Archiver) tend(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		a.log.Info("redis was started or failed over since it was compared with the archive; compared again",
+		a.log.Info("redis was compared with the archive, since it was started or failed over",
 			"links", v.Links, "same", v.Same, "pending", v.Pending, "differed", v.Wrong)
 		return a.hot.SetVerified(ctx, is)
 	}

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"sort"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"snowlink/internal/postgres"
+	"snowlink/internal/postgres/postgrestest"
 	"snowlink/snowflake"
 )
 
@@ -186,5 +188,32 @@ func TestArchiveOf(t *testing.T) {
 		sort.Float64s(took)
 		sort.Float64s(totals)
 		t.Logf("%-40s %5d found, median %6.1f ms, most %6.1f ms; total %7d, %6.1f ms", m.name, found, took[2], took[4], total, totals[2])
+	}
+}
+
+// BenchmarkMove measures a move from three databases to four, and what it costs to look at
+// everything again.
+func BenchmarkMove(b *testing.B) {
+	urls := postgrestest.Databases(b, 4)
+	old := open(b, 0, io.Discard, urls[:3]...)
+	ready(b, old)
+	const links = 200_000
+	for first := 0; first < links; first += 5000 {
+		rows := make([]postgres.Row, 5000)
+		for i := range rows {
+			rows[i] = made(first + i)
+		}
+		put(b, old, rows...)
+	}
+	s := open(b, 3, io.Discard, urls...)
+	ready(b, s)
+	for b.Loop() { // the first moves everything
+		m, err := s.Move(b.Context(), nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		perSecond := float64(m.Looked*int64(m.Pass)) / b.Elapsed().Seconds()
+		b.Logf("%+v in %s, %.0f rows looked at a second", m, b.Elapsed(), perSecond)
+		b.ResetTimer()
 	}
 }

@@ -81,32 +81,50 @@ func (db *DB) provider() (*sql.DB, *goose.Provider, error) {
 }
 
 // ErrShard says that a database is another shard than ARCHIVE_URL makes it: the order or the number of
-// the addresses changed, or a database was replaced by an empty one. Its text has both.
+// the addresses changed, a database was replaced by an empty one, or rows still move and
+// ARCHIVE_SHARDS_BEFORE does not say so. Its text has both.
 var ErrShard = errors.New("the archive is not what ARCHIVE_URL says")
 
 // identity is which of how many databases one says that it is, from 1. The zero value is none yet.
 type identity struct{ number, total int }
 
-func (db *DB) identity(ctx context.Context) (id identity, links bool, err error) {
+// said is what a database says of itself.
+type said struct {
+	identity
+	before int  // how many there were when rows began to move from it; 0 if none move
+	used   bool // it has links
+}
+
+func (db *DB) said(ctx context.Context) (is said, err error) {
 	err = db.do(ctx, "identity", readTime, func(ctx context.Context) error {
-		err := db.pool.QueryRow(ctx, "SELECT number, total FROM shard").Scan(&id.number, &id.total)
+		err := db.pool.QueryRow(ctx, "SELECT number, total, coalesce(before, 0) FROM shard").Scan(&is.number, &is.total, &is.before)
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
-		return db.pool.QueryRow(ctx, "SELECT EXISTS (SELECT FROM links)").Scan(&links)
+		return db.pool.QueryRow(ctx, "SELECT EXISTS (SELECT FROM links)").Scan(&is.used)
 	})
-	return id, links, err
+	return is, err
 }
 
-// become makes the database a shard, unless another backend made it one that is not from.
+// become makes the database a shard, unless another backend made it one that is not from. If it was
+// one already, its rows begin to move.
 func (db *DB) become(ctx context.Context, from, id identity) error {
 	return db.do(ctx, "identity", readTime, func(ctx context.Context) error {
 		var err error
 		if from == (identity{}) {
 			_, err = db.pool.Exec(ctx, "INSERT INTO shard (number, total) VALUES ($1, $2) ON CONFLICT (one) DO NOTHING", id.number, id.total)
 		} else {
-			_, err = db.pool.Exec(ctx, "UPDATE shard SET total = $1 WHERE number = $2 AND total = $3", id.total, from.number, from.total)
+			_, err = db.pool.Exec(ctx, "UPDATE shard SET total = $1, before = total WHERE number = $2 AND total = $3 AND before IS NULL",
+				id.total, from.number, from.total)
 		}
 		return err // whether it was us shows when it is read again
+	})
+}
+
+// movedHome has the database remember that all rows it has are at home.
+func (db *DB) movedHome(ctx context.Context) error {
+	return db.do(ctx, "identity", readTime, func(ctx context.Context) error {
+		_, err := db.pool.Exec(ctx, "UPDATE shard SET before = NULL")
+		return err
 	})
 }

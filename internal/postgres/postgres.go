@@ -232,23 +232,30 @@ func (db *DB) Scan(ctx context.Context, after string, n int) ([]Row, error) {
 }
 
 // Drop deletes the rows that still have the number they are given with, after they were moved
-// elsewhere. The error wraps [link.ErrUnavailable]; to repeat it is safe.
-func (db *DB) Drop(ctx context.Context, rows []Row) error {
+// elsewhere, and returns how many it deleted. The error wraps [link.ErrUnavailable]; to repeat it is
+// safe. Rows are locked in the order of their codes, or two who drop the same could wait for each
+// other.
+func (db *DB) Drop(ctx context.Context, rows []Row) (n int64, err error) {
 	var b batch
 	for _, r := range rows {
 		b.add(r)
 	}
-	return db.do(ctx, "drop", writeTime, func(ctx context.Context) error {
-		_, err := db.pool.Exec(ctx, `
-DELETE FROM links USING unnest($1::text[], $2::bigint[]) AS moved (code, number)
-WHERE links.code = moved.code AND links.number = moved.number`, b.codes, b.numbers)
+	err = db.do(ctx, "drop", writeTime, func(ctx context.Context) error {
+		tag, err := db.pool.Exec(ctx, `
+DELETE FROM links WHERE code IN (
+	SELECT links.code FROM links JOIN unnest($1::text[], $2::bigint[]) AS moved (code, number)
+		ON links.code = moved.code AND links.number = moved.number
+	ORDER BY links.code FOR UPDATE OF links)`, b.codes, b.numbers)
+		n = tag.RowsAffected()
 		return err
 	})
+	return n, err
 }
 
 // Stat is what a database holds.
 type Stat struct {
-	// Rows is an estimate of PostgreSQL's, as of its last ANALYZE or VACUUM. It costs nothing.
+	// Rows is an estimate of PostgreSQL's, as of its last ANALYZE or VACUUM. It costs nothing. Before
+	// the first of them, rows are counted, up to 100,000.
 	Rows int64
 	// Bytes is what the links take on disk, with their indexes.
 	Bytes int64

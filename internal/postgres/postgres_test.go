@@ -169,8 +169,8 @@ func TestScanAndDrop(t *testing.T) {
 		t.Errorf("scanned %s", codes(all))
 	}
 	// "0" was changed since it was read.
-	if err := db.Drop(t.Context(), []postgres.Row{row("0", 0), row("a", 0)}); err != nil {
-		t.Fatal(err)
+	if n, err := db.Drop(t.Context(), []postgres.Row{row("0", 0), row("a", 0)}); n != 1 || err != nil {
+		t.Fatal(n, err)
 	}
 	if left, _ := db.Scan(t.Context(), "", 9); codes(left) != "0 B _" {
 		t.Errorf("left %s", codes(left))
@@ -341,8 +341,21 @@ func TestShardsKnowThemselves(t *testing.T) {
 	if err := s.Check(t.Context()); !errors.Is(err, postgres.ErrShard) {
 		t.Error("the shorter list after growing:", err)
 	}
-	if err := open(t, 0, io.Discard, urls...).Check(t.Context()); err != nil {
-		t.Error(err)
+	without := open(t, 0, io.Discard, urls...)
+	more := open(t, 4, io.Discard, append(urls, postgrestest.Databases(t, 1)...)...)
+	if err := more.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range map[string]*postgres.Shards{"without the number of before": without, "more again": more} {
+		if err := s.Check(t.Context()); !errors.Is(err, postgres.ErrShard) || !strings.Contains(err.Error(), "ARCHIVE_SHARDS_BEFORE=3") {
+			t.Errorf("while links move, %s: %v", name, err)
+		}
+	}
+	if _, err := grown.Move(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(grown.Check(t.Context()), without.Check(t.Context()), more.Check(t.Context())); err != nil {
+		t.Error("once they are home:", err)
 	}
 }
 
@@ -385,8 +398,8 @@ func TestRowsAreFoundWhileTheyMove(t *testing.T) {
 		there = slices.DeleteFunc(there, func(r postgres.Row) bool { return s.Home(r.Code) == db })
 		put(t, s, there...)
 		found() // each of them is in two databases
-		if err := db.Drop(t.Context(), there); err != nil {
-			t.Fatal(err)
+		if n, err := db.Drop(t.Context(), there); n != int64(len(there)) || err != nil {
+			t.Fatal(n, err)
 		}
 		found()
 		moved += len(there)
@@ -396,6 +409,129 @@ func TestRowsAreFoundWhileTheyMove(t *testing.T) {
 	}
 	s = open(t, 0, io.Discard, urls...)
 	found()
+}
+
+// Rows move while archivers write to their new homes, and several move them at once. Some were begun
+// to move before. Every link is left once, at home, as it was written last.
+func TestMove(t *testing.T) {
+	urls := postgrestest.Databases(t, 4)
+	old := open(t, 0, io.Discard, urls[:2]...)
+	ready(t, old)
+	const n = 5000
+	var rows []postgres.Row
+	for i := range n {
+		rows = append(rows, row(fmt.Sprint("code", i), 1))
+	}
+	put(t, old, rows...)
+
+	s := open(t, 2, io.Discard, urls...)
+	ready(t, s)
+	var late, begun []postgres.Row
+	for i := range rows {
+		switch i % 10 {
+		case 0:
+			late = append(late, row(rows[i].Code, 2))
+			rows[i] = late[len(late)-1]
+		case 1:
+			begun = append(begun, rows[i])
+		}
+	}
+	_ = errors.Join(s.Upsert(t.Context(), begun)...) // refused where they did not move
+	ctx, stop := context.WithCancel(t.Context())
+	if m, err := s.Move(ctx, func(m postgres.Moved) { stop() }); !errors.Is(err, context.Canceled) || m.Looked == 0 || m.Looked == n {
+		t.Errorf("broken off, Move = %+v, %v", m, err)
+	}
+	if err := open(t, 0, io.Discard, urls...).Check(t.Context()); !errors.Is(err, postgres.ErrShard) {
+		t.Error("it was broken off, and Check =", err)
+	}
+	var all sync.WaitGroup
+	for range 2 {
+		all.Go(func() {
+			if m, err := s.Move(t.Context(), nil); err != nil || m.Stuck != 0 {
+				t.Errorf("Move = %+v, %v", m, err)
+			}
+		})
+	}
+	all.Go(func() { put(t, s, late...) })
+	all.Wait()
+	if m, err := s.Move(t.Context(), nil); err != nil || m.Pass != 1 || m.Moved != 0 {
+		t.Errorf("with nothing left to move, Move = %+v, %v", m, err)
+	}
+	total := 0
+	for _, db := range s.DBs() {
+		here, err := db.Scan(t.Context(), "", n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += len(here)
+		for _, r := range here {
+			if s.Home(r.Code) != db {
+				t.Errorf("%s is not at home", r.Code)
+			}
+		}
+	}
+	found, errs := open(t, 0, io.Discard, urls...).Get(t.Context(), codesOf(rows))
+	if err := errors.Join(errs...); err != nil || total != n || !reflect.DeepEqual(found, rows) {
+		t.Errorf("there are %d rows of %d, or they are not as they were written last; %v", total, n, err)
+	}
+}
+
+func codesOf(rows []postgres.Row) (codes []string) {
+	for _, r := range rows {
+		codes = append(codes, r.Code)
+	}
+	return codes
+}
+
+// Two links that were made under one code are not merged: that would lose one of them. Of two records
+// with the same higher number, Redis lost the one at the old home.
+func TestAMoveLosesNoLink(t *testing.T) {
+	urls := postgrestest.Databases(t, 2)
+	old := open(t, 0, io.Discard, urls[0])
+	ready(t, old)
+	s := open(t, 1, io.Discard, urls...)
+	ready(t, s)
+	var moving []string
+	for i := 0; len(moving) < 2; i++ {
+		if code := fmt.Sprint("code", i); s.Home(code) == s.DBs()[1] {
+			moving = append(moving, code)
+		}
+	}
+	put(t, old, row(moving[0], 0), row(moving[1], 7))
+	other := func(r postgres.Row) postgres.Row { r.Record += "&other"; return r }
+	put(t, s, other(row(moving[0], 0)), other(row(moving[1], 7)))
+	m, err := s.Move(t.Context(), nil)
+	if err != nil || m.Stuck != 1 || !slices.Equal(m.Examples, moving[:1]) || m.Moved != 1 {
+		t.Errorf("Move = %+v, %v", m, err)
+	}
+	if left, err := s.DBs()[0].Scan(t.Context(), "", 9); codes(left) != moving[0] || err != nil {
+		t.Errorf("the old home has %s, %v", codes(left), err)
+	}
+	if err := open(t, 0, io.Discard, urls...).Check(t.Context()); !errors.Is(err, postgres.ErrShard) {
+		t.Error("one is left, and Check =", err)
+	}
+}
+
+// Whoever has the shorter list still and writes to old homes does not go unnoticed.
+func TestAMoveNoticesWhoWritesToOldHomes(t *testing.T) {
+	urls := postgrestest.Databases(t, 2)
+	old := open(t, 0, io.Discard, urls[0])
+	ready(t, old)
+	for i := range 100 {
+		put(t, old, row(fmt.Sprint("code", i), 0))
+	}
+	s := open(t, 1, io.Discard, urls...)
+	ready(t, s)
+	i := 0
+	_, err := s.Move(t.Context(), func(postgres.Moved) {
+		for range 20 {
+			put(t, old, row(fmt.Sprint("late", i), 0))
+			i++
+		}
+	})
+	if !errors.Is(err, postgres.ErrStillWritten) {
+		t.Errorf("Move = %v", err)
+	}
 }
 
 func TestMigrationsOfSeveralAtOnce(t *testing.T) {

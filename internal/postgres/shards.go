@@ -49,6 +49,9 @@ func Open(archiveURL string, before int, log *slog.Logger, reg prometheus.Regist
 // DBs returns the databases, in the order of their addresses. It is for work on each of them.
 func (s *Shards) DBs() []*DB { return s.dbs }
 
+// Before returns how many databases there were before some were added; 0 if no rows move.
+func (s *Shards) Before() int { return s.before }
+
 // Home returns the database where the code's row belongs.
 func (s *Shards) Home(code string) *DB { return s.dbs[home(code, len(s.dbs))] }
 
@@ -71,38 +74,40 @@ func (s *Shards) Migrate(ctx context.Context) error {
 
 // Check compares what each database says it is with ARCHIVE_URL. New databases become what it says. An
 // empty one is not new while others have links, unless shards were added: it stands where a shard was,
-// whose links would be missing. The error wraps [ErrShard], or [link.ErrUnavailable].
+// whose links would be missing. Once shards were added, the number of before must be told until
+// [Shards.Move] has brought every link home: or links would be missing that are not yet. The error
+// wraps [ErrShard], or [link.ErrUnavailable].
 func (s *Shards) Check(ctx context.Context) error {
-	ids, used := make([]identity, len(s.dbs)), make([]bool, len(s.dbs))
-	read := func(db *DB) (err error) {
-		ids[db.shard], used[db.shard], err = db.identity(ctx)
-		return err
-	}
+	ids := make([]said, len(s.dbs))
+	read := func(db *DB) (err error) { ids[db.shard], err = db.said(ctx); return err }
 	if err := s.each(read); err != nil {
 		return err
 	}
 	anyUsed := false
-	for _, u := range used {
-		anyUsed = anyUsed || u
+	for _, is := range ids {
+		anyUsed = anyUsed || is.used
 	}
 	// Nothing is changed before all is known to be right.
 	for i, is := range ids {
 		should := identity{i + 1, len(s.dbs)}
 		switch {
-		case is == should:
-		case is == identity{} && (!anyUsed || s.before > 0 && i >= s.before):
-		case is == identity{}:
+		case is.identity == should && (is.before == 0 || is.before == s.before):
+		case is.identity == identity{} && (!anyUsed || s.before > 0 && i >= s.before):
+		case is.identity == identity{}:
 			return fmt.Errorf("%w: it says that the archive has shard %d of %d, and that database is empty, while others have links",
 				ErrShard, should.number, should.total)
-		case is == identity{i + 1, s.before}:
+		case is.identity == identity{i + 1, s.before} && is.before == 0:
+		case is.before > 0 && is.number == i+1:
+			return fmt.Errorf("%w: links still move from %d databases to %d: have ARCHIVE_URL name these %d, and set "+
+				"ARCHIVE_SHARDS_BEFORE=%d until server archive move is done", ErrShard, is.before, is.total, is.total, is.before)
 		default:
 			return fmt.Errorf("%w: the database says that it is shard %d of %d, and ARCHIVE_URL that it is shard %d of %d",
 				ErrShard, is.number, is.total, should.number, should.total)
 		}
 	}
 	err := s.each(func(db *DB) error {
-		if should := (identity{db.shard + 1, len(s.dbs)}); ids[db.shard] != should {
-			return db.become(ctx, ids[db.shard], should)
+		if should := (identity{db.shard + 1, len(s.dbs)}); ids[db.shard].identity != should {
+			return db.become(ctx, ids[db.shard].identity, should)
 		}
 		return nil
 	})
@@ -113,7 +118,7 @@ func (s *Shards) Check(ctx context.Context) error {
 		return err
 	}
 	for i, is := range ids { // another backend may have made it something else at the same time
-		if should := (identity{i + 1, len(s.dbs)}); is != should {
+		if should := (identity{i + 1, len(s.dbs)}); is.identity != should {
 			return fmt.Errorf("%w: the database says that it is shard %d of %d, and ARCHIVE_URL that it is shard %d of %d",
 				ErrShard, is.number, is.total, should.number, should.total)
 		}

@@ -46,5 +46,6 @@ CREATE INDEX links_by_word ON links USING gin (links_words(code, record, title, 
 CREATE TABLE shard (
 	one    boolean PRIMARY KEY DEFAULT true CHECK (one),
 	number integer NOT NULL, -- from 1
-	total  integer NOT NULL
+	total  integer NOT NULL,
+	before integer           -- how many there were, while links that came home elsewhere are still here
 );

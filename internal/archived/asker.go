@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"snowlink/internal/link"
+	"snowlink/internal/postgres"
 	"snowlink/internal/redisstore"
 )
 
@@ -19,6 +20,29 @@ const (
 	askMost = 256
 	askers  = 4
 )
+
+// shardAskers are an asker for each database, by the home of a code: so that no code waits for a
+// database that has nothing to do with it, and hangs.
+type shardAskers struct {
+	shards *postgres.Shards
+	of     map[*postgres.DB]*asker
+}
+
+func newShardAskers(shards *postgres.Shards, answer func([]*question)) shardAskers {
+	s := shardAskers{shards, make(map[*postgres.DB]*asker)}
+	for _, db := range shards.DBs() {
+		s.of[db] = newAsker(answer)
+	}
+	return s
+}
+
+func (s shardAskers) ask(ctx context.Context, code string) (archived, error) {
+	return s.of[s.shards.Home(code)].ask(ctx, code)
+}
+
+func (s shardAskers) restore(ctx context.Context, code string) error {
+	return s.of[s.shards.Home(code)].restore(ctx, code)
+}
 
 // asker gathers what is asked at the same time. Whoever asks joins only a question that nobody has
 // begun to answer: a link that was deleted since would come back to a reader that began after the

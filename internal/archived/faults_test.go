@@ -277,9 +277,25 @@ func TestOneShardAway(t *testing.T) {
 	if err := server.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	for _, code := range others {
-		s.want(t, code, one)
+	// Many ask for the links that are away, as they may, and so wait for the database.
+	ctx, stop := context.WithCancel(t.Context())
+	var waiters sync.WaitGroup
+	for _, code := range theirs {
+		waiters.Go(func() {
+			for ctx.Err() == nil {
+				_, _ = s.Get(ctx, code)
+			}
+		})
 	}
+	for _, code := range others {
+		began := time.Now()
+		s.want(t, code, one)
+		if took := time.Since(began); took > time.Second { // a query waits longer for a database that hangs
+			t.Errorf("a link of another database was found after %s", took)
+		}
+	}
+	stop()
+	waiters.Wait()
 	if _, err := s.Get(t.Context(), theirs[0]); !errors.Is(err, link.ErrUnavailable) {
 		t.Errorf("Get of a link in the database that is away = %v", err)
 	}

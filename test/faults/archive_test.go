@@ -95,6 +95,26 @@ func (a *archive) pending() (codes map[string]bool, since time.Time) {
 	return pendingOf(marks)
 }
 
+// waiting lists the codes of links that were to be archived a while ago, and are not yet.
+func (a *archive) waiting(while time.Duration) map[string]bool {
+	a.x.t.Helper()
+	marks, err := a.redis.XRange(a.x.t.Context(), redisstore.OutboxKey, "-", fmt.Sprint(time.Now().Add(-while).UnixMilli())).Result()
+	if err != nil {
+		a.x.t.Fatal(err)
+	}
+	codes, _ := pendingOf(marks)
+	for code := range codes { // a mark has links of several shards, and stays for the last
+		if a.redis.PTTL(a.x.t.Context(), redisstore.LinkKey(code)).Val() != -1 {
+			delete(codes, code)
+		}
+	}
+	return codes
+}
+
+// lately is longer than archiving takes while a shard hangs, which every archiver has to find out: a
+// write waits for 10 s.
+const lately = 15 * time.Second
+
 func pendingOf(marks []redis.XMessage) (codes map[string]bool, since time.Time) {
 	codes = map[string]bool{}
 	for i, m := range marks {

@@ -146,3 +146,53 @@ func (a *archive) switchWAL() {
 		_ = conn.Close(a.x.t.Context())
 	}
 }
+
+// Experiment 15. A shard that hangs is the worse of those that are away: it says nothing.
+func TestOneShardAway(t *testing.T) {
+	x := start(t, 15, "SIGSTOP one PostgreSQL of three", fleet.Options{Archive: 3})
+	a := x.archive()
+	x.warm()
+	var theirs, others []entry
+	hung := a.shards.DBs()[1]
+	for _, e := range a.cold(pick(1000, 6000)) {
+		if a.shards.Home(e.code) == hung {
+			theirs = append(theirs, e)
+		} else {
+			others = append(others, e)
+		}
+	}
+	x.wait(pick(time.Second, 10*time.Second))
+	before := x.probe(8, 50, each(others[:len(others)/4]))
+	x.wait(pick(time.Second, 10*time.Second))
+	normal := before.end()
+
+	x.fleet.Archive[1].Pause()
+	away, there := x.probe(16, 30, each(theirs)), x.probe(8, 50, each(others[len(others)/4:]))
+	x.wait(pick(3*time.Second, 30*time.Second))
+	ofOthers, ofTheirs := there.end(), away.end()
+	waiting := a.waiting(pick(0, lately))
+	x.fleet.Archive[1].Resume()
+	x.wait(pick(500*time.Millisecond, 20*time.Second))
+	o := a.finish()
+
+	o.nothingLost(t)
+	o.noneFailed(t, create)
+	o.noneFailed(t, GETs...)
+	x.onlyFailedBy("cold links of the others before", normal)
+	x.onlyFailedBy("cold links of the others", ofOthers)
+	if _, found := x.onlyFailedBy("cold links of the shard that is away", ofTheirs, "503"); found > 0 {
+		t.Errorf("%d links of a shard that hangs were found", found)
+	}
+	x.fault += fmt.Sprintf(": p99 of cold GETs from the others %d ms, %d before", ofOthers.percentile(0.99).Milliseconds(), normal.percentile(0.99).Milliseconds())
+	if was, is := normal.percentile(0.99), ofOthers.percentile(0.99); *long && is > max(5*was, abnormal) {
+		t.Errorf("p99 of cold links of the others is %s, and was %s", is, was)
+	}
+	for code := range waiting {
+		if *long && a.shards.Home(code) != hung {
+			t.Errorf("%s is of another shard, and was not archived", code)
+		}
+	}
+	if len(waiting) < 20 {
+		t.Errorf("%d links waited for the shard: this tested nothing", len(waiting))
+	}
+}

@@ -175,6 +175,16 @@ func (a *archive) verified() archived.Verified {
 		a.x.t.Fatal(err)
 	}
 	a.x.t.Logf("verified: %+v", v)
+	if v.Pending > 0 {
+		codes, _ := a.pending()
+		a.x.t.Logf("DEBUG pending %v", codes)
+		all, _ := a.x.ledger.read()
+		for _, e := range all {
+			if codes[e.code] {
+				a.x.t.Logf("DEBUG %v is acknowledged", e)
+			}
+		}
+	}
 	if v.Wrong > 0 || v.Pending > 0 || v.Unfit > 0 {
 		a.x.t.Errorf("Redis and PostgreSQL differ: %+v", v)
 	}

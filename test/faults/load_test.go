@@ -67,7 +67,7 @@ const (
 // sample is one request of the load, as its client saw it.
 type sample struct {
 	kind    kind
-	code    string // of the link that was read
+	code    string // of the link that was read or made
 	began   time.Time
 	took    time.Duration
 	failure string // what went wrong, in a word or two; "" is success
@@ -207,6 +207,7 @@ func (l *load) create() (entry, sample) {
 	} else if err := json.Unmarshal(answer, &made); err != nil || made.URL != target || made.Code == "" {
 		s.failure = fmt.Sprintf("201 with %q", answer)
 	}
+	s.code = made.Code
 	return entry{made.Code, target}, s
 }
 

@@ -1,0 +1,454 @@
+package faults_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"snowlink/internal/fleet"
+	"snowlink/internal/fleet/fleettest"
+	"snowlink/internal/redisstore"
+)
+
+// Experiment 13. Links are made at the same pace twice: while Redis has room for all, and while it
+// evicts as many as come.
+func TestMoreLinksThanRedisHasRoomFor(t *testing.T) {
+	const times, length, perSecond = 20, 1900, 1500
+	room := pick(1<<20, 10<<20) // bytes: a link takes 2 KB of it
+	x := start(t, 13, fmt.Sprintf("%d times more links than Redis has room for, three shards", times), fleet.Options{Archive: 3,
+		Env: []string{"JOURNAL_MAX=1000"}}) // lists have a room of their own, which is not for links
+	a := x.archive()
+	db := x.redis()
+	x.warm()
+	base := info(t, db, "memory", "used_memory")
+	all := 0
+	fill := func(enough func() bool) measured {
+		t.Helper()
+		from := time.Now()
+		for made := 0; !enough(); {
+			some, failed := x.bulk(perSecond/50, length)
+			if made, all = made+len(some), all+len(some); len(failed) > 0 {
+				t.Fatalf("links were refused: %v", failed)
+			}
+			if ahead := time.Duration(made)*time.Second/time.Duration(perSecond) - time.Since(from); ahead > 0 {
+				x.wait(ahead)
+			}
+		}
+		return measured{from: from, to: time.Now()}
+	}
+	before := fill(func() bool { return all*2000 >= room*times/2 })
+	if err := db.ConfigSet(t.Context(), "maxmemory", fmt.Sprint(base+room)).Err(); err != nil {
+		t.Fatal(err)
+	}
+	during := fill(func() bool { return all >= times*x.links() })
+	a.verified()
+	held, evicted := x.links(), info(t, db, "stats", "evicted_keys")
+	o := a.finish()
+
+	o.nothingLost(t)
+	o.noneFailed(t, GETs...)
+	o.noneFailed(t, create)
+	calm, busy := x.load.between(before.from, before.to).of(hotGET), x.load.between(during.from, during.to).of(hotGET)
+	x.fault += fmt.Sprintf(": it held %d of %d links and evicted %d; p99 of hot GETs %.1f ms, before %.1f ms", held, o.acknowledged, evicted,
+		1000*busy.percentile(0.99).Seconds(), 1000*calm.percentile(0.99).Seconds())
+	t.Log(x.fault)
+	if held*times > o.acknowledged || evicted == 0 {
+		t.Errorf("Redis held %d of %d links and evicted %d: this tested less", held, o.acknowledged, evicted)
+	}
+	if was, is := calm.percentile(0.99), busy.percentile(0.99); *long && is > max(2*was, 50*time.Millisecond) {
+		t.Errorf("p99 of hot links is %s while Redis evicts, and was %s", is, was)
+	}
+}
+
+// Experiment 16. What is not archived when Redis dies is the most that may be missing until it is
+// back.
+func TestRedisAwayBeforeAnArchive(t *testing.T) {
+	away := pick(3*time.Second, 60*time.Second)
+	x := start(t, 16, fmt.Sprintf("kill -9 Redis and leave it away for %s", away), fleet.Options{Archive: 3,
+		RedisConfig: []string{"appendfsync always"}}) // what the AOF loses is experiment 4
+	a := x.archive()
+	x.warm()
+	cold := a.cold(pick(300, 3000))
+	x.wait(pick(time.Second, 10*time.Second))
+
+	x.fleet.Redis.Kill()
+	known := x.ledger.last(everything)
+	has := a.archivedOf(known)
+	p := x.probe(16, 100, each(cold))
+	x.wait(away)
+	coldGETs := p.end()
+	x.startRedis()
+	x.awaitCreate()
+	x.wait(pick(500*time.Millisecond, 20*time.Second))
+	o := a.finish()
+
+	o.nothingLost(t)
+	o.noneFailed(t, hotGET)
+	if refused, found := x.onlyFailedBy("cold links", coldGETs); refused > 0 || found < 50 {
+		t.Errorf("%d cold links were found and %d not", found, refused)
+	}
+	missing := map[string]bool{} // in the archive, when Redis died
+	for _, e := range known {
+		if !has[e] {
+			missing[e.code] = true
+		}
+	}
+	failed := 0
+	for _, s := range o.of(recentGET).samples {
+		if s.failure == "" {
+			continue
+		}
+		if failed++; !missing[s.code] || s.failure != "503" {
+			t.Errorf("an archived link: %s", s.failure)
+		}
+	}
+	x.fault += fmt.Sprintf(": of archived links 0 GETs failed, of the %d that were not yet %d", len(missing), failed)
+	if most := plan[create].perSecond; len(missing) > most {
+		t.Errorf("%d links were not archived, more than a second's", len(missing))
+	}
+}
+
+// Experiment 17. Redis is empty from one moment to the next. Its outbox of that moment names all
+// that may be lost, and how long archiving was behind.
+func TestRedisLosesEverything(t *testing.T) {
+	for _, tt := range []struct {
+		fault string
+		lose  func(x *experiment, db *redis.Client) (marks []redis.XMessage)
+	}{
+		{"FLUSHALL", func(x *experiment, db *redis.Client) []redis.XMessage {
+			tx := db.TxPipeline()
+			marks := tx.XRange(x.t.Context(), redisstore.OutboxKey, "-", "+")
+			tx.FlushAll(x.t.Context())
+			if _, err := tx.Exec(x.t.Context()); err != nil {
+				x.t.Fatal(err)
+			}
+			return marks.Val()
+		}},
+		{"kill -9 Redis and start it without its AOF", func(x *experiment, db *redis.Client) []redis.XMessage {
+			if err := db.Do(x.t.Context(), "client", "pause", 10_000, "write").Err(); err != nil {
+				x.t.Fatal(err)
+			}
+			marks, err := db.XRange(x.t.Context(), redisstore.OutboxKey, "-", "+").Result()
+			if err != nil {
+				x.t.Fatal(err)
+			}
+			x.fleet.Redis.Kill()
+			if err := os.RemoveAll(x.fleet.Redis.Data + "/appendonlydir"); err != nil {
+				x.t.Fatal(err)
+			}
+			x.wait(pick(500*time.Millisecond, 5*time.Second))
+			x.startRedis()
+			return marks
+		}},
+	} {
+		t.Run(tt.fault, func(t *testing.T) {
+			x := start(t, 17, tt.fault, fleet.Options{Archive: 3})
+			a := x.archive()
+			x.warm()
+			a.cold(100)
+			x.wait(pick(time.Second, 10*time.Second))
+			var lost, most int
+			var slowest time.Duration
+			named, inFlight := map[string]bool{}, map[string]bool{}
+			times := pick(1, 5)
+			for range times {
+				at := time.Now()
+				marks := tt.lose(x, x.redis())
+				codes, since := pendingOf(marks)
+				lag := time.Duration(0)
+				if len(codes) > 0 {
+					lag = at.Sub(since)
+				}
+				for code := range codes {
+					named[code] = true
+				}
+				most += len(codes)
+				slowest = max(slowest, lag)
+				t.Logf("%d links were not archived, the oldest for %s", len(codes), lag.Round(time.Millisecond))
+				x.awaitCreate()
+				x.wait(pick(time.Second, 10*time.Second))
+				x.load.mu.Lock()
+				for _, s := range x.load.samples { // their record may have gone, and their mark have come after
+					if s.kind == create && s.began.Before(at.Add(100*time.Millisecond)) && s.ended().After(at) {
+						inFlight[s.code] = true
+					}
+				}
+				x.load.mu.Unlock()
+			}
+			o := a.finish()
+
+			for e := range o.gone {
+				if lost++; !named[e.code] && !inFlight[e.code] {
+					t.Errorf("%s is lost, and was archived", e.code)
+				}
+			}
+			x.fault += fmt.Sprintf(", %d times: %d links were not archived yet, the oldest for %d ms, of which %d are lost", times, most, slowest.Milliseconds(), lost)
+			t.Log(x.fault)
+			if slowest > 2*time.Second {
+				t.Errorf("archiving was %s behind, with nothing else wrong", slowest)
+			}
+			o.noneFailed(t, hotGET)
+			// A lost link may be asked for; any other is there, or nobody can tell.
+			for _, s := range o.of(recentGET).samples {
+				if s.failure != "" && s.failure != "503" && !(s.failure == "404" && (named[s.code] || inFlight[s.code])) {
+					t.Errorf("a recent link: %s", s.failure)
+				}
+			}
+		})
+	}
+}
+
+// Experiment 19. Links are changed, disabled and deleted just before Redis evicts them, while others
+// read and so restore them. Whoever asks a while later, wherever, gets what was written last.
+func TestChangesAndEvictions(t *testing.T) {
+	x := start(t, 19, "links changed, disabled, deleted and read while Redis evicts them", fleet.Options{Archive: 3})
+	a := x.archive()
+	const writers = 12
+	bound := time.Second // see "The near cache" in docs/design.md; the announcement comes through
+	var changed, refused, evicted, reads atomic.Int64
+	var mu sync.Mutex
+	var wrong []string
+	final := map[string]state{}
+	var direct []*load
+	for _, b := range x.fleet.Backends {
+		direct = append(direct, quietLoad(t, b.URL, x.fleet.APIKey, x.ledger))
+	}
+	var all sync.WaitGroup
+	until := time.Now().Add(pick(5*time.Second, 60*time.Second))
+	for w := range writers {
+		all.Go(func() {
+			for n := w; time.Now().Before(until); n++ {
+				l := direct[n%len(direct)]
+				e, s := l.create()
+				if s.failure != "" {
+					t.Errorf("a create: %s", s.failure)
+					return
+				}
+				is := state{status: http.StatusFound, target: e.target}
+				for round := range 3 {
+					for a.evict(e) == 0 && time.Now().Before(until) { // it is archived
+						time.Sleep(time.Millisecond)
+					}
+					was := is
+					method, body := http.MethodPatch, ""
+					switch kind := (n + round) % 4; {
+					case round == 2 && kind < 2:
+						method, is = http.MethodDelete, state{status: http.StatusGone}
+					case round == 2:
+						body, is = `{"disabled":true}`, state{status: http.StatusGone}
+					default:
+						is.target = fmt.Sprintf("%s/%d", e.target, round)
+						body = fmt.Sprintf(`{"url":%q}`, is.target)
+					}
+					// They read and evict it all the while.
+					end, stopped := make(chan struct{}), sync.WaitGroup{}
+					var written atomic.Int64 // when the change was acknowledged
+					for _, at := range direct {
+						stopped.Go(func() {
+							for {
+								select {
+								case <-end:
+									return
+								default:
+								}
+								began, since := time.Now(), written.Load()
+								got := at.state(e.code)
+								reads.Add(1)
+								late := since != 0 && began.UnixNano() > since+bound.Nanoseconds()
+								if got != is && (late || got != was) {
+									mu.Lock()
+									wrong = append(wrong, fmt.Sprintf("%s: got %v, want %v, before it was %v (late: %t)", e.code, got, is, was, late))
+									mu.Unlock()
+								}
+							}
+						})
+					}
+					stopped.Go(func() {
+						for {
+							select {
+							case <-end:
+								return
+							default:
+								evicted.Add(int64(a.evict(e)))
+								time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond)
+							}
+						}
+					})
+					for try := 0; ; try++ {
+						// 503 is allowed while the link is evicted all the time; it may be changed all the same.
+						resp, answer, err := do(t.Context(), l.client, method, l.url+"/links/"+e.code, l.key, body)
+						if err == nil && (resp.StatusCode < 300 || try > 0 && resp.StatusCode == http.StatusGone && is.status == http.StatusGone) {
+							break
+						}
+						if try == 50 || err != nil || resp.StatusCode != http.StatusServiceUnavailable {
+							t.Errorf("%s %s: %v, %v, %s", method, body, resp, err, answer)
+							break
+						}
+						refused.Add(1)
+					}
+					written.Store(time.Now().UnixNano())
+					changed.Add(1)
+					time.Sleep(bound + 200*time.Millisecond)
+					close(end)
+					stopped.Wait()
+				}
+				mu.Lock()
+				final[e.code] = is
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	a.verified()
+	for code := range final {
+		a.evict(entry{code: code})
+	}
+	for code, want := range final {
+		for _, at := range direct {
+			if got := at.state(code); got != want {
+				t.Errorf("afterwards %s is %v, want %v", code, got, want)
+			}
+		}
+	}
+	o := a.finish()
+
+	x.fault += fmt.Sprintf(": %d changes, %d refusals, %d evictions, %d reads", changed.Load(), refused.Load(), evicted.Load(), reads.Load())
+	t.Log(x.fault)
+	for i, w := range wrong {
+		if i == 20 {
+			t.Errorf("and %d more", len(wrong)-i)
+			break
+		}
+		t.Error(w)
+	}
+	if changed.Load() < 20 || evicted.Load() < changed.Load() {
+		t.Error("this tested nothing")
+	}
+	o.nothingLost(t)
+	o.noneFailed(t, create)
+	o.noneFailed(t, GETs...)
+}
+
+// state is what a GET of a link is answered with.
+type state struct {
+	status int
+	target string
+}
+
+func (l *load) state(code string) state {
+	resp, _, err := do(context.Background(), l.client, http.MethodGet, l.url+"/"+code, "", "")
+	if err != nil {
+		return state{}
+	}
+	return state{resp.StatusCode, resp.Header.Get("Location")}
+}
+
+// Experiment 20. A code that was chosen stands for its link, although the archive alone has it.
+func TestChosenCodeInTheArchiveAlone(t *testing.T) {
+	const atOnce = 1000
+	rounds := pick(2, 20)
+	x := start(t, 20, fmt.Sprintf("a chosen code that the archive alone has, asked for %d at once, %d times", atOnce, rounds), fleet.Options{Archive: 3})
+	a := x.archive()
+	var own []entry
+	for round := range rounds + 200 {
+		e := entry{fmt.Sprintf("own-%d", round), fmt.Sprintf("https://example.com/own/%d", round)}
+		if status := x.tryChosen(x.fleet.Backends[round%3].URL, e.code, e.target); status != http.StatusCreated {
+			t.Fatalf("a chosen code: %d", status)
+		}
+		own = append(own, e)
+	}
+	if err := x.ledger.addAside(own); err != nil {
+		t.Fatal(err)
+	}
+	a.evictAll(own)
+	var mu sync.Mutex
+	answers := map[int]int{}
+	ask := func(codes func(i int) string) {
+		var crowd sync.WaitGroup
+		for i := range atOnce {
+			crowd.Go(func() {
+				status := x.tryChosen(x.fleet.Backends[i%3].URL, codes(i), fmt.Sprintf("https://example.com/thief/%d", i))
+				mu.Lock()
+				answers[status]++
+				mu.Unlock()
+			})
+		}
+		crowd.Wait()
+	}
+	for round := range rounds {
+		ask(func(int) string { return own[round].code })
+	}
+	ask(func(i int) string { a.evict(own[i%len(own)]); return own[i%len(own)].code })
+	t.Logf("answered %v", answers)
+	a.evict(own...)
+	o := a.finish()
+
+	o.nothingLost(t) // nor does one lead elsewhere, which finish judges
+	o.noneFailed(t, create)
+	o.noneFailed(t, GETs...)
+	if n := answers[http.StatusConflict]; n != atOnce*(rounds+1) {
+		t.Errorf("answered %v, want 409 alone", answers)
+	}
+	x.fault += fmt.Sprintf(": %d times 409", answers[http.StatusConflict])
+}
+
+// Experiment 21. Nothing that is not archived may be evicted, so Redis fills up and says so.
+func TestPostgresAwayUntilRedisIsFull(t *testing.T) {
+	x := begin(t, 21, "PostgreSQL away until Redis is full of links that are not archived", func() *fleet.Fleet {
+		f := fleettest.Start(t, fleet.Options{Archive: 3, Env: []string{"JOURNAL_MAX=1000"}})
+		for _, db := range f.Archive { // before anything is archived, so that nothing may be evicted
+			db.Kill()
+		}
+		return f
+	})
+	a := x.archive()
+	db := x.redis()
+	x.warm()
+	x.wait(pick(500*time.Millisecond, 5*time.Second))
+	if err := db.ConfigSet(t.Context(), "maxmemory", fmt.Sprint(info(t, db, "memory", "used_memory")+pick(2<<20, 32<<20))).Err(); err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	fleettest.Eventually(t, recovery, "Redis is full", func() bool {
+		_, failed := x.bulk(100, 1900)
+		refused += failed[http.StatusInsufficientStorage]
+		for status := range failed {
+			if status != http.StatusInsufficientStorage {
+				t.Fatalf("a bulk was answered %v", failed)
+			}
+		}
+		return refused >= 500
+	})
+	for end := time.Now().Add(pick(3*time.Second, 60*time.Second)); time.Now().Before(end); x.wait(200 * time.Millisecond) {
+		if status := x.tryCreate(); status != http.StatusInsufficientStorage && status != http.StatusCreated { // buffers come and go
+			t.Errorf("a create while Redis is full: %d", status)
+		}
+	}
+	evicted := info(t, db, "stats", "evicted_keys")
+	x.startPostgres(t)
+	fleettest.Eventually(t, catchUp, "links can be made again", func() bool {
+		_, failed := x.bulk(100, 1900)
+		if !*long {
+			a.leave()
+		}
+		return len(failed) == 0
+	})
+	x.wait(pick(500*time.Millisecond, 20*time.Second))
+	o := a.finish()
+
+	o.nothingLost(t)
+	o.noneFailed(t, GETs...)
+	o.failedOnlyBy(t, "507")
+	if evicted > 0 {
+		t.Errorf("%d keys were evicted, and nothing was archived", evicted)
+	}
+	x.fault += fmt.Sprintf(": %d creates were answered 507, %d keys were evicted before PostgreSQL came back", o.failures()["create: 507"]+refused, evicted)
+}

@@ -101,6 +101,10 @@ func (b *Backend) Command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// Setenv adds to the environment that the backend has when it is started again, as
+// "SHUTDOWN_GRACE=1s". It wins over what was there before.
+func (b *Backend) Setenv(entry string) { b.env = append(b.env, entry) }
+
 // Redis is the redis-server of a fleet. Started again, it has what its append-only file holds.
 type Redis struct {
 	Process

@@ -110,7 +110,8 @@ func (f *Fleet) GrowArchive(ctx context.Context) error {
 	}
 	f.Archive = append(f.Archive, db)
 	for _, b := range f.Backends {
-		b.env = append(b.env, "ARCHIVE_URL="+f.ArchiveURL(), fmt.Sprintf("ARCHIVE_SHARDS_BEFORE=%d", before))
+		b.Setenv("ARCHIVE_URL=" + f.ArchiveURL())
+		b.Setenv(fmt.Sprintf("ARCHIVE_SHARDS_BEFORE=%d", before))
 	}
 	return nil
 }

@@ -1,0 +1,224 @@
+package faults_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"snowlink/internal/fleet"
+	"snowlink/internal/fleet/fleettest"
+	"snowlink/internal/redisstore"
+)
+
+// Experiment 18. All three backends archive. One of them dies while marks are taken, again and
+// again; links are made and changed meanwhile.
+func TestKilledArchivers(t *testing.T) {
+	kills := pick(5, 100)
+	x := start(t, 18, fmt.Sprintf("kill -9 a backend while it archives, %d times", kills), fleet.Options{Archive: 3})
+	a := x.archive()
+	x.warm()
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	var writers sync.WaitGroup
+	writers.Go(func() { x.createAt(ctx, x.fleet.Backends[0].URL, x.fleet.Backends[1].URL, x.fleet.Backends[2].URL) })
+	left := 0
+	for i := range kills {
+		b := x.fleet.Backends[i%3]
+		fleettest.Eventually(t, recovery, "marks are taken", func() bool { return a.taken() > 0 })
+		b.Kill()
+		left += a.taken()
+		x.expireLease(i%3 + 1)
+		x.restart(b)
+		x.wait(pick(100*time.Millisecond, 200*time.Millisecond))
+	}
+	end()
+	writers.Wait()
+	x.awaitCreate()
+	v := a.verified()
+	o := a.finish()
+
+	o.nothingLost(t)
+	o.noneFailed(t, GETs...)
+	if v.Rows < int64(o.acknowledged) {
+		t.Errorf("PostgreSQL has %d rows for %d links", v.Rows, o.acknowledged)
+	}
+	if left < kills {
+		t.Errorf("%d marks were taken as a backend died, %d times: this tested nothing", left, kills)
+	}
+	x.fault += fmt.Sprintf(", with %d marks under way", left)
+}
+
+// taken returns how many marks archivers work on.
+func (a *archive) taken() int {
+	pending, err := a.redis.XPending(a.x.t.Context(), redisstore.OutboxKey, "archivers").Result()
+	if err != nil { // there is no group yet
+		return 0
+	}
+	return int(pending.Count)
+}
+
+// Experiment 22. The archive grows by one shard while all goes on, and what moves its links is
+// killed on the way.
+func TestArchiveGrows(t *testing.T) {
+	x := start(t, 22, "shards from 3 to 4, `server archive move` killed half-way and run again", fleet.Options{Archive: 3})
+	a := x.archive()
+	x.warm()
+	cold := a.cold(pick(2000, 50_000))
+	x.wait(pick(time.Second, 10*time.Second))
+	p := x.probe(16, 100, each(cold))
+
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	if err := x.fleet.GrowArchive(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range x.fleet.Backends { // as an operator does
+		if err := b.Stop(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Start(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	killed := 0
+	for range pick(2, 10) {
+		move := x.fleet.Backends[0].Command(ctx, "archive", "move")
+		var said fleettest.Output
+		move.Stdout, move.Stderr = &said, &said
+		if err := move.Start(); err != nil {
+			t.Fatal(err)
+		}
+		before := x.rowsOf(3)
+		fleettest.Eventually(t, recovery, "links move", func() bool { return x.rowsOf(3) > before || move.ProcessState != nil })
+		_ = move.Process.Kill()
+		if err := move.Wait(); err != nil && strings.Contains(err.Error(), "killed") {
+			killed++
+		} else {
+			t.Logf("move ended before it was killed: %v, %s", err, &said)
+		}
+	}
+	out, err := x.fleet.Backends[0].Command(ctx, "archive", "move").CombinedOutput()
+	t.Logf("move: %v\n%s", err, out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	probed := p.end()
+	// The links are at home now.
+	for _, b := range x.fleet.Backends {
+		b.Setenv("ARCHIVE_SHARDS_BEFORE=")
+		if err := b.Stop(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Start(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a = x.archive()
+	x.wait(pick(500*time.Millisecond, 10*time.Second))
+	o := a.finish()
+
+	o.nothingLost(t)
+	o.noneFailed(t, GETs...)
+	x.onlyFailedBy("cold links", probed)
+	var rows []int
+	for i := range x.fleet.Archive {
+		rows = append(rows, x.rowsOf(i))
+	}
+	x.fault += fmt.Sprintf(", %d times; then they have %v links", killed, rows)
+	t.Log(x.fault)
+	if killed == 0 {
+		t.Error("no move was killed: this tested nothing")
+	}
+	if fourth, all := rows[3], slices.Max(rows); fourth*2 < all {
+		t.Errorf("the shards have %v links", rows)
+	}
+}
+
+// rowsOf counts the links of a shard.
+func (x *experiment) rowsOf(shard int) (n int) {
+	x.t.Helper()
+	conn, err := pgx.Connect(x.t.Context(), x.fleet.Archive[shard].URL)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	defer conn.Close(x.t.Context())
+	if err := conn.QueryRow(x.t.Context(), "SELECT count(*) FROM links").Scan(&n); err != nil {
+		return 0 // it has no table yet
+	}
+	return n
+}
+
+// Experiment 23. Redis's new master may lack what the old one acknowledged last, also of what is
+// archived: the archive has it then, and restores it.
+func TestFailoverWhileArchiving(t *testing.T) {
+	x := start(t, 23, "kill -9 the master under Sentinel while links are archived", fleet.Options{Sentinel: true, Archive: 3})
+	a := x.archive()
+	x.warm()
+	failovers := pick(1, 5)
+	window := map[entry]bool{}
+	for range failovers {
+		x.wait(pick(500*time.Millisecond, 5*time.Second))
+		was := x.master(nil)
+		ctx, end := context.WithTimeout(t.Context(), time.Second)
+		x.createAt(ctx, x.fleet.Backends[0].URL, x.fleet.Backends[1].URL)
+		end()
+		fleettest.Eventually(t, recovery, "marks are taken", func() bool { return a.taken() > 0 })
+		was.Kill()
+		had := x.replicated(was)
+		x.master(was)
+		before := x.ledger.last(everything)
+		x.awaitCreate()
+		archived := a.archivedOf(before)
+		for _, e := range before {
+			if !had[redisstore.LinkKey(e.code)] && !archived[e] {
+				window[e] = true
+			}
+		}
+		x.startAgain(was)
+		x.wait(pick(500*time.Millisecond, 5*time.Second))
+		fleettest.Eventually(t, recovery, "both replicas are up to date", func() bool { return x.replicas() == 2 })
+	}
+	x.load.stop()
+	a.drained()
+	if _, err := a.archiver.Verify(t.Context(), nil); err != nil { // as every backend does a while after a failover
+		t.Fatal(err)
+	}
+	o := a.finish()
+
+	lost := 0
+	for e := range o.gone {
+		if !window[e] {
+			t.Errorf("%s is lost, and a replica or the archive had it", e.code)
+		}
+		lost++
+	}
+	x.fault += fmt.Sprintf(", %d times: %d links were on no replica and not archived, %d lost", failovers, len(window), lost)
+	t.Log(x.fault)
+	o.noneFailed(t, hotGET)
+	for _, s := range o.of(recentGET).samples {
+		if s.failure != "" && s.failure != "503" && !(s.failure == "404" && lost > 0) {
+			t.Errorf("a recent link: %s", s.failure)
+		}
+	}
+}
+
+// replicas counts the replicas that the master has.
+func (x *experiment) replicas() int {
+	master, err := x.fleet.Sentinel.Master(x.t.Context())
+	if err != nil {
+		return 0
+	}
+	db := master.Client()
+	defer db.Close()
+	text, err := db.Info(x.t.Context(), "replication").Result()
+	if err != nil {
+		return 0
+	}
+	return strings.Count(text, "state=online")
+}

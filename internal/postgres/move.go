@@ -51,6 +51,11 @@ func (s *Shards) Move(ctx context.Context, progress func(Moved)) (m Moved, err e
 	if progress == nil {
 		progress = func(Moved) {}
 	}
+	// All databases know first that there are more: from then on no row comes to an old home.
+	if err := s.each(func(db *DB) error { return db.grow(ctx, s.before, len(s.dbs)) }); err != nil {
+		return m, err
+	}
+	s.writeTo.Store(int64(len(s.dbs)))
 	for m.Pass = 1; ; m.Pass++ {
 		before := m.Moved
 		m.Looked, m.Rows, m.Stuck, m.Examples = 0, 0, 0, nil

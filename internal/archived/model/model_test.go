@@ -178,6 +178,8 @@ var variants = []struct {
 	{"no fence", protocol{noFence: true}, "cold, chosen again", overwritten},
 	{"a fence that only looks", protocol{lookUpAlone: true}, "chosen twice", overwritten},
 	{"the old home is asked last", protocol{newThenOld: true}, "moved", missing},
+	{"the first home that has a row is believed", protocol{firstFound: true}, "moved", stale},
+	{"rows come to their old home still", protocol{unfenced: true}, "moved", evictable},
 	{"a move deletes first", protocol{deleteFirst: true}, "moved", missing},
 	{"a read joins a query that was answered", protocol{joinsLate: true}, "cold, deleted, crash", resurrected},
 	{"a code is reserved", protocol{reserves: true}, "chosen twice, crash", reserved},

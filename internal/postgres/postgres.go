@@ -295,7 +295,9 @@ type Stat struct {
 func (db *DB) Stat(ctx context.Context) (s Stat, err error) {
 	err = db.do(ctx, "stat", readTime, func(ctx context.Context) error {
 		return db.pool.QueryRow(ctx, `
-SELECT greatest(reltuples, 0)::bigint, pg_total_relation_size(oid) FROM pg_class WHERE oid = 'links'::regclass`).
+SELECT CASE WHEN reltuples >= 0 THEN reltuples::bigint ELSE (SELECT count(*) FROM (SELECT FROM links LIMIT 100000) AS few) END,
+	pg_total_relation_size(oid)
+FROM pg_class WHERE oid = 'links'::regclass`).
 			Scan(&s.Rows, &s.Bytes)
 	})
 	return s, err

@@ -175,7 +175,13 @@ func TestScanAndDrop(t *testing.T) {
 	if left, _ := db.Scan(t.Context(), "", 9); codes(left) != "0 B _" {
 		t.Errorf("left %s", codes(left))
 	}
-	if stat, err := db.Stat(t.Context()); err != nil || stat.Bytes == 0 {
+	if stat, err := db.Stat(t.Context()); err != nil || stat.Rows != 3 || stat.Bytes == 0 { // before any ANALYZE
+		t.Error(stat, err)
+	}
+	if err := db.Exec(t.Context(), "ANALYZE links"); err != nil {
+		t.Fatal(err)
+	}
+	if stat, err := db.Stat(t.Context()); err != nil || stat.Rows != 3 || stat.Bytes == 0 {
 		t.Error(stat, err)
 	}
 }
@@ -680,6 +686,19 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("%s was taken", url)
 		} else if strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "sec ret") {
 			t.Errorf("%s: the error has the password: %v", url, err)
+		}
+	}
+}
+
+func TestAddressesWithoutSecrets(t *testing.T) {
+	for url, want := range map[string]string{
+		"postgres://u:secret@a/db":                                "a:5432/db",
+		"postgres://u:secret@a,b:5433/db?sslmode=prefer":          "a:5432,b:5433/db",
+		"postgres:///db?host=/run/postgresql&password=secret":     "/run/postgresql:5432/db",
+		"postgres://u:secret@[::1]:6432/db?application_name=them": "[::1]:6432/db",
+	} {
+		if got := open(t, 0, io.Discard, url).DBs()[0].Address(); got != want {
+			t.Errorf("%s is at %s, want %s", url, got, want)
 		}
 	}
 }

@@ -362,19 +362,10 @@ func (u *upkeep) move(ctx context.Context) (outcome, error) {
 	if err := archived.Prepare(ctx, u.hot, u.shards); err != nil {
 		return nil, err
 	}
-	pass := 0
-	got, err := u.shards.Move(ctx, func(m postgres.Moved) {
-		if m.Pass != pass {
-			pass = m.Pass
-			u.progress.begin([]string{"moving links home", "looking for links away from home"}[pass-1])
-		}
-		u.progress.tell(m.Looked, m.Rows)
-	})
+	u.progress.begin("moving links home")
+	got, err := u.shards.Move(ctx, func(m postgres.Moved) { u.progress.tell(m.Looked, m.Rows) })
 	m := moved{Looked: got.Looked, Moved: got.Moved, Stuck: got.Stuck, Examples: append([]string{}, got.Examples...), before: u.shards.Before()}
 	switch {
-	case errors.Is(err, postgres.ErrStillWritten):
-		return m, amiss("links came to their old homes meanwhile, so a process runs that has the shorter ARCHIVE_URL still. " +
-			"Restart every backend and worker with the longer one and ARCHIVE_SHARDS_BEFORE, then run this again")
 	case err != nil:
 		return m, err
 	case m.Stuck > 0:

@@ -179,7 +179,7 @@ func (db *DB) Upsert(ctx context.Context, rows []Row) []error {
 	}
 	var written []string
 	err := db.do(ctx, "upsert", writeTime, func(ctx context.Context) error {
-		totals := db.shards.totals()
+		totals := db.totals(rows)
 		found, err := db.pool.Query(ctx, upsert, append(b.args(), db.shard+1, totals)...)
 		if err != nil {
 			return err

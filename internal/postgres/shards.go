@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -64,12 +65,17 @@ func (s *Shards) Before() int { return s.before }
 // becomes another one when a move begins.
 func (s *Shards) Home(code string) *DB { return s.dbs[home(code, int(s.writeTo.Load()))] }
 
-// totals are how many databases there may be by what a database says that rows are written to.
-func (s *Shards) totals() []int {
-	if n := int(s.writeTo.Load()); n == s.before || s.before == 0 {
-		return []int{n}
+// totals are how many databases there may be, by what a database says, for rows to be written to it:
+// as long as it does not know that there are more, it may take those that have their home elsewhere.
+func (db *DB) totals(rows []Row) []int {
+	s := db.shards
+	switch {
+	case s.before == 0:
+		return []int{len(s.dbs)}
+	case slices.ContainsFunc(rows, func(r Row) bool { return home(r.Code, len(s.dbs)) != db.shard }):
+		return []int{s.before}
 	}
-	return []int{s.before, len(s.dbs)} // not all of them know it yet
+	return []int{s.before, len(s.dbs)}
 }
 
 // learn takes note of what a database says.
@@ -260,7 +266,7 @@ func (s *Shards) Upsert(ctx context.Context, rows []Row) []error {
 	for i, r := range rows {
 		codes[i], all[i] = r.Code, i
 	}
-	s.split(codes, all, len(s.dbs), func(db *DB, some []int) {
+	s.split(codes, all, int(s.writeTo.Load()), func(db *DB, some []int) {
 		mine := make([]Row, len(some))
 		for j, i := range some {
 			mine[j] = rows[i]

@@ -107,7 +107,7 @@ const (
 	takePass
 	askArchive
 	askOther // home, while rows move
-	put // restores or creates
+	put      // restores or creates
 	checkRow
 	takeBack
 	compareAndSet
@@ -178,7 +178,7 @@ type state struct {
 	row     record
 	old     record // the row in the shard that was its home before
 	growth  uint8
-	rowMark uint8  // the mark that wrote it; see markNumbers
+	rowMark uint8 // the mark that wrote it; see markNumbers
 	process [maxProcesses]process
 
 	order        uint8 // of the last write

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"text/tabwriter"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -235,6 +236,9 @@ func (u *upkeep) backfill(ctx context.Context) (outcome, error) {
 	swept, err := archiver.Sweep(ctx, func(s archived.Swept) { u.progress.tell(s.Links, of) })
 	b.Links, b.Marked = swept.Links, swept.Marked
 	if err != nil {
+		after, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		b.Pending, _, _ = u.hot.Backlog(after) // 0 if Redis is away
 		return b, err
 	}
 	// What is marked from now on is not for us to wait for. Marks have the time of Redis.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -355,12 +356,18 @@ func TestArchiveMove(t *testing.T) {
 		t.Fatal(err)
 	}
 	drained()
-	_ = stop()               // it returns nil
-	for code := range last { // all are cold
-		if err := u.client.Del(t.Context(), "link:"+code).Err(); err != nil {
+	_ = stop() // it returns nil
+	evictAll := func() {
+		t.Helper()
+		var keys []string
+		for code := range last {
+			keys = append(keys, "link:"+code)
+		}
+		if err := u.client.Del(t.Context(), keys...).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
+	evictAll()
 
 	u.urls = all
 	grown := u.shards(t, 2, all)
@@ -376,6 +383,7 @@ func TestArchiveMove(t *testing.T) {
 		defer func() {
 			t.Logf("meanwhile %d links were made, %d changed, %d of these deleted, and %d evicted", made, changed, deleted, evicted)
 		}()
+		var recent []string // which were changed, so that they are archived, evicted and read again
 		for round := 0; ctx.Err() == nil; round++ {
 			if round%20 == 0 {
 				made += 10
@@ -384,32 +392,36 @@ func TestArchiveMove(t *testing.T) {
 					return
 				}
 			}
-			for code, want := range last { // any
-				// Redis evicts it first, if it may.
-				n, _ := u.client.Eval(t.Context(), `if redis.call("PTTL", KEYS[1]) > 0 then return redis.call("DEL", KEYS[1]) end return 0`,
-					[]string{"link:" + code}).Int()
-				evicted += n
-				got, err := store.Read(t.Context(), code)
-				if err != nil || !got.Link.Equal(want) {
-					t.Errorf("while links move, Read(%s) = %+v, %v, want %+v", code, got, err, want)
-					return
-				}
-				if want.Options != nil {
-					break // deleted
-				}
-				next := link.Link{Target: fmt.Sprint("https://example.com/changed/", round)}
-				if round%10 == 0 {
-					next = link.Link{Options: &link.Options{Deleted: true}}
-					deleted++
-				}
-				changed++
-				if _, err := store.Update(t.Context(), code, got.Version, next); err != nil {
-					t.Errorf("Update(%s) = %v", code, err)
-					return
-				}
-				last[code] = next
+			var code string
+			for code = range last { // any
 				break
 			}
+			if round%2 == 0 && len(recent) > 10 {
+				code, recent = recent[0], recent[1:]
+			}
+			n, _ := u.client.Eval(t.Context(), `if redis.call("PTTL", KEYS[1]) > 0 then return redis.call("DEL", KEYS[1]) end return 0`,
+				[]string{"link:" + code}).Int()
+			evicted += n
+			want := last[code]
+			got, err := store.Read(t.Context(), code)
+			if err != nil || !got.Link.Equal(want) {
+				t.Errorf("while links move, Read(%s) = %+v, %v, want %+v", code, got, err, want)
+				return
+			}
+			if want.Options != nil {
+				continue // deleted
+			}
+			next := link.Link{Target: fmt.Sprint("https://example.com/changed/", round)}
+			if round%10 == 0 {
+				next = link.Link{Options: &link.Options{Deleted: true}}
+				deleted++
+			}
+			changed++
+			if _, err := store.Update(t.Context(), code, got.Version, next); err != nil {
+				t.Errorf("Update(%s) = %v", code, err)
+				return
+			}
+			last[code], recent = next, append(recent, code)
 		}
 	})
 
@@ -452,13 +464,18 @@ func TestArchiveMove(t *testing.T) {
 	if found["same"] != found["links"] || found["rows"] != float64(len(last)) {
 		t.Errorf("there are %d links, and verify = %v", len(last), found)
 	}
+	evictAll()
+	var codes []string
+	for code := range last {
+		codes = append(codes, code)
+	}
 	home := archived.New(hot, u.shards(t, 0, all), prometheus.NewRegistry())
-	for code, want := range last {
-		if err := u.client.Del(t.Context(), "link:"+code).Err(); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := home.Read(t.Context(), code); err != nil || !got.Link.Equal(want) {
-			t.Fatalf("Read(%s) = %+v, %v, want %+v", code, got, err, want)
+	for some := range slices.Chunk(codes, 500) {
+		got, errs := home.GetAll(t.Context(), some)
+		for i, code := range some {
+			if errs[i] != nil || !got[i].Equal(last[code]) {
+				t.Fatalf("%s is %+v, %v, want %+v", code, got[i], errs[i], last[code])
+			}
 		}
 	}
 }

@@ -79,7 +79,11 @@ func (s archiveStatus) table(w io.Writer) {
 		}
 		fmt.Fprintf(w, "Redis\t%s, %s of %s used, %s keys evicted\n", policy, sized(int64(r.Used)), bound, grouped(int64(r.Evicted)))
 		fmt.Fprintf(w, "keys\t%s, of which %.1f %% have no time to live, so that Redis keeps them\n", grouped(int64(r.Keys)), free)
-		fmt.Fprintf(w, "waiting\t%s marks, the oldest for %.1f s\n", grouped(s.Outbox.Pending), s.Outbox.Lag)
+		waiting := "nothing"
+		if s.Outbox.Pending > 0 {
+			waiting = fmt.Sprintf("%s marks, the oldest for %.1f s", grouped(s.Outbox.Pending), s.Outbox.Lag)
+		}
+		fmt.Fprintf(w, "waiting\t%s\n", waiting)
 		taken := "none took marks yet"
 		if s.Outbox.LastTake != nil {
 			taken = fmt.Sprintf("marks were taken %s ago", time.Duration(*s.Outbox.LastTake*float64(time.Second)).Round(100*time.Millisecond))

@@ -128,10 +128,11 @@ func (db *DB) grow(ctx context.Context, before, total int) error {
 	})
 }
 
-// movedHome has the database remember that all rows it has are at home.
-func (db *DB) movedHome(ctx context.Context) error {
+// movedHome has the database remember that all rows it has are at home, which began to move when there
+// were before databases.
+func (db *DB) movedHome(ctx context.Context, before int) error {
 	return db.do(ctx, "identity", readTime, func(ctx context.Context) error {
-		_, err := db.pool.Exec(ctx, "UPDATE shard SET before = NULL")
+		_, err := db.pool.Exec(ctx, "UPDATE shard SET before = NULL WHERE before = $1", before)
 		return err
 	})
 }

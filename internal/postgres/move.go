@@ -62,7 +62,7 @@ func (s *Shards) Move(ctx context.Context, progress func(Moved)) (m Moved, err e
 	if m.Stuck > 0 {
 		return m, nil
 	}
-	return m, s.each(func(db *DB) error { return db.movedHome(ctx) })
+	return m, s.each(func(db *DB) error { return db.movedHome(ctx, s.before) })
 }
 
 // grow has all databases know that there are more.

@@ -89,7 +89,9 @@
 // written to the old ones. Then each shard learns how many there are: from then on it refuses rows
 // that have their home elsewhere, and whoever was refused writes to the new homes. Only when all
 // shards know it are rows moved: read a row, upsert it at its new home as above, and delete it at its
-// old one if it is still the one that was read. When none is left, readers may forget the old homes.
+// old one if it is still the one that was read. What is refused there is older, and is deleted too;
+// unless both have number 0 and differ, as two links do that collided: then both stay. When none is
+// left, readers may forget the old homes.
 //
 // The sweep marks records without a time to live that no mark names: of a create or change that
 // ended before its mark. After Redis lost writes, by a failover or otherwise, verify marks every

@@ -79,6 +79,7 @@ var worlds = []struct {
 	{"deleted, failed over", aHot.runs(deletes, reader, archiver).with(failover), false},
 	{"failed over, an archiver in flight", aBehind.runs(changes('D'), archiver, archiver).with(failover, inFlight), false},
 	{"moved", anOld.runs(changes('B'), reader, archiver, mover).with(crash), false},
+	{"moved by two", anOld.runs(changes('B'), reader, archiver, mover, mover).with(crash), false},
 	{"moved, chosen again", anOld.runs(chooses('B'), deletes, archiver, mover).with(crash), false},
 
 	{"new, changed, deleted, crash", nowhere.runs(mints('A'), changes('B'), deletes, archiver, archiver).with(crash), true},

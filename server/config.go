@@ -206,7 +206,7 @@ func readConfig(environ []string, serving bool) (config, error) {
 			break
 		}
 	}
-	if c.ArchiveURL != "" && c.RedisURL == "" {
+	if serving && c.ArchiveURL != "" && c.RedisURL == "" {
 		wrong = append(wrong, errors.New("ARCHIVE_URL is set and REDIS_URL is not: the Redis in this process would lose links before they are archived"))
 	}
 	if set["ARCHIVE_SHARDS_BEFORE"] != "" && (c.ShardsBefore < 1 || c.ArchiveURL == "") {

@@ -5,6 +5,7 @@
 //	server work      archive links, and serve nothing but metrics: see WORK
 //	server ping      ask the server on LISTEN for /healthz: a container's health check
 //	server key       make an API key for API_KEYS_FILE
+//	server archive   look after the archive of ARCHIVE_URL
 //	server help      list the environment variables
 //	server version   print what this binary was built from
 package main
@@ -38,9 +39,10 @@ func main() {
 	}
 }
 
-const usage = `usage: server [work | ping | key NAME | help | version]
+const usage = `usage: server [work | ping | key NAME | archive COMMAND | help | version]
 
 Without an argument it serves. On SIGHUP it reads API_KEYS_FILE again.
+server archive lists its commands.
 
 The environment, with defaults; a variable that is empty counts as unset:
 `
@@ -62,9 +64,11 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return nil
 	case "key":
 		return mintKey(args[1:], stdout, stderr)
+	case "archive":
+		return archiveCommand(ctx, args[1:], environ, stdout, stderr)
 	case "serve", "work", "ping":
 	default:
-		return fmt.Errorf("unknown command %q: it takes work, ping, key, help or version, or nothing to serve", command)
+		return fmt.Errorf("unknown command %q: it takes work, ping, key, archive, help or version, or nothing to serve", command)
 	}
 	cfg, err := readConfig(environ, command == "serve")
 	if err != nil {

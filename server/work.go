@@ -15,7 +15,7 @@ import (
 // work is the life of a worker: it archives links as a backend does, and serves nothing but
 // /metrics.
 func work(ctx context.Context, cfg config, log *slog.Logger) (err error) {
-	if cfg.ArchiveURL == "" {
+	if cfg.ArchiveURL == "" || cfg.RedisURL == "" {
 		return errors.New("there is no work without an archive: set ARCHIVE_URL and REDIS_URL as the backends have them")
 	}
 	b := &backend{cfg: cfg, log: log, registry: newRegistry()}

@@ -3,8 +3,10 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,6 +74,18 @@ func parseOne(text string) (*pgxpool.Config, error) {
 		params["application_name"] = "snowlink"
 	}
 	return config, nil
+}
+
+// Address returns where the database is, as host:port/database, without user and password.
+func (db *DB) Address() string {
+	config := db.pool.Config().ConnConfig
+	hosts := []string{net.JoinHostPort(config.Host, fmt.Sprint(config.Port))}
+	for _, f := range config.Fallbacks { // other hosts, and each again without TLS
+		if host := net.JoinHostPort(f.Host, fmt.Sprint(f.Port)); !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
+		}
+	}
+	return strings.Join(hosts, ",") + "/" + config.Database
 }
 
 // redacted says what is wrong with an address without repeating it: pgx quotes it, and hides only a

@@ -5,6 +5,9 @@ import "context"
 // URL is where the database is.
 func (db *DB) URL() string { return db.pool.Config().ConnString() }
 
+// Grow is the beginning of a Move.
+func (s *Shards) Grow(ctx context.Context) error { return s.grow(ctx) }
+
 // Exec executes a statement, for as long as it takes.
 func (db *DB) Exec(ctx context.Context, sql string) error {
 	conn, err := db.pool.Acquire(ctx)

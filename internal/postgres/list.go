@@ -181,7 +181,7 @@ func (db *DB) list(ctx context.Context, q Query, after *point) (rows []Row, err 
 // planned is rows for a query that is planned anew each time, with the values at hand: the way to the
 // links depends on them.
 func (db *DB) planned(ctx context.Context, sql string, args []any) ([]Row, error) {
-	return db.rows(ctx, sql, append([]any{pgx.QueryExecModeExec}, args...)...)
+	return db.rows(ctx, sql, append([]any{pgx.QueryExecModeExec}, args...))
 }
 
 // countedUpTo is how many links total counts, which takes milliseconds. It estimates what is more.

@@ -106,25 +106,33 @@ func (db *DB) said(ctx context.Context) (is said, err error) {
 	return is, err
 }
 
-// become makes the database a shard, unless another backend made it one that is not from. If it was
-// one already, its rows begin to move.
-func (db *DB) become(ctx context.Context, from, id identity) error {
+// become makes the database a shard, unless another backend made it one.
+func (db *DB) become(ctx context.Context, id identity) error {
 	return db.do(ctx, "identity", readTime, func(ctx context.Context) error {
-		var err error
-		if from == (identity{}) {
-			_, err = db.pool.Exec(ctx, "INSERT INTO shard (number, total) VALUES ($1, $2) ON CONFLICT (one) DO NOTHING", id.number, id.total)
-		} else {
-			_, err = db.pool.Exec(ctx, "UPDATE shard SET total = $1, before = total WHERE number = $2 AND total = $3 AND before IS NULL",
-				id.total, from.number, from.total)
-		}
+		_, err := db.pool.Exec(ctx, "INSERT INTO shard (number, total) VALUES ($1, $2) ON CONFLICT (one) DO NOTHING", id.number, id.total)
 		return err // whether it was us shows when it is read again
 	})
 }
 
-// movedHome has the database remember that all rows it has are at home.
-func (db *DB) movedHome(ctx context.Context) error {
+// grow has the database know that there are more, if it does not yet: rows begin to move. The lock lets
+// all upserts that were begun end first. No other one comes to an old home then.
+func (db *DB) grow(ctx context.Context, before, total int) error {
+	return db.do(ctx, "identity", writeTime, func(ctx context.Context) error {
+		return pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, "LOCK TABLE links IN SHARE MODE"); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, "UPDATE shard SET total = $1, before = total WHERE total = $2", total, before)
+			return err
+		})
+	})
+}
+
+// movedHome has the database remember that all rows it has are at home, which began to move when there
+// were before databases.
+func (db *DB) movedHome(ctx context.Context, before int) error {
 	return db.do(ctx, "identity", readTime, func(ctx context.Context) error {
-		_, err := db.pool.Exec(ctx, "UPDATE shard SET before = NULL")
+		_, err := db.pool.Exec(ctx, "UPDATE shard SET before = NULL WHERE before = $1", before)
 		return err
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"snowlink/internal/deadline"
+	"snowlink/internal/link"
 )
 
 // moveMost is how many rows a move reads at a time.
@@ -15,16 +16,9 @@ const moveMost = 500
 // examplesMost bounds Moved.Examples.
 const examplesMost = 20
 
-// ErrStillWritten reports that rows came to an old home while a move looked at everything: a backend
-// has the shorter ARCHIVE_URL still.
-var ErrStillWritten = errors.New("rows came to their old homes while they were moved")
-
 // Moved is what a Move has done so far.
 type Moved struct {
-	// Pass is 1 while rows are moved, and 2 while the old homes are looked at again. There is no
-	// second pass if the first finds nothing to move.
-	Pass int
-	// Looked is how many rows this pass has looked at. Rows is about how many there are, by the
+	// Looked is how many rows it has looked at. Rows is about how many there are, by the
 	// estimates of PostgreSQL.
 	Looked, Rows int64
 	// Moved is how many rows left their old homes.
@@ -41,45 +35,51 @@ type Moved struct {
 //
 // It may run while everything else does, also several at once, and be broken off and run again. It
 // remembers no place to go on from: it moves 9,000 rows a second and looks at 195,000
-// (BenchmarkMove, PostgreSQL 15 without fsync, two busy cores, 2026-11-25). Archivers write to new
-// homes only, so a row of an old home does not change any more, and none comes back. It has one
-// statement under way in the whole archive, and rests as long as that took: visitors keep most of each
-// database.
+// (BenchmarkMove, PostgreSQL 15 without fsync, two busy cores, 2026-11-25). It has one statement under
+// way in the whole archive, and rests as long as that took: visitors keep most of each database.
 //
-// The error is [ErrStillWritten], wraps [link.ErrUnavailable], or is that of ctx.
+// The error wraps [link.ErrUnavailable], or is that of ctx.
 func (s *Shards) Move(ctx context.Context, progress func(Moved)) (m Moved, err error) {
 	if progress == nil {
 		progress = func(Moved) {}
 	}
-	for m.Pass = 1; ; m.Pass++ {
-		before := m.Moved
-		m.Looked, m.Rows, m.Stuck, m.Examples = 0, 0, 0, nil
-		for _, db := range s.dbs[:s.before] {
-			stat, err := db.Stat(ctx)
-			if err != nil {
-				return m, err
-			}
-			m.Rows += stat.Rows
+	old := s.dbs[:s.before]
+	if err := s.grow(ctx); err != nil { // from here on no row comes to an old home
+		return m, err
+	}
+	for _, db := range old {
+		stat, err := db.Stat(ctx)
+		if err != nil {
+			return m, err
 		}
-		for _, db := range s.dbs[:s.before] {
-			if err := s.moveFrom(ctx, db, &m, progress); err != nil {
-				return m, err
-			}
-		}
-		if m.Moved == before {
-			break
-		}
-		if m.Pass == 2 {
-			return m, ErrStillWritten
+		m.Rows += stat.Rows
+	}
+	for _, db := range old {
+		if err := s.moveFrom(ctx, db, &m, progress); err != nil {
+			return m, err
 		}
 	}
 	if m.Stuck > 0 {
 		return m, nil
 	}
-	return m, s.each(func(db *DB) error { return db.movedHome(ctx) })
+	return m, s.each(func(db *DB) error { return db.movedHome(ctx, s.before) })
 }
 
-// moveFrom is one pass over a database.
+// grow has all databases know that there are more.
+func (s *Shards) grow(ctx context.Context) error {
+	err := s.each(func(db *DB) error {
+		if db.shard >= s.before {
+			return nil
+		}
+		return db.grow(ctx, s.before, len(s.dbs))
+	})
+	if err == nil {
+		s.writeTo.Store(int64(len(s.dbs)))
+	}
+	return err
+}
+
+// moveFrom moves what a database has of others.
 func (s *Shards) moveFrom(ctx context.Context, db *DB, m *Moved, progress func(Moved)) error {
 	for after := ""; ; {
 		began := time.Now()
@@ -132,7 +132,8 @@ func (s *Shards) moveSome(ctx context.Context, db *DB, rows []Row, m *Moved) err
 			for _, r := range refused {
 				is, ok := there[r.Code]
 				switch {
-				case !ok: // another move of the other direction; the next pass looks again
+				case !ok:
+					return fmt.Errorf("move %s: %w: its home refused it and does not have it", r.Code, link.ErrUnavailable)
 				case is.Number > r.Number || is.Record == r.Record || r.Number > 0:
 					// Of two that are different under one number, Redis lost one and the one at home
 					// was written since.

@@ -71,19 +71,20 @@ var (
 // DB is one database of the archive. All methods may be called concurrently.
 type DB struct {
 	shard   int // from 0
+	shards  *Shards
 	pool    *pgxpool.Pool
 	outage  *outage.Outage
 	metrics *metrics
 }
 
 // open makes the pool of a shard. It does not connect.
-func open(config *pgxpool.Config, shard, of int, log *slog.Logger, m *metrics) (*DB, error) {
+func (s *Shards) open(config *pgxpool.Config, shard, of int, log *slog.Logger, m *metrics) (*DB, error) {
 	pool, err := pgxpool.NewWithConfig(context.Background(), config)
 	if err != nil {
 		return nil, err
 	}
 	return &DB{
-		shard: shard, pool: pool, metrics: m,
+		shard: shard, shards: s, pool: pool, metrics: m,
 		outage: outage.New(log, fmt.Sprintf("archive shard %d of %d", shard+1, of)),
 	}, nil
 }
@@ -99,15 +100,26 @@ func (db *DB) Close() { db.pool.Close() }
 const columns = "code, number, record, owner, created, expires, disabled, deleted, title, tags"
 
 // Get returns the rows of the codes that there are, by code, in one query. The error wraps
-// [link.ErrUnavailable].
+// [link.ErrUnavailable], also if the database is not the shard that it should be: what it does not
+// have may be elsewhere.
 func (db *DB) Get(ctx context.Context, codes []string) (map[string]Row, error) {
 	rows := make(map[string]Row, len(codes))
 	err := db.do(ctx, "get", readTime, func(ctx context.Context) error {
-		found, err := db.rows(ctx, "SELECT "+columns+" FROM links WHERE code = ANY($1)", codes)
-		for _, r := range found {
-			rows[r.Code] = r
+		var is identity // in the same query, so that it holds for its answer
+		found, err := db.rows(ctx, "SELECT "+columns+", shard, total FROM (SELECT number AS shard, total FROM shard) AS shard "+
+			"LEFT JOIN links ON code = ANY($1)", []any{codes}, &is.number, &is.total)
+		if err != nil {
+			return err
 		}
-		return err
+		if !db.mayBe(is) {
+			return db.wrong(is)
+		}
+		for _, r := range found {
+			if r.Code != "" {
+				rows[r.Code] = r
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -121,19 +133,25 @@ func (db *DB) Get(ctx context.Context, codes []string) (map[string]Row, error) {
 // COPY into a temporary table and a statement from there is no faster: 12,000, 21,700 and 24,700 new
 // links a second in batches of 100, 1,000 and 5,000, and this 17,100, 22,100 and 25,100
 // (BenchmarkUpsert, one client, PostgreSQL 15 without fsync, two busy cores, 2026-11-25).
+//
+// Nothing is written unless the database is the shard $11 of as many as one of $12.
 const upsert = `
-INSERT INTO links (code, number, record, owner, created, expires, disabled, deleted, title, tags)
-SELECT code, number, record, owner, created, expires, disabled, deleted, title, string_to_array(tags, E'\n')
-FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::boolean[],
-	$8::timestamptz[], $9::text[], $10::text[])
-	AS batch (code, number, record, owner, created, expires, disabled, deleted, title, tags)
-ORDER BY code COLLATE "C"
-ON CONFLICT (code) DO UPDATE SET
-	number = excluded.number, record = excluded.record, owner = excluded.owner, created = excluded.created,
-	expires = excluded.expires, disabled = excluded.disabled, deleted = excluded.deleted,
-	title = excluded.title, tags = excluded.tags
-WHERE links.number < excluded.number
-RETURNING code`
+WITH written AS (
+	INSERT INTO links (code, number, record, owner, created, expires, disabled, deleted, title, tags)
+	SELECT code, number, record, owner, created, expires, disabled, deleted, title, string_to_array(tags, E'\n')
+	FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::boolean[],
+		$8::timestamptz[], $9::text[], $10::text[])
+		AS batch (code, number, record, owner, created, expires, disabled, deleted, title, tags)
+	WHERE EXISTS (SELECT FROM shard WHERE shard.number = $11 AND shard.total = ANY($12))
+	ORDER BY code COLLATE "C"
+	ON CONFLICT (code) DO UPDATE SET
+		number = excluded.number, record = excluded.record, owner = excluded.owner, created = excluded.created,
+		expires = excluded.expires, disabled = excluded.disabled, deleted = excluded.deleted,
+		title = excluded.title, tags = excluded.tags
+	WHERE links.number < excluded.number
+	RETURNING code
+)
+SELECT number, total, code FROM shard LEFT JOIN written ON true`
 
 // Upsert writes the rows, and returns an error, or nil for what was written, for each in order:
 // [ErrRefused], [ErrUnfit], or one for all of them that wraps [link.ErrUnavailable]: they may or may
@@ -161,11 +179,23 @@ func (db *DB) Upsert(ctx context.Context, rows []Row) []error {
 	}
 	var written []string
 	err := db.do(ctx, "upsert", writeTime, func(ctx context.Context) error {
-		found, err := db.pool.Query(ctx, upsert, b.args()...)
+		totals := db.totals(rows)
+		found, err := db.pool.Query(ctx, upsert, append(b.args(), db.shard+1, totals)...)
 		if err != nil {
 			return err
 		}
-		written, err = pgx.CollectRows(found, pgx.RowTo[string])
+		var is identity
+		var code *string
+		_, err = pgx.ForEachRow(found, []any{&is.number, &is.total, &code}, func() error {
+			if code != nil {
+				written = append(written, *code)
+			}
+			return nil
+		})
+		if err == nil && (is.number != db.shard+1 || !slices.Contains(totals, is.total)) {
+			db.shards.learn(is)
+			err = db.wrong(is)
+		}
 		return err
 	})
 	if err != nil {
@@ -225,7 +255,7 @@ func orNull[T comparable](v T) *T {
 func (db *DB) Scan(ctx context.Context, after string, n int) ([]Row, error) {
 	var rows []Row
 	err := db.do(ctx, "scan", writeTime, func(ctx context.Context) (err error) {
-		rows, err = db.rows(ctx, "SELECT "+columns+" FROM links WHERE code > $1 ORDER BY code LIMIT $2", after, n)
+		rows, err = db.rows(ctx, "SELECT "+columns+" FROM links WHERE code > $1 ORDER BY code LIMIT $2", []any{after, n})
 		return err
 	})
 	return rows, err
@@ -265,7 +295,9 @@ type Stat struct {
 func (db *DB) Stat(ctx context.Context) (s Stat, err error) {
 	err = db.do(ctx, "stat", readTime, func(ctx context.Context) error {
 		return db.pool.QueryRow(ctx, `
-SELECT greatest(reltuples, 0)::bigint, pg_total_relation_size(oid) FROM pg_class WHERE oid = 'links'::regclass`).
+SELECT CASE WHEN reltuples >= 0 THEN reltuples::bigint ELSE (SELECT count(*) FROM (SELECT FROM links LIMIT 100000) AS few) END,
+	pg_total_relation_size(oid)
+FROM pg_class WHERE oid = 'links'::regclass`).
 			Scan(&s.Rows, &s.Bytes)
 	})
 	return s, err
@@ -280,17 +312,23 @@ func (db *DB) Count(ctx context.Context) (n int64, err error) {
 	return n, err
 }
 
-func (db *DB) rows(ctx context.Context, sql string, args ...any) ([]Row, error) {
+// rows returns what a query found: columns, and then what more is scanned into. A row of nothing but
+// that is one without a code.
+func (db *DB) rows(ctx context.Context, sql string, args []any, more ...any) ([]Row, error) {
 	found, err := db.pool.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(found, func(row pgx.CollectableRow) (r Row, err error) {
-		var expires, deleted *time.Time
-		var title *string
-		err = row.Scan(&r.Code, &r.Number, &r.Record, &r.Owner, &r.Created, &expires, &r.Disabled, &deleted, &title, &r.Tags)
-		r.Created, r.Expires, r.Deleted = r.Created.UTC(), orZero(expires).UTC(), orZero(deleted).UTC()
-		r.Title = orZero(title)
+		var code, record, owner, title *string
+		var number *int64
+		var created, expires, deleted *time.Time
+		var disabled *bool
+		into := []any{&code, &number, &record, &owner, &created, &expires, &disabled, &deleted, &title, &r.Tags}
+		err = row.Scan(append(into, more...)...)
+		r.Code, r.Number, r.Record, r.Owner, r.Title = orZero(code), orZero(number), orZero(record), orZero(owner), orZero(title)
+		r.Created, r.Expires, r.Deleted = orZero(created).UTC(), orZero(expires).UTC(), orZero(deleted).UTC()
+		r.Disabled = orZero(disabled)
 		return r, err
 	})
 }

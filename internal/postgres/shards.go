@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -17,6 +19,9 @@ import (
 type Shards struct {
 	dbs    []*DB
 	before int // how many there were; 0 if rows do not move
+	// writeTo is among how many databases, from the first, rows have the home that they are written
+	// to: those of before, until one of these says that there are more now.
+	writeTo atomic.Int64
 }
 
 // Open makes the archive that archiveURL describes: one address of a database, or several separated by
@@ -33,9 +38,13 @@ func Open(archiveURL string, before int, log *slog.Logger, reg prometheus.Regist
 		return nil, fmt.Errorf("there were %d shards before, and are %d: shards are only added", before, len(configs))
 	}
 	s := &Shards{before: before}
+	s.writeTo.Store(int64(len(configs)))
+	if before > 0 {
+		s.writeTo.Store(int64(before))
+	}
 	m := newMetrics(s)
 	for i, config := range configs {
-		db, err := open(config, i, len(configs), log, m)
+		db, err := s.open(config, i, len(configs), log, m)
 		if err != nil {
 			s.Close()
 			return nil, fmt.Errorf("address %d: %w", i+1, redacted(err))
@@ -52,8 +61,45 @@ func (s *Shards) DBs() []*DB { return s.dbs }
 // Before returns how many databases there were before some were added; 0 if no rows move.
 func (s *Shards) Before() int { return s.before }
 
-// Home returns the database where the code's row belongs.
-func (s *Shards) Home(code string) *DB { return s.dbs[home(code, len(s.dbs))] }
+// Home returns the database that the code's row is to be written to. While databases are added, it
+// becomes another one when a move begins.
+func (s *Shards) Home(code string) *DB { return s.dbs[home(code, int(s.writeTo.Load()))] }
+
+// totals are how many databases there may be, by what a database says, for rows to be written to it:
+// as long as it does not know that there are more, it may take those that have their home elsewhere.
+func (db *DB) totals(rows []Row) []int {
+	s := db.shards
+	switch {
+	case s.before == 0:
+		return []int{len(s.dbs)}
+	case slices.ContainsFunc(rows, func(r Row) bool { return home(r.Code, len(s.dbs)) != db.shard }):
+		return []int{s.before}
+	}
+	return []int{s.before, len(s.dbs)}
+}
+
+// learn takes note of what a database says.
+func (s *Shards) learn(is identity) {
+	if is.total == len(s.dbs) && is.number <= s.before {
+		s.writeTo.Store(int64(len(s.dbs)))
+	}
+}
+
+// mayBe reports whether a database may be what it says, and so has what it should have.
+func (db *DB) mayBe(is identity) bool {
+	s := db.shards
+	return is.number == db.shard+1 && (is.total == len(s.dbs) || is.total == s.before && db.shard < s.before)
+}
+
+// wrong is the error of a database that is not what it should be.
+func (db *DB) wrong(is identity) error {
+	if is == (identity{}) {
+		return fmt.Errorf("%w: the database does not know which shard it is, and ARCHIVE_URL says that it is shard %d of %d",
+			ErrShard, db.shard+1, len(db.shards.dbs))
+	}
+	return fmt.Errorf("%w: the database says that it is shard %d of %d, and ARCHIVE_URL that it is shard %d of %d",
+		ErrShard, is.number, is.total, db.shard+1, len(db.shards.dbs))
+}
 
 // Close closes all connections, once the queries that run are done.
 func (s *Shards) Close() {
@@ -96,18 +142,17 @@ func (s *Shards) Check(ctx context.Context) error {
 		case is.identity == identity{}:
 			return fmt.Errorf("%w: it says that the archive has shard %d of %d, and that database is empty, while others have links",
 				ErrShard, should.number, should.total)
-		case is.identity == identity{i + 1, s.before} && is.before == 0:
+		case s.dbs[i].mayBe(is.identity) && is.before == 0: // it learns of the others when a move begins
 		case is.before > 0 && is.number == i+1:
 			return fmt.Errorf("%w: links still move from %d databases to %d: have ARCHIVE_URL name these %d, and set "+
 				"ARCHIVE_SHARDS_BEFORE=%d until server archive move is done", ErrShard, is.before, is.total, is.total, is.before)
 		default:
-			return fmt.Errorf("%w: the database says that it is shard %d of %d, and ARCHIVE_URL that it is shard %d of %d",
-				ErrShard, is.number, is.total, should.number, should.total)
+			return s.dbs[i].wrong(is.identity)
 		}
 	}
 	err := s.each(func(db *DB) error {
-		if should := (identity{db.shard + 1, len(s.dbs)}); ids[db.shard].identity != should {
-			return db.become(ctx, ids[db.shard].identity, should)
+		if ids[db.shard].identity == (identity{}) {
+			return db.become(ctx, identity{db.shard + 1, len(s.dbs)})
 		}
 		return nil
 	})
@@ -118,10 +163,10 @@ func (s *Shards) Check(ctx context.Context) error {
 		return err
 	}
 	for i, is := range ids { // another backend may have made it something else at the same time
-		if should := (identity{i + 1, len(s.dbs)}); is.identity != should {
-			return fmt.Errorf("%w: the database says that it is shard %d of %d, and ARCHIVE_URL that it is shard %d of %d",
-				ErrShard, is.number, is.total, should.number, should.total)
+		if !s.dbs[i].mayBe(is.identity) {
+			return s.dbs[i].wrong(is.identity)
 		}
+		s.learn(is.identity)
 	}
 	return nil
 }
@@ -141,33 +186,32 @@ func (s *Shards) each(do func(*DB) error) error {
 // that wraps [link.ErrUnavailable] if its database cannot tell. Each database is asked once for all of
 // its codes.
 //
-// While rows move, a code that is not at its new home is looked for at its old one. Where that has
-// nothing either, the new one is asked again: the row may have moved in between.
+// While there are two homes of a code, the old one is asked first and then the new one: what has left
+// the old one since is in the new one. Of two rows the one with the higher number counts.
 func (s *Shards) Get(ctx context.Context, codes []string) ([]Row, []error) {
 	rows, errs := make([]Row, len(codes)), make([]error, len(codes))
-	all := make([]int, len(codes))
-	for i := range all {
-		all[i] = i
-	}
-	s.get(ctx, codes, all, len(s.dbs), rows, errs)
-	if s.before == 0 {
-		return rows, errs
-	}
-	var moving []int
+	var all, moving []int
 	for i, code := range codes {
-		if errors.Is(errs[i], link.ErrNotFound) && home(code, s.before) != home(code, len(s.dbs)) {
+		all = append(all, i)
+		if s.before > 0 && home(code, s.before) != home(code, len(s.dbs)) {
 			moving = append(moving, i)
 		}
 	}
-	for _, n := range []int{s.before, len(s.dbs)} {
-		s.get(ctx, codes, moving, n, rows, errs)
-		left := moving[:0]
-		for _, i := range moving {
-			if errors.Is(errs[i], link.ErrNotFound) {
-				left = append(left, i)
-			}
+	var old []Row
+	var oldErrs []error
+	if len(moving) > 0 {
+		old, oldErrs = make([]Row, len(codes)), make([]error, len(codes))
+		s.get(ctx, codes, moving, s.before, old, oldErrs)
+	}
+	s.get(ctx, codes, all, len(s.dbs), rows, errs)
+	for _, i := range moving {
+		switch {
+		case errors.Is(oldErrs[i], link.ErrNotFound):
+		case oldErrs[i] != nil: // it may have a later row
+			rows[i], errs[i] = Row{}, oldErrs[i]
+		case errors.Is(errs[i], link.ErrNotFound), errs[i] == nil && rows[i].Number < old[i].Number:
+			rows[i], errs[i] = old[i], nil
 		}
-		moving = left
 	}
 	return rows, errs
 }
@@ -222,7 +266,7 @@ func (s *Shards) Upsert(ctx context.Context, rows []Row) []error {
 	for i, r := range rows {
 		codes[i], all[i] = r.Code, i
 	}
-	s.split(codes, all, len(s.dbs), func(db *DB, some []int) {
+	s.split(codes, all, int(s.writeTo.Load()), func(db *DB, some []int) {
 		mine := make([]Row, len(some))
 		for j, i := range some {
 			mine[j] = rows[i]

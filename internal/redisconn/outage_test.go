@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"snowlink/internal/fleet/fleettest"
+	"snowlink/internal/link"
 	"snowlink/internal/redisconn"
 )
 
@@ -124,4 +125,16 @@ func TestLimit(t *testing.T) {
 			t.Errorf("the other has %s, %v", got, other.Err())
 		}
 	})
+}
+
+// What the caller gave up says nothing about Redis.
+func TestWhoGivesUpIsNoOutage(t *testing.T) {
+	var log fleettest.Output
+	conn := open(t, slog.New(slog.NewTextHandler(&log, nil)))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := conn.Operation("asked").Unavailable(conn.Reads, conn.Client.Get(ctx, "a").Err())
+	if !errors.Is(err, link.ErrUnavailable) || log.String() != "" {
+		t.Errorf("the error is %v, and the log has %q", err, &log)
+	}
 }

@@ -218,7 +218,8 @@ func (c *Conn) Operation(name string) *Operation {
 }
 
 // Unavailable takes note that the operation failed with err, as part of the outage. It returns an
-// error that wraps [link.ErrUnavailable].
+// error that wraps [link.ErrUnavailable]. What the caller gave up says nothing about Redis, and is not
+// taken note of.
 func (o *Operation) Unavailable(of *Outage, err error) error {
 	return o.fail(of, link.ErrUnavailable, err)
 }
@@ -236,7 +237,9 @@ func (o *Operation) NotWritten(of *Outage, err error) error {
 func (o *Operation) Count() { o.failed.Inc() }
 
 func (o *Operation) fail(of *Outage, as, err error) error {
-	o.failed.Inc()
-	of.Observed(err)
+	if !errors.Is(err, context.Canceled) {
+		o.failed.Inc()
+		of.Observed(err)
+	}
 	return fmt.Errorf("redis: %s: %w: %w", o.name, as, err)
 }

@@ -22,7 +22,7 @@ const (
 )
 
 // ErrPolicy reports that Redis may evict links that are not archived. The text says what to set.
-var ErrPolicy = errors.New("Redis may evict links that are not archived")
+var ErrPolicy = errors.New("redis may evict links that are not archived")
 
 // CheckPolicy fails with ErrPolicy if Redis may evict what has no time to live, and with
 // link.ErrUnavailable. It takes a Redis that does not tell its policy, as some proxies do not.

@@ -40,6 +40,23 @@ func taken(t *testing.T, store testStore) (codes []string, marks []redisstore.Ma
 	}
 }
 
+func TestLastTake(t *testing.T) {
+	store, _ := inFrontOfAnArchive(t)
+	never := func(when string) {
+		t.Helper()
+		if ago, ok, err := store.LastTake(t.Context()); ok || err != nil {
+			t.Errorf("%s, LastTake = %s, %t, %v", when, ago, ok, err)
+		}
+	}
+	never("without an outbox")
+	mustCreate(t, store, "a", nil)
+	never("without an archiver")
+	taken(t, store)
+	if ago, ok, err := store.LastTake(t.Context()); !ok || ago > 10*time.Second || err != nil {
+		t.Errorf("LastTake = %s, %t, %v", ago, ok, err)
+	}
+}
+
 // In front of an archive, everything that is written is marked, has a number, and may not be
 // evicted.
 func TestWritesAreMarked(t *testing.T) {

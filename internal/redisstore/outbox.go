@@ -148,6 +148,21 @@ func (s *Store) Backlog(ctx context.Context) (n int64, since time.Time, err erro
 	return length.Val(), since, nil
 }
 
+// LastTake returns how long ago an archiver took marks. ok is false if none ever did. Before Redis 7.2
+// a Take that found no marks does not count. It fails with link.ErrUnavailable.
+func (s *Store) LastTake(ctx context.Context) (ago time.Duration, ok bool, err error) {
+	consumers, err := s.conn.Aside.XInfoConsumers(ctx, OutboxKey, archivers).Result()
+	switch {
+	case redis.HasErrorPrefix(err, "NOGROUP"), redis.HasErrorPrefix(err, "no such key"):
+		return 0, false, nil
+	case err != nil:
+		return 0, false, s.ops.archive.Unavailable(s.conn.Reads, err)
+	case len(consumers) == 0:
+		return 0, false, nil
+	}
+	return consumers[0].Idle, true, nil
+}
+
 // Peek returns the records of the codes without making them look used. The error of each is nil, or
 // wraps link.ErrNotFound, link.ErrUnreadable or link.ErrUnavailable.
 func (s *Store) Peek(ctx context.Context, codes []string) ([]Record, []error) {

@@ -58,8 +58,8 @@
 //
 //  3. Ask the archive. No row, or a tombstone older than the grace: 404. No answer: 503. A query
 //     may be shared by all misses that had their passes before it was sent, and by none that came
-//     later. While rows move to another shard, ask the new home, the old one, and where that has
-//     nothing the new one again.
+//     later. While there are two homes, ask the old one, then the new one, and take the higher
+//     number: what has left the old home since is in the new one.
 //
 //  4. Script restore: if there is no record and the pass is still the one of step 2, SET the row's
 //     record for an hour. The pass stays. The reader may be answered before, from the row. A change
@@ -85,8 +85,13 @@
 //     the change. Then, whatever was there, go to step 1. Minted records that differ and both have
 //     number 0 are a collision: they are left as they are, and raise an alarm.
 //
-// Moving a row to another shard: read it, upsert it at its new home as above, and delete it at its
-// old one.
+// Adding a shard: first everyone who reads learns that there are two homes, while all rows are
+// written to the old ones. Then each shard learns how many there are: from then on it refuses rows
+// that have their home elsewhere, and whoever was refused writes to the new homes. Only when all
+// shards know it are rows moved: read a row, upsert it at its new home as above, and delete it at its
+// old one if it is still the one that was read. What is refused there is older, and is deleted too;
+// unless both have number 0 and differ, as two links do that collided: then both stay. When none is
+// left, readers may forget the old homes.
 //
 // The sweep marks records without a time to live that no mark names: of a create or change that
 // ended before its mark. After Redis lost writes, by a failover or otherwise, verify marks every

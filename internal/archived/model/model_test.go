@@ -79,6 +79,7 @@ var worlds = []struct {
 	{"deleted, failed over", aHot.runs(deletes, reader, archiver).with(failover), false},
 	{"failed over, an archiver in flight", aBehind.runs(changes('D'), archiver, archiver).with(failover, inFlight), false},
 	{"moved", anOld.runs(changes('B'), reader, archiver, mover).with(crash), false},
+	{"moved by two", anOld.runs(changes('B'), reader, archiver, mover, mover).with(crash), false},
 	{"moved, chosen again", anOld.runs(chooses('B'), deletes, archiver, mover).with(crash), false},
 
 	{"new, changed, deleted, crash", nowhere.runs(mints('A'), changes('B'), deletes, archiver, archiver).with(crash), true},
@@ -178,6 +179,8 @@ var variants = []struct {
 	{"no fence", protocol{noFence: true}, "cold, chosen again", overwritten},
 	{"a fence that only looks", protocol{lookUpAlone: true}, "chosen twice", overwritten},
 	{"the old home is asked last", protocol{newThenOld: true}, "moved", missing},
+	{"the first home that has a row is believed", protocol{firstFound: true}, "moved", stale},
+	{"rows come to their old home still", protocol{unfenced: true}, "moved", evictable},
 	{"a move deletes first", protocol{deleteFirst: true}, "moved", missing},
 	{"a read joins a query that was answered", protocol{joinsLate: true}, "cold, deleted, crash", resurrected},
 	{"a code is reserved", protocol{reserves: true}, "chosen twice, crash", reserved},

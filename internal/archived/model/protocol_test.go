@@ -16,7 +16,11 @@ type protocol struct {
 	refusedIsDone     bool // a refused upsert ends the work on a mark
 	rowWins           bool // what refused an upsert takes the record's place, whether or not that has a time to live
 
+	// While rows move from one shard to another.
 	deleteFirst bool // a move deletes the row in its old home before it is in the new one
+	newThenOld  bool // the new home is asked first, and then the old one
+	firstFound  bool // the row of the first home that has one counts, whatever the other has
+	unfenced    bool // a shard takes rows that have their home elsewhere now
 
 	// Of changes and creates.
 	noNumbers       bool // a record has no number: equal links have equal records
@@ -42,7 +46,6 @@ type protocol struct {
 	takesOver      bool // a reservation can be taken over, its creator being thought dead
 	lookUpAlone    bool // it asks without a pass
 	joinsLate      bool // a read shares the query of another that was answered already
-	newThenOld     bool // while rows move, the new home is not asked again after the old one
 	archiveFirst   bool // a read asks the archive before Redis
 	failureIsNone  bool // an archive that does not answer counts as one that has nothing
 }
@@ -63,10 +66,18 @@ func (r record) same(other record) bool {
 
 // archived is the row, wherever it is.
 func (s *state) archived() record {
-	if s.row.there() {
+	if s.growth == grown {
 		return s.row
 	}
-	return s.old
+	return s.old.orLater(s.row)
+}
+
+// orLater is the one with the higher number of r and of other, or other if they have the same.
+func (r record) orLater(other record) record {
+	if !other.there() || r.there() && r.number > other.number {
+		return r
+	}
+	return other
 }
 
 // is reports whether the two are the same write, or cannot be told apart by anyone.
@@ -95,9 +106,8 @@ const (
 	start = iota
 	takePass
 	askArchive
-	askOld
-	askAgain
-	put // restores or creates
+	askOther // home, while rows move
+	put      // restores or creates
 	checkRow
 	takeBack
 	compareAndSet
@@ -110,6 +120,14 @@ const (
 	settle
 	unmark
 	done
+)
+
+// How far it is to a shard more. In between, shards learn one after another that there is one.
+const (
+	before = iota
+	between
+	growing // every shard knows that rows are to move
+	grown   // no row is at its old home
 )
 
 const (
@@ -159,7 +177,8 @@ type state struct {
 	redis
 	row     record
 	old     record // the row in the shard that was its home before
-	rowMark uint8  // the mark that wrote it; see markNumbers
+	growth  uint8
+	rowMark uint8 // the mark that wrote it; see markNumbers
 	process [maxProcesses]process
 
 	order        uint8 // of the last write
@@ -308,7 +327,7 @@ func (m *machine) happen(s state) {
 		t.mark()
 		m.step(t, "the sweep marks %v", s.record)
 	}
-	if m.grace && !s.graceOver && s.row.value == deleted && !s.record.there() {
+	if m.grace && !s.graceOver && s.archived().value == deleted && !s.record.there() {
 		t := s
 		t.graceOver, t.latest, t.acknowledged = true, record{}, 0
 		for i := range t.process { // whatever began before gave up long ago, but for what it may still send
@@ -341,8 +360,8 @@ func (m *machine) happen(s state) {
 		t := s
 		t.failedOver = true
 		t.redis, t.copy, t.samePass = s.copy, redis{}, false
-		if s.row.order > t.latest.order {
-			t.other = s.row
+		if s.archived().order > t.latest.order {
+			t.other = s.archived()
 		}
 		t.loose = true
 		m.forget(&t)
@@ -357,7 +376,7 @@ func (m *machine) sweeps(s state) bool {
 		return false
 	}
 	behind := s.loose && !m.neverVerified
-	return (s.crashed && !m.neverSwept || behind) && s.ttl == none || behind && !s.record.same(s.row)
+	return (s.crashed && !m.neverSwept || behind) && s.ttl == none || behind && !s.record.same(s.archived())
 }
 
 // forget is what a loss of writes in Redis means to the processes and to what may be asked of them.
@@ -503,11 +522,11 @@ func (m *machine) choose(s state, i int, p program) {
 		m.step(t, "finds nothing in Redis")
 	case takePass:
 		m.takePass(s, i)
-	case askArchive, askOld, askAgain:
+	case askArchive, askOther:
 		row, more := m.ask(&t, i)
 		switch {
 		case more:
-			m.step(t, "finds nothing in the archive yet")
+			m.step(t, "finds %v in one home", row)
 		case row.there() && !s.isOver(row):
 			t.end(i)
 			m.step(t, "finds %v in the archive: 409", row)
@@ -547,7 +566,7 @@ func (m *machine) choose(s state, i int, p program) {
 }
 
 func (s *state) isOver(r record) bool {
-	return s.graceOver && r.value == deleted && r.number == s.row.number
+	return s.graceOver && r.value == deleted && r.number == s.archived().number
 }
 
 // takePass takes the pass, or shares the one that is out, if there is still no record: then it
@@ -565,18 +584,24 @@ func (m *machine) takePass(s state, i int) {
 	m.step(t, "takes a pass")
 }
 
-// ask asks one shard for the row, and reports whether another is to be asked.
+// ask asks one shard for the row, and reports whether another is to be asked. While rows move, the
+// old home is asked first: what has left it since is in the new one.
 func (m *machine) ask(t *state, i int) (row record, more bool) {
 	q := &t.process[i]
-	row = t.row
-	if q.at == askOld {
-		row = t.old
+	first, second := t.old, t.row
+	if m.newThenOld {
+		first, second = second, first
 	}
-	if row.there() || !m.grows || q.at == askAgain || q.at == askOld && m.newThenOld {
-		return row, false
+	switch {
+	case !m.grows || t.growth == grown && q.at == askArchive:
+		return t.row, false
+	case q.at == askArchive && m.firstFound && first.there():
+		return first, false
+	case q.at == askArchive:
+		q.row, q.at = first, askOther
+		return first, true
 	}
-	q.at++
-	return row, true
+	return q.row.orLater(second), false
 }
 
 // failure is that the archive does not answer process i.
@@ -671,7 +696,7 @@ func (m *machine) read(s state, i int) {
 		switch {
 		case m.archiveFirst:
 			q.row, q.at = s.row, askRedis
-			m.step(t, "finds %v in the archive", s.row)
+			m.step(t, "finds %v in the archive", s.archived())
 		case s.record.there():
 			m.answer(&t, i, s.record)
 			m.step(t, "finds %v in Redis", s.record)
@@ -723,7 +748,7 @@ func (m *machine) restore(s state, i int) {
 	switch q.at {
 	case takePass:
 		m.takePass(s, i)
-	case askArchive, askOld, askAgain:
+	case askArchive, askOther:
 		row, more := m.ask(&t, i)
 		switch {
 		case more:
@@ -845,7 +870,7 @@ func (m *machine) archive(s state, i int) {
 	case settle:
 		q.at = read
 		if s.record.same(q.record) {
-			if s.ttl != none || s.record.number == 0 && s.row.number > 0 || m.rowWins {
+			if s.ttl != none || s.record.number == 0 && q.row.number > 0 || m.rowWins {
 				t.record, t.ttl = q.row, short
 			} else {
 				t.record.number = q.row.number + 1
@@ -867,18 +892,26 @@ func (m *machine) archive(s state, i int) {
 	}
 }
 
-// move brings a row home.
+// move has shards know that there is one more, and brings a row home.
 func (m *machine) move(s state, i int) {
 	t := s
 	q := &t.process[i]
 	switch q.at {
 	case start:
-		q.begun, q.record, q.at = false, s.old, upsert
-		if !s.old.there() {
+		switch {
+		case s.growth < growing:
+			t.growth++
+			m.step(t, "tells shards of the new one")
+			return
+		case !s.old.there():
+			t.growth = grown
 			t.end(i)
-		} else if m.deleteFirst {
+			m.step(t, "finds nothing to move")
+			return
+		case m.deleteFirst:
 			t.old = record{}
 		}
+		q.begun, q.record, q.at = false, s.old, upsert
 		m.step(t, "reads %v", s.old)
 	case upsert:
 		if q.at = unmark; !t.row.there() || t.row.number < q.record.number {
@@ -886,9 +919,12 @@ func (m *machine) move(s state, i int) {
 		}
 		m.step(t, "copies %v", q.record)
 	case unmark:
-		t.old = record{}
-		t.end(i)
-		m.step(t, "deletes %v", q.record)
+		moved := q.record
+		if t.old == moved {
+			t.old = record{}
+		}
+		*q = process{}
+		m.step(t, "deletes %v", moved)
 	}
 }
 
@@ -902,17 +938,35 @@ func (m *machine) ahead(s state) bool {
 	return false
 }
 
-func (m *machine) upsert(t state, i int) {
-	q := &t.process[i]
-	newer := t.row.number < q.record.number
+// upsert writes what process i read to the home of the row. An archiver learns from the shards, each
+// for itself, that there is a new home.
+func (m *machine) upsert(s state, i int) {
+	switch {
+	case !m.grows:
+		m.upsertAt(s, i, (*state).home)
+		return
+	case s.growth < growing || m.unfenced:
+		m.upsertAt(s, i, (*state).oldHome)
+	}
+	if s.growth > before {
+		m.upsertAt(s, i, (*state).home)
+	}
+}
+
+func (s *state) home() *record    { return &s.row }
+func (s *state) oldHome() *record { return &s.old }
+
+func (m *machine) upsertAt(t state, i int, home func(*state) *record) {
+	q, row := &t.process[i], home(&t)
+	newer := row.number < q.record.number
 	switch {
 	case m.markNumbers:
 		newer = t.rowMark < q.mark
 	case m.noNumbers: // not even a guard that knows the order helps
-		newer = t.row.order < q.record.order
+		newer = row.order < q.record.order
 	}
-	if !t.row.there() || newer || m.unguarded {
-		t.row, t.rowMark, t.reserved = q.record, q.mark, 0
+	if !row.there() || newer || m.unguarded {
+		*row, t.rowMark, t.reserved = q.record, q.mark, 0
 		q.at = expire
 		m.step(t, "upserts %v", q.record)
 		return
@@ -923,9 +977,11 @@ func (m *machine) upsert(t state, i int) {
 
 // compareRow looks at the row that refused an upsert.
 func (m *machine) compareRow(t state, i int) {
-	q := &t.process[i]
+	q, row := &t.process[i], t.archived()
 	switch {
-	case t.row.same(q.record), m.refusedIsArchived:
+	case !row.there():
+		q.at = read // it moves
+	case row.same(q.record), m.refusedIsArchived:
 		q.at = expire
 	case m.markNumbers, m.noNumbers:
 		t.mark()
@@ -933,7 +989,7 @@ func (m *machine) compareRow(t state, i int) {
 	case m.refusedIsDone:
 		q.record, q.at = record{}, unmark
 	default:
-		q.row, q.at = t.row, settle
+		q.row, q.at = row, settle
 	}
-	m.step(t, "finds the row %v", t.row)
+	m.step(t, "finds the row %v", row)
 }

@@ -9,17 +9,16 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
-	"snowlink/internal/archived"
 	"snowlink/internal/fleet/fleettest"
 	"snowlink/internal/link"
 	"snowlink/internal/postgres"
@@ -28,11 +27,10 @@ import (
 
 // archive looks into the archive of a fleet and the Redis before it, past the backends.
 type archive struct {
-	x        *experiment
-	redis    redis.UniversalClient
-	hot      *redisstore.Store
-	shards   *postgres.Shards
-	archiver *archived.Archiver // which runs only when it is told to
+	x      *experiment
+	redis  redis.UniversalClient
+	hot    *redisstore.Store
+	shards *postgres.Shards
 }
 
 // archive waits until the archive is ready.
@@ -48,7 +46,6 @@ func (x *experiment) archive() *archive {
 	x.t.Cleanup(shards.Close)
 	a := &archive{x: x, redis: conn.Aside, shards: shards}
 	a.hot = redisstore.New(conn, redisstore.Options{Archived: true})
-	a.archiver = archived.NewArchiver(a.hot, shards, silent, reg)
 	fleettest.Eventually(x.t, recovery, "the archive is ready", func() bool {
 		ok, err := a.hot.RemembersArchive(x.t.Context())
 		return ok && err == nil
@@ -79,7 +76,7 @@ func (a *archive) evict(entries ...entry) (n int) {
 func (a *archive) evictAll(entries []entry) {
 	a.x.t.Helper()
 	evicted := 0
-	fleettest.Eventually(a.x.t, recovery, "everything is archived and evicted", func() bool {
+	a.eventually("everything is archived and evicted", func() bool {
 		evicted += a.evict(entries...)
 		return evicted >= len(entries)
 	})
@@ -137,20 +134,29 @@ const catchUp = 60 * time.Second
 // drained waits until nothing waits to be archived.
 func (a *archive) drained() {
 	a.x.t.Helper()
-	began, left := time.Now(), time.Now()
-	fleettest.Eventually(a.x.t, catchUp, "everything is archived", func() bool {
-		if !*long && time.Since(left) > time.Second {
-			a.leave()
-			left = time.Now()
-		}
+	began := time.Now()
+	a.eventually("everything is archived", func() bool {
 		n, _, err := a.hot.Backlog(a.x.t.Context())
 		return err == nil && n == 0
 	})
 	a.x.t.Logf("everything was archived after %s", time.Since(began).Round(10*time.Millisecond))
 }
 
-// leave makes marks that somebody has taken look as if that were long ago, so that a brief run does
-// not wait until they are taken again.
+// eventually waits until archivers have caught up. A brief run does not wait until marks that
+// somebody has taken are taken again.
+func (a *archive) eventually(what string, ok func() bool) {
+	a.x.t.Helper()
+	left := time.Now()
+	fleettest.Eventually(a.x.t, catchUp, what, func() bool {
+		if !*long && time.Since(left) > time.Second {
+			a.leave()
+			left = time.Now()
+		}
+		return ok()
+	})
+}
+
+// leave makes marks that somebody has taken look as if that were long ago.
 func (a *archive) leave() {
 	ctx := a.x.t.Context()
 	taken, err := a.redis.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: redisstore.OutboxKey, Group: "archivers", Start: "-", End: "+", Count: 100_000}).Result()
@@ -164,31 +170,53 @@ func (a *archive) leave() {
 	_ = a.redis.Do(ctx, append(args, "idle", 60_000, "justid")...).Err() // if it fails, the run takes longer
 }
 
+// verified is what `server archive verify` says.
+type verified struct{ Links, Same, Pending, Wrong, Unreadable, Rows int }
+
+func (a *archive) verify() (v verified) {
+	a.x.t.Helper()
+	out, err := a.x.fleet.Backends[0].Command(a.x.t.Context(), "archive", "verify", "-json").Output()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		a.x.t.Logf("server archive verify: %s", exit.Stderr)
+	}
+	if err := json.Unmarshal(out, &v); err != nil {
+		a.x.t.Fatalf("server archive verify: %v, %s", err, out)
+	}
+	a.x.t.Logf("verified: %+v", v)
+	return v
+}
+
 // verified ends the load, waits until everything is archived, and fails the test unless Redis and
-// PostgreSQL agree.
-func (a *archive) verified() archived.Verified {
+// PostgreSQL agree. What was written and neither marked nor acknowledged, verify marks itself.
+func (a *archive) verified() verified {
 	a.x.t.Helper()
 	a.x.load.stop()
 	a.drained()
-	v, err := a.archiver.Verify(a.x.t.Context(), nil)
-	if err != nil {
-		a.x.t.Fatal(err)
-	}
-	a.x.t.Logf("verified: %+v", v)
+	v := a.verify()
 	if v.Pending > 0 {
-		codes, _ := a.pending()
-		a.x.t.Logf("DEBUG pending %v", codes)
-		all, _ := a.x.ledger.read()
-		for _, e := range all {
-			if codes[e.code] {
-				a.x.t.Logf("DEBUG %v is acknowledged", e)
+		marked, _ := a.pending()
+		for _, e := range a.x.all() {
+			if marked[e.code] {
+				a.x.t.Errorf("%s was acknowledged, and no mark named it", e.code)
 			}
 		}
+		a.drained()
+		v = a.verify()
 	}
-	if v.Wrong > 0 || v.Pending > 0 || v.Unfit > 0 {
+	if v.Same != v.Links {
 		a.x.t.Errorf("Redis and PostgreSQL differ: %+v", v)
 	}
 	return v
+}
+
+// all returns the whole ledger.
+func (x *experiment) all() []entry {
+	x.t.Helper()
+	all, err := x.ledger.read()
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return all
 }
 
 // finish is experiment.finish of links that Redis has forgotten as far as it may: what is read back
@@ -196,11 +224,7 @@ func (a *archive) verified() archived.Verified {
 func (a *archive) finish() *outcome {
 	a.x.t.Helper()
 	a.verified()
-	all, err := a.x.ledger.read()
-	if err != nil {
-		a.x.t.Fatal(err)
-	}
-	a.evict(all...)
+	a.evict(a.x.all()...)
 	return a.x.finish()
 }
 
@@ -261,15 +285,24 @@ type probes struct {
 	working sync.WaitGroup
 }
 
-// probe has some clients follow links directly at the backends until end is called, at most so many
-// a second: next gives the links and may be called concurrently.
+// probe is probeAt the backends directly.
 func (x *experiment) probe(clients, perSecond int, next func() entry) *probes {
+	var urls []string
+	for _, b := range x.fleet.Backends {
+		urls = append(urls, b.URL)
+	}
+	return x.probeAt(urls, clients, perSecond, next)
+}
+
+// probeAt has some clients follow links until end is called, at most so many a second: next gives
+// the links and may be called concurrently.
+func (x *experiment) probeAt(urls []string, clients, perSecond int, next func() entry) *probes {
 	ctx, cancel := context.WithCancel(x.t.Context())
 	p := &probes{cancel: cancel}
 	x.t.Cleanup(func() { p.end() })
 	var direct []*load
-	for _, b := range x.fleet.Backends {
-		direct = append(direct, quietLoad(x.t, b.URL, "", nil))
+	for _, url := range urls {
+		direct = append(direct, quietLoad(x.t, url, "", nil))
 	}
 	tick := time.NewTicker(time.Second / time.Duration(perSecond))
 	for i := range clients {
@@ -353,14 +386,14 @@ func (x *experiment) tryChosen(url, code, target string) int {
 }
 
 // startPostgres starts every PostgreSQL that does not run.
-func (x *experiment) startPostgres(t *testing.T) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), recovery)
+func (x *experiment) startPostgres() {
+	x.t.Helper()
+	ctx, cancel := context.WithTimeout(x.t.Context(), recovery)
 	defer cancel()
 	for _, db := range x.fleet.Archive {
 		if !db.Running() {
 			if err := db.Start(ctx); err != nil {
-				t.Fatal(err)
+				x.t.Fatal(err)
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 type Environment struct {
 	Date, Commit                       string
 	CPU, Kernel, Go, Nginx, Redis, Wrk string
+	Postgres                           string // "none" if it is not installed
 	Cores                              int
 	Root                               string // folder of the module
 }
@@ -25,7 +27,7 @@ func ReadEnvironment(ctx context.Context) (Environment, error) {
 	}
 	e := Environment{
 		Date: time.Now().UTC().Format("2006-01-02 15:04 UTC"), Go: runtime.Version(), Cores: runtime.NumCPU(), Root: root,
-		Commit: "unknown", CPU: "unknown CPU", Kernel: "unknown",
+		Commit: "unknown", CPU: "unknown CPU", Kernel: "unknown", Postgres: "none",
 	}
 	for program, args := range map[string]struct {
 		arg  string
@@ -41,6 +43,13 @@ func ReadEnvironment(ctx context.Context) (Environment, error) {
 		}
 		out, _ := exec.CommandContext(ctx, path, args.arg).CombinedOutput() // wrk -v exits with 1
 		*args.into = version(string(out))
+	}
+	if installed, err := FindPostgreSQL(); err == nil {
+		out, err := exec.CommandContext(ctx, filepath.Join(installed.Bin, "postgres"), "--version").Output()
+		if err != nil {
+			return Environment{}, err
+		}
+		e.Postgres = version(string(out))
 	}
 	if out, err := exec.CommandContext(ctx, "git", "-C", root, "describe", "--always", "--dirty").Output(); err == nil {
 		e.Commit = strings.TrimSpace(string(out))

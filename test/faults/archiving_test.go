@@ -27,7 +27,15 @@ func TestKilledArchivers(t *testing.T) {
 	ctx, end := context.WithCancel(t.Context())
 	defer end()
 	var writers sync.WaitGroup
-	writers.Go(func() { x.createAt(ctx, x.fleet.Backends[0].URL, x.fleet.Backends[1].URL, x.fleet.Backends[2].URL) })
+	for range 4 { // more than the load makes, so that there is always something to archive
+		writers.Go(func() {
+			l := quietLoad(t, x.fleet.URL, x.fleet.APIKey, x.ledger)
+			for ctx.Err() == nil {
+				l.send(create) // it may be at a backend that dies
+				x.wait(10 * time.Millisecond)
+			}
+		})
+	}
 	left := 0
 	for i := range kills {
 		b := x.fleet.Backends[i%3]

@@ -19,8 +19,12 @@
 //	sentinel_test.go   10: failovers
 //	compose_test.go    11, 3: what only the containers of Compose show
 //	clients_test.go    12: slow clients
+//	forget_test.go     13, 16, 17, 19 to 21: Redis evicts, is away, loses everything, is full,
+//	                   before an archive
+//	postgres_test.go   14, 15: PostgreSQL or one of its shards away
+//	archiving_test.go  18, 22, 23: killed archivers, one shard more, failovers
 //
 // What they share: an experiment from start to finish in faults_test.go, the load in
-// load_test.go, the ledger in ledger_test.go, the proxy before Redis in proxy_test.go, and the
-// table in table_test.go.
+// load_test.go, the ledger in ledger_test.go, the proxy before Redis in proxy_test.go, a look into
+// the archive in archive_test.go, and the table in table_test.go.
 package faults

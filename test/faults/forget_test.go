@@ -26,7 +26,7 @@ import (
 // evicts as many as come.
 func TestMoreLinksThanRedisHasRoomFor(t *testing.T) {
 	const times, length, perSecond = 20, 1900, 1500
-	room := pick(1<<20, 10<<20) // bytes: a link takes 2 KB of it
+	room := pick(1<<20, 5<<20) // bytes: a link takes 2 KB of it
 	x := start(t, 13, fmt.Sprintf("%d times more links than Redis has room for, three shards", times), fleet.Options{Archive: 3,
 		Env: []string{"JOURNAL_MAX=1000"}}) // lists have a room of their own, which is not for links
 	a := x.archive()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -31,7 +32,13 @@ func TestKilledArchivers(t *testing.T) {
 		writers.Go(func() {
 			l := quietLoad(t, x.fleet.URL, x.fleet.APIKey, x.ledger)
 			for ctx.Err() == nil {
-				l.send(create) // it may be at a backend that dies
+				e, s := l.create() // it may be at a backend that dies
+				if s.failure == "" {
+					if err := x.ledger.add(e); err != nil {
+						t.Error(err)
+					}
+					l.request(create, http.MethodPatch, "/links/"+e.code, `{"title":"changed"}`)
+				}
 				x.wait(10 * time.Millisecond)
 			}
 		})

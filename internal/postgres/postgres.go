@@ -57,6 +57,9 @@ type Row struct {
 	Tags  []string
 }
 
+// Position is the row's place in lists.
+func (r Row) Position() link.Position { return link.Position{Created: r.Created, Code: r.Code} }
+
 // Errors of an Upsert for one row. All others wrap [link.ErrUnavailable].
 var (
 	// ErrRefused says that the row that is there has the same number or a higher one. It may be the
@@ -321,10 +324,7 @@ func (db *DB) do(ctx context.Context, name string, within time.Duration, query f
 // ordered sorts rows as lists have them, the newest first unless oldest is set.
 func ordered(rows []Row, oldest bool) {
 	slices.SortFunc(rows, func(a, b Row) int {
-		c := a.Created.Compare(b.Created)
-		if c == 0 {
-			c = strings.Compare(a.Code, b.Code)
-		}
+		c := a.Position().Compare(b.Position())
 		if !oldest {
 			c = -c
 		}

@@ -178,8 +178,8 @@ func (s *Store) restored(ctx context.Context, code string, f func(context.Contex
 }
 
 // List returns what the journal of the owner in Redis has.
-func (s *Store) List(ctx context.Context, owner, cursor string, n int, keep func(link.Coded) bool) ([]link.Coded, string, error) {
-	return s.hot.List(ctx, owner, cursor, n, keep)
+func (s *Store) List(ctx context.Context, q link.Query) (link.Page, error) {
+	return s.hot.List(ctx, q)
 }
 
 // Create creates the link. Nobody else has a code that was just minted, so the archive is not asked.

@@ -165,8 +165,8 @@ func (echo) CreateAll(_ context.Context, _ string, links []link.Coded) []error {
 func (echo) Update(_ context.Context, _, _ string, l link.Link) (link.State, error) {
 	return link.State{Link: l, Version: "0"}, nil
 }
-func (echo) List(context.Context, string, string, int, func(link.Coded) bool) ([]link.Coded, string, error) {
-	return []link.Coded{{Code: "abc", Link: link.Link{Target: targetOf("abc")}}}, "", nil
+func (echo) List(context.Context, link.Query) (link.Page, error) {
+	return link.Page{Links: []link.Coded{{Code: "abc", Link: link.Link{Target: targetOf("abc")}}}}, nil
 }
 
 // Promise keeps nothing, so every create is the first.

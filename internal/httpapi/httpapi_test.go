@@ -96,7 +96,7 @@ type fragile struct {
 	pages, batches  int
 }
 
-func (f *fragile) List(ctx context.Context, owner, cursor string, n int, keep func(link.Coded) bool) ([]link.Coded, string, error) {
+func (f *fragile) List(ctx context.Context, q link.Query) (link.Page, error) {
 	f.mu.Lock()
 	over := f.pages == 0
 	if f.pages > 0 {
@@ -104,9 +104,9 @@ func (f *fragile) List(ctx context.Context, owner, cursor string, n int, keep fu
 	}
 	f.mu.Unlock()
 	if over {
-		return nil, "", link.ErrUnavailable
+		return link.Page{}, link.ErrUnavailable
 	}
-	return f.Store.List(ctx, owner, cursor, n, keep)
+	return f.Store.List(ctx, q)
 }
 
 func (f *fragile) CreateAll(ctx context.Context, owner string, links []link.Coded) []error {

@@ -35,26 +35,22 @@ func (a *API) list(ctx *fasthttp.RequestCtx) {
 		a.fail(ctx, err)
 		return
 	}
-	var keep func(link.Coded) bool
-	if query.tag != "" {
-		keep = func(l link.Coded) bool { return l.Options != nil && slices.Contains(l.Tags, query.tag) }
-	}
-	links, next, err := a.Store.List(within, owner, query.cursor, query.limit, keep)
+	page, err := a.Store.List(within, link.Query{Owner: owner, Tag: query.tag, Cursor: query.cursor, N: query.limit})
 	if err != nil {
 		a.fail(ctx, err)
 		return
 	}
 	b := []byte(`{"links":[`)
-	for i, l := range links {
+	for i, l := range page.Links {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = append(appendLink(b, a.BaseURL+"/"+l.Code, l.Code, l.Link, createdAt(l.Code, l.Link)), '}')
 	}
 	b = append(b, ']')
-	if next != "" {
+	if page.Next != "" {
 		b = append(b, `,"next":`...)
-		b = appendString(b, next)
+		b = appendString(b, page.Next)
 	}
 	b = append(b, '}')
 	if len(b) > listPart { // it is held until the client has received it

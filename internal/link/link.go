@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
 	"time"
 )
@@ -156,6 +157,10 @@ var (
 	// ErrUnavailable reports that the store cannot tell now, and may be able to later: there is an
 	// outage, or time ran out. It says nothing about whether there is a link.
 	ErrUnavailable = errors.New("links are unavailable")
+
+	// ErrArchive is the ErrUnavailable of an archive behind the store, which may have links that
+	// nobody else has.
+	ErrArchive = fmt.Errorf("%w: the archive does not answer", ErrUnavailable)
 )
 
 // A Store keeps links by their codes. For each owner, which is the name of an API key, it keeps a

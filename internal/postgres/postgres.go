@@ -318,7 +318,7 @@ func (db *DB) do(ctx context.Context, name string, within time.Duration, query f
 		db.metrics.failed.WithLabelValues(name, strconv.Itoa(db.shard+1)).Inc()
 		db.outage.Observed(err)
 	}
-	return fmt.Errorf("archive shard %d: %s: %w: %w", db.shard+1, name, link.ErrUnavailable, err)
+	return fmt.Errorf("archive shard %d: %s: %w: %w", db.shard+1, name, link.ErrArchive, err)
 }
 
 // ordered sorts rows as lists have them, the newest first unless oldest is set.

@@ -84,13 +84,12 @@ func (a *API) export(ctx *fasthttp.RequestCtx) {
 // parseExportQuery reads the parameter of an export. Its error is a *fieldError.
 func parseExportQuery(args *fasthttp.Args) (owner string, err error) {
 	for name, value := range args.All() {
-		switch {
-		case string(name) != "owner":
+		if string(name) != "owner" {
 			return "", unknownParameter(name)
-		case !apikey.IsName(string(value)):
-			return "", errOwner
 		}
-		owner = string(value)
+		if owner, err = parseOwner(string(value)); err != nil {
+			return "", err
+		}
 	}
 	return owner, nil
 }

@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -94,17 +95,24 @@ type fragile struct {
 	panics, refuses bool
 	mu              sync.Mutex
 	pages, batches  int
+	away            error      // of lists, in place of link.ErrUnavailable
+	page            *link.Page // in place of the store's, if it is not nil
+	asked           link.Query
 }
 
 func (f *fragile) List(ctx context.Context, q link.Query) (link.Page, error) {
 	f.mu.Lock()
 	over := f.pages == 0
+	f.asked = q
 	if f.pages > 0 {
 		f.pages--
 	}
 	f.mu.Unlock()
 	if over {
-		return link.Page{}, link.ErrUnavailable
+		return link.Page{}, cmp.Or(f.away, link.ErrUnavailable)
+	}
+	if f.page != nil {
+		return *f.page, nil
 	}
 	return f.Store.List(ctx, q)
 }

@@ -303,10 +303,10 @@ func (s *Shards) Upsert(ctx context.Context, rows []Row) []error {
 //
 // The error is [link.ErrCursor], or wraps [link.ErrUnavailable] if any database is away: a list with
 // gaps would look whole.
-func (s *Shards) List(ctx context.Context, q Query) (page []Row, next string, err error) {
-	var after *point
+func (s *Shards) List(ctx context.Context, q link.Query) (page []Row, next string, err error) {
+	var after *link.Position
 	if q.Cursor != "" {
-		p, err := parseCursor(q.Cursor)
+		p, err := link.ParsePosition(q.Cursor)
 		if err != nil {
 			return nil, "", err
 		}
@@ -321,7 +321,7 @@ func (s *Shards) List(ctx context.Context, q Query) (page []Row, next string, er
 	page = merge(parts, q.Oldest)
 	if len(page) > n {
 		page = page[:n]
-		next = point{page[n-1].Created, page[n-1].Code}.cursor()
+		next = page[n-1].Position().Cursor()
 	}
 	return page, next, nil
 }
@@ -351,7 +351,7 @@ func merge(parts [][]Row, oldest bool) []Row {
 // Up to 10,000 links of each database are counted; more are as many as PostgreSQL estimates from its
 // statistics. A link that is in two databases, since it moves, counts twice.
 // The error wraps [link.ErrUnavailable].
-func (s *Shards) Total(ctx context.Context, q Query) (n int64, exact bool, err error) {
+func (s *Shards) Total(ctx context.Context, q link.Query) (n int64, exact bool, err error) {
 	counts, exacts := make([]int64, len(s.dbs)), make([]bool, len(s.dbs))
 	err = s.each(func(db *DB) (err error) {
 		counts[db.shard], exacts[db.shard], err = db.total(ctx, q)

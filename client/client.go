@@ -77,6 +77,7 @@ type Link struct {
 	Title        string    `json:"title"`
 	Tags         []string  `json:"tags"`
 	Disabled     bool      `json:"disabled"`
+	Deleted      bool      `json:"deleted"` // only in lists of what is gone, and then without URL
 
 	// Version is opaque, for [Change.IfVersion]. Like VisitsLeft, it is set by Get and Update only.
 	Version string `json:"-"`
@@ -98,6 +99,44 @@ type Change struct {
 	// IfVersion is the Version of a Link. If the link has another version by now, nothing is
 	// changed, and the Code of the Error is "precondition_failed".
 	IfVersion string
+}
+
+// Query says which links a list has. The zero value is all that keys of this name have made and that
+// are not gone, newest first.
+type Query struct {
+	// Owner is another key name, which takes the scope admin. The links of API_KEY are those of
+	// "default". "*" is everyone's, if the service has an archive.
+	Owner string
+	// Words are whole words, all of which a link has in its target, code, title and tags.
+	Words string
+	Tag   string
+	// State is "active", "disabled" or "gone": only links that lead somewhere, that are disabled, or
+	// that expired or were deleted in the last 30 days.
+	State string
+	// From and To are when the links were made: at From or later, and before To.
+	From, To time.Time
+	Oldest   bool // first
+	// Limit is how many links a page has at most, up to 1,000. 0 is 100.
+	Limit int
+	// Cursor is the Next of the page before.
+	Cursor string
+}
+
+// Page is a part of a list.
+type Page struct {
+	Links []Link `json:"links"`
+	// Next is the Cursor of the next page, and empty if there is none. A page that has one may be
+	// short, or empty.
+	Next string `json:"next"`
+	// Total is how many links all pages have. It is nil if that is not known, and on later pages.
+	Total           *int64 `json:"total"`
+	TotalIsEstimate bool   `json:"total_is_estimate"`
+	// NewestOnly is nil if the service has an archive. Otherwise it looks only through the newest
+	// links of a key name: this many at least.
+	NewestOnly *int64 `json:"newest_only"`
+	// Incomplete says that links that were made or changed a moment ago may be missing, since the
+	// archive is behind.
+	Incomplete bool `json:"incomplete"`
 }
 
 // Result is what became of one link of CreateAll. Err is nil or an [*Error].
@@ -276,29 +315,19 @@ func (c *Client) Delete(ctx context.Context, code string) error {
 }
 
 // List returns the links that keys of this name have made, newest first. With a tag, it returns
-// only those that have it. They are fetched while the caller iterates. An error comes last, with a
-// zero Link.
+// only those that have it. It is a Search for them.
 func (c *Client) List(ctx context.Context, tag string) iter.Seq2[Link, error] {
-	return c.ListOwner(ctx, "", tag)
+	return c.Search(ctx, Query{Tag: tag})
 }
 
-// ListOwner is List for the links of another key name, which takes the scope admin. The links of
-// API_KEY are those of "default".
-func (c *Client) ListOwner(ctx context.Context, owner, tag string) iter.Seq2[Link, error] {
+// Search returns all links that the query asks for, from its Cursor on. They are fetched while the
+// caller iterates. An error comes last, with a zero Link. What the service says of the pages, such as
+// how many links there are, only Page returns.
+func (c *Client) Search(ctx context.Context, q Query) iter.Seq2[Link, error] {
 	return func(yield func(Link, error) bool) {
-		query := make(url.Values)
-		if tag != "" {
-			query.Set("tag", tag)
-		}
-		if owner != "" {
-			query.Set("owner", owner)
-		}
 		for {
-			var page struct {
-				Links []Link
-				Next  string
-			}
-			if err := c.read(ctx, "/links?"+query.Encode(), &page); err != nil {
+			page, err := c.Page(ctx, q)
+			if err != nil {
 				yield(Link{}, err)
 				return
 			}
@@ -307,12 +336,41 @@ func (c *Client) ListOwner(ctx context.Context, owner, tag string) iter.Seq2[Lin
 					return
 				}
 			}
-			if page.Next == "" {
+			if q.Cursor = page.Next; q.Cursor == "" {
 				return
 			}
-			query.Set("cursor", page.Next)
 		}
 	}
+}
+
+// Page returns one page of the links that the query asks for.
+func (c *Client) Page(ctx context.Context, q Query) (Page, error) {
+	query := make(url.Values)
+	set := func(name, value string) {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	set("owner", q.Owner)
+	set("q", q.Words)
+	set("tag", q.Tag)
+	set("state", q.State)
+	set("cursor", q.Cursor)
+	if !q.From.IsZero() {
+		set("from", q.From.Format(time.RFC3339Nano))
+	}
+	if !q.To.IsZero() {
+		set("to", q.To.Format(time.RFC3339Nano))
+	}
+	if q.Oldest {
+		set("sort", "oldest")
+	}
+	if q.Limit > 0 {
+		set("limit", strconv.Itoa(q.Limit))
+	}
+	var page Page
+	err := c.read(ctx, "/links?"+query.Encode(), &page)
+	return page, err
 }
 
 func (c *Client) read(ctx context.Context, path string, into any) error {

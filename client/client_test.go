@@ -174,6 +174,59 @@ func TestCreateAllAndList(t *testing.T) {
 	}
 }
 
+func TestSearch(t *testing.T) {
+	c, ctx := newClient(), t.Context()
+	began := time.Now().Add(-time.Millisecond)
+	for _, code := range []string{"find-1", "find-2", "find-3"} {
+		if _, err := c.Create(ctx, client.NewLink{URL: "https://example.com/needle", Code: code, Title: code, Tags: []string{"hay"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.Update(ctx, "find-2", client.Change{Disabled: new(true)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Delete(ctx, "find-3"); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		q    client.Query
+		want string
+	}{
+		"all":      {client.Query{}, "find-2 find-1"},
+		"oldest":   {client.Query{Oldest: true}, "find-1 find-2"},
+		"active":   {client.Query{State: "active"}, "find-1"},
+		"disabled": {client.Query{State: "disabled"}, "find-2"},
+		"gone":     {client.Query{State: "gone", Words: "find 3"}, "find-3"},
+		"words":    {client.Query{Words: "FIND 1"}, "find-1"},
+		"from":     {client.Query{From: began.Add(time.Hour)}, ""},
+		"to":       {client.Query{To: began}, ""},
+		"both":     {client.Query{From: began, To: began.Add(time.Hour)}, "find-2 find-1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if tt.q.Limit = 1; tt.q.State != "gone" {
+				tt.q.Tag = "hay"
+			}
+			var got []string
+			for l, err := range c.Search(ctx, tt.q) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if l.Deleted != (tt.q.State == "gone") {
+					t.Errorf("listed %+v", l)
+				}
+				got = append(got, l.Code)
+			}
+			if strings.Join(got, " ") != tt.want {
+				t.Errorf("found %q, want %q", got, tt.want)
+			}
+		})
+	}
+	page, err := c.Page(ctx, client.Query{Words: "needle", Tag: "hay", Limit: 1000})
+	if err != nil || page.Next != "" || page.Total == nil || *page.Total != 2 || page.TotalIsEstimate || page.NewestOnly == nil || page.Incomplete {
+		t.Errorf("Page = %+v, %v", page, err)
+	}
+}
+
 func TestOwner(t *testing.T) {
 	admin, ctx := newClient(), t.Context()
 	shop := &client.Client{BaseURL: serviceURL, APIKey: "shop-secret"}
@@ -181,7 +234,7 @@ func TestOwner(t *testing.T) {
 	if err != nil || made.Owner != "shop" {
 		t.Fatalf("Create = %+v, %v", made, err)
 	}
-	for l, err := range admin.ListOwner(ctx, "shop", "") {
+	for l, err := range admin.Search(ctx, client.Query{Owner: "shop"}) {
 		if err != nil || l.Code != made.Code || l.Owner != "shop" {
 			t.Errorf("listed %+v, %v", l, err)
 		}
@@ -191,7 +244,7 @@ func TestOwner(t *testing.T) {
 		t.Fatalf("Create = %+v, %v", theirs, err)
 	}
 	wantError(t, shop.Delete(ctx, theirs.Code), 403, "forbidden")
-	for _, err := range shop.ListOwner(ctx, "default", "") {
+	for _, err := range shop.Search(ctx, client.Query{Owner: "default"}) {
 		wantError(t, err, 403, "forbidden")
 	}
 	if err := admin.Delete(ctx, made.Code); err != nil {

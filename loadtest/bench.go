@@ -38,6 +38,11 @@ var scenarios = []scenario{
 	{Name: "any redirect, edge cache", Script: "redirect.lua", Connections: 64, pair: (*bench).edgeOfAll},
 	{Name: "hot redirect, by links", Script: "redirect.lua", Connections: 64, Bar: 0.95, pair: (*bench).growth},
 	{Name: "uncached redirect, by links", Script: "redirect.lua", Connections: 64, pair: (*bench).uncachedGrowth},
+	{Name: "archive: hot redirect, direct", Script: "redirect.lua", Connections: 64, Bar: 0.92, pair: (*bench).archivedDirect},
+	{Name: "archive: hot redirect, Nginx", Script: "redirect.lua", Connections: 64, Bar: 0.97, pair: (*bench).archivedNginx},
+	{Name: "archive paused: create, 64", Script: "create.lua", Connections: 64, Bar: 0.85, pair: (*bench).archivePaused},
+	{Name: "archive paused: create, 256", Script: "create.lua", Connections: 256, Bar: 0.85, pair: (*bench).archivePaused},
+	{Name: "archive: create and archive", Script: "create.lua", Connections: 256, Bar: 0.40, pair: (*bench).archiving},
 }
 
 // evictionName is the last row, which is a count and not a ratio.
@@ -58,11 +63,12 @@ type bench struct {
 	links       int // in the larger Redis of the comparison by links
 
 	real, limit *fleet.Fleet
-	stock       *stock // of the real fleet's Redis, for its count only
-	many, few   *grown // for the comparison by links; nil until it is made
-	dir         string // of codes
-	created     int    // links that were acknowledged
-	lost        int    // at most: links that Redis may have although wrk left before the answer
+	archived    *fleet.Fleet // with an archive, whose archivers are paused; nil until it is made
+	stock       *stock       // of the real fleet's Redis, for its count only
+	many, few   *grown       // for the comparison by links; nil until it is made
+	dir         string       // of codes
+	created     int          // links that were acknowledged
+	lost        int          // at most: links that Redis may have although wrk left before the answer
 }
 
 // A row is the result of a scenario: medians over its rounds.
@@ -84,7 +90,8 @@ type cpu struct{ Backends, Nginx, Redis float64 }
 func (b *bench) run(ctx context.Context, stdout io.Writer) (err error) {
 	chosen := slices.DeleteFunc(slices.Clone(scenarios), func(s scenario) bool { return !strings.Contains(s.Name, b.only) })
 	evict := strings.Contains(evictionName, b.only)
-	if len(chosen) == 0 && !evict {
+	archive := strings.Contains(archiveName, b.only)
+	if len(chosen) == 0 && !evict && !archive {
 		return fmt.Errorf("no scenario's name contains %q", b.only)
 	}
 	env, err := fleet.ReadEnvironment(ctx)
@@ -103,7 +110,13 @@ func (b *bench) run(ctx context.Context, stdout io.Writer) (err error) {
 			err = fmt.Errorf("%s: %w", evictionName, err)
 		}
 	}
-	return errors.Join(b.report(env, rows, lost, stdout), err) // also after an error: the rows took minutes
+	var facts []fact
+	if archive && err == nil {
+		if facts, err = b.archiveFacts(ctx); err != nil {
+			err = fmt.Errorf("%s: %w", archiveName, err)
+		}
+	}
+	return errors.Join(b.report(env, rows, lost, facts, stdout), err) // also after an error: the rows took minutes
 }
 
 func (b *bench) measureAll(ctx context.Context, chosen []scenario) (rows []row, err error) {
@@ -153,7 +166,7 @@ func (b *bench) start(ctx context.Context) (stop func() error, err error) {
 		if b.stock != nil {
 			errs = append(errs, b.stock.close())
 		}
-		return errors.Join(append(errs, closeAll(b.real, b.limit), os.RemoveAll(b.dir))...)
+		return errors.Join(append(errs, closeAll(b.real, b.limit, b.archived), os.RemoveAll(b.dir))...)
 	}
 	defer func() {
 		if err != nil {

@@ -56,12 +56,12 @@ func (o output) write(root, file, template string, data any) ([]byte, error) {
 }
 
 // report prints the tables, and writes them and the chart to output.
-func (b *bench) report(e fleet.Environment, rows []row, lost *evicted, stdout io.Writer) error {
+func (b *bench) report(e fleet.Environment, rows []row, lost *evicted, facts []fact, stdout io.Writer) error {
 	if _, err := b.output.write(e.Root, "bench.svg", "bench.svg.tmpl", newBars(rows)); err != nil {
 		return err
 	}
 	markdown, err := b.output.write(e.Root, "bench.md", "bench.md.tmpl", map[string]any{
-		"Env": e, "Rows": rows, "Lost": lost, "EvictionName": evictionName, "Command": b.output.command,
+		"Env": e, "Rows": rows, "Lost": lost, "Facts": facts, "EvictionName": evictionName, "Command": b.output.command,
 		"Rounds": b.rounds, "Duration": b.duration, "Threads": b.threads, "Codes": b.codes, "Links": b.links,
 		"UncachedCodes": uncachedCodes,
 	})

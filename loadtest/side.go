@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"snowlink/internal/fleet"
 )
@@ -30,6 +31,9 @@ type side struct {
 	// all of them.
 	slice int
 	runs  int
+
+	// settle waits until what a run began is done, which counts as part of the run; nil for nothing.
+	settle func(context.Context) error
 }
 
 // run runs wrk once. The processor time is in microseconds a request.
@@ -43,7 +47,12 @@ func (s *side) run(ctx context.Context, l load) (result, cpu, error) {
 	if err != nil {
 		return result{}, cpu{}, err
 	}
+	began := time.Now()
 	r, err := l.run(ctx)
+	if err == nil && s.settle != nil {
+		err = s.settle(ctx)
+		r.PerSecond = float64(r.total()) / time.Since(began).Seconds()
+	}
 	if err != nil {
 		return result{}, cpu{}, err
 	}

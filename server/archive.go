@@ -350,7 +350,7 @@ func (m moved) soFar() string {
 
 func (m moved) table(w io.Writer) {
 	fmt.Fprintf(w, "links moved home\t%s\t\n", grouped(m.Moved))
-	fmt.Fprintf(w, "links that stayed\t%s\tin the databases from before\n", grouped(m.Looked-m.Stuck))
+	fmt.Fprintf(w, "links that stayed\t%s\tin the databases from before\n", grouped(m.Looked-m.Moved-m.Stuck))
 	fmt.Fprintf(w, "links away from home\t%s\t\n", grouped(m.Stuck))
 	if m.Complete {
 		fmt.Fprint(w, "\nEvery link is at home. Unset ARCHIVE_SHARDS_BEFORE everywhere and restart.\n")

@@ -441,8 +441,13 @@ func TestArchiveMove(t *testing.T) {
 	} else {
 		t.Log(err)
 	}
-	if _, err := u.run(t, "verify"); err == nil || !strings.Contains(err.Error(), "ARCHIVE_SHARDS_BEFORE=2") {
-		t.Errorf("without the number of before while links move: %v", err)
+	for _, command := range []string{"verify", "status"} {
+		if _, err := u.run(t, command); err == nil || !strings.Contains(err.Error(), "ARCHIVE_SHARDS_BEFORE=2") {
+			t.Errorf("without the number of before while links move, %s = %v", command, err)
+		}
+	}
+	if out, err := u.run(t, "status", before); err != nil || !strings.Contains(out, "run server archive move") {
+		t.Errorf("while links move, status = %v\n%s", err, out)
 	}
 	var both sync.WaitGroup
 	for range 2 {
@@ -459,6 +464,9 @@ func TestArchiveMove(t *testing.T) {
 
 	if found := u.must(t, "move", before); found["moved"] != 0. || found["complete"] != true {
 		t.Errorf("with nothing left, move = %v", found)
+	}
+	if found := u.must(t, "status"); found["moving"] != false {
+		t.Errorf("once all are home, status = %v", found)
 	}
 	found := u.must(t, "verify")
 	if found["same"] != found["links"] || found["rows"] != float64(len(last)) {
@@ -477,6 +485,17 @@ func TestArchiveMove(t *testing.T) {
 				t.Fatalf("%s is %+v, %v, want %+v", code, got[i], errs[i], last[code])
 			}
 		}
+	}
+}
+
+func TestTableOfAMove(t *testing.T) {
+	var out bytes.Buffer
+	if err := writeTable(&out, moved{Complete: true, Looked: 12_345, Moved: 2345}); err != nil {
+		t.Fatal(err)
+	}
+	want := "links moved home       2,345\nlinks that stayed      10,000   in the databases from before\nlinks away from home   0\n"
+	if !strings.HasPrefix(out.String(), want) {
+		t.Errorf("it says\n%s", &out)
 	}
 }
 

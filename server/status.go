@@ -26,6 +26,7 @@ type archiveStatus struct {
 	Redis    redisStatus   `json:"redis"`
 	Outbox   outboxStatus  `json:"outbox"`
 	Shards   []shardStatus `json:"shards"`
+	Moving   bool          `json:"moving"` // a move has begun, and not come to its end
 	Problems []string      `json:"problems"`
 }
 
@@ -100,6 +101,9 @@ func (s archiveStatus) table(w io.Writer) {
 		fmt.Fprintf(w, "%d\t%s\t%d of %d\t~%s\t%.1f %%\t%s\t%d\n",
 			d.Shard, d.Address, d.Schema, d.Newest, grouped(d.Rows), 100*d.Share, sized(d.Bytes), d.Each)
 	}
+	if s.Moving {
+		fmt.Fprint(w, "\nLinks are being moved: run server archive move until it says that every link is at home.\n")
+	}
 	fmt.Fprint(w, "\nA number of links with ~ is PostgreSQL's estimate. It has deleted links, too.\n")
 }
 
@@ -128,6 +132,12 @@ func (u *upkeep) status(ctx context.Context) (outcome, error) {
 	}
 	for _, p := range problems {
 		s.Problems = append(s.Problems, p...)
+	}
+	if len(s.Problems) == 0 { // all of them answer
+		var err error
+		if s.Moving, err = u.shards.Compare(ctx); err != nil {
+			s.Problems = append(s.Problems, oneLine(err))
+		}
 	}
 	if len(s.Problems) > 0 {
 		return s, amiss(strings.Join(s.Problems, "\n"))

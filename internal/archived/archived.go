@@ -177,11 +177,6 @@ func (s *Store) restored(ctx context.Context, code string, f func(context.Contex
 	return fmt.Errorf("%w: it was restored and evicted %d times", link.ErrUnavailable, restoreTries)
 }
 
-// List returns what the journal of the owner in Redis has.
-func (s *Store) List(ctx context.Context, owner, cursor string, n int, keep func(link.Coded) bool) ([]link.Coded, string, error) {
-	return s.hot.List(ctx, owner, cursor, n, keep)
-}
-
 // Create creates the link. Nobody else has a code that was just minted, so the archive is not asked.
 // A code that was chosen or imported may be in the archive alone: without its answer the error is
 // link.ErrUnavailable.

@@ -61,14 +61,11 @@ func forget(row postgres.Row) time.Time {
 
 // rowOf is the row of a record that is archived now.
 func rowOf(r redisstore.Record, now time.Time) postgres.Row {
-	row := postgres.Row{Code: r.Code, Number: r.Number, Record: r.Text, Owner: r.Owner, Created: time.Unix(0, 0)}
-	if minted, ok := mintedAt(r.Code); ok {
-		row.Created = minted
+	row := postgres.Row{Code: r.Code, Number: r.Number, Record: r.Text, Owner: r.Owner, Created: redisstore.CreatedAt(r.Code, r.Link)}
+	if row.Created.IsZero() {
+		row.Created = time.Unix(0, 0)
 	}
 	if r.Options != nil {
-		if r.Chosen() {
-			row.Created = r.Options.Created
-		}
 		row.Expires, row.Disabled, row.Title, row.Tags = r.Expires, r.Disabled, r.Title, r.Tags
 		if r.Deleted {
 			row.Deleted = now

@@ -12,15 +12,18 @@ import (
 
 // appendLink appends a link as JSON, without the closing brace: the short URL, the code, the target
 // as it is stored, which is how a browser will read it, the time of creation, the owner, unless
-// that is the default one, and the options that the link has. It does so by hand: reflection took a
-// sixth of a create's time.
+// that is the default one, and the options that the link has. A deleted link has no target. It does so
+// by hand: reflection took a sixth of a create's time.
 func appendLink(b []byte, shortURL, code string, l link.Link, at time.Time) []byte {
 	b = append(b, `{"short_url":`...)
 	b = appendString(b, shortURL)
 	b = append(b, `,"code":"`...)
 	b = append(b, code...)
-	b = append(b, `","url":`...)
-	b = appendString(b, l.Target)
+	b = append(b, '"')
+	if l.Target != "" {
+		b = append(b, `,"url":`...)
+		b = appendString(b, l.Target)
+	}
 	if !at.IsZero() {
 		b = append(b, `,"created_at":`...)
 		b = appendTime(b, at)
@@ -64,6 +67,9 @@ func appendLink(b []byte, shortURL, code string, l link.Link, at time.Time) []by
 	}
 	if l.Disabled {
 		b = append(b, `,"disabled":true`...)
+	}
+	if l.Deleted {
+		b = append(b, `,"deleted":true`...)
 	}
 	return b
 }

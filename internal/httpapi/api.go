@@ -243,6 +243,8 @@ func (a *API) explain(err error) (p problem, detail string) {
 		return problemInvalidField, field.detail
 	case errors.Is(err, link.ErrCursor):
 		return problemInvalidField, `The parameter "cursor" must be the "next" of an earlier answer.`
+	case errors.Is(err, link.ErrEveryone):
+		return problemInvalidField, `The parameter "owner" must be one name: without an archive, this service lists the links of one name at a time.`
 	case errors.Is(err, shorten.ErrNoFreeCode): // before ErrExists, which it wraps
 		a.Log.Error("every code minted for a link was taken: two processes share a node ID or a clock went back", "err", err)
 		return problemUnavailable, "No free code was found. Try again."
@@ -258,6 +260,8 @@ func (a *API) explain(err error) (p problem, detail string) {
 		return problemFull, "The link store is full and takes no new links. Existing links go on working."
 	case errors.Is(err, link.ErrUnreadable): // which the store has logged
 		return problemUnavailable, "The record of this link cannot be read. Trying again does not help until the operator has repaired it."
+	case errors.Is(err, link.ErrArchive): // which is only asked before anything is written
+		return problemUnavailable, "The archive of links does not answer, and what was asked for may be there. Try again."
 	case errors.Is(err, context.DeadlineExceeded): // before ErrUnavailable, which wraps it
 		return problemUnavailable, "The link store did not answer in time. What you asked for may have been done all the same. Try again."
 	case errors.Is(err, link.ErrUnavailable):

@@ -56,14 +56,17 @@ func owns(key *apikey.Key, l link.Link) error {
 	return nil
 }
 
-// ownerToList returns whose links the request asks for. The parameter is "" for those of the key
-// itself.
+// ownerToList returns whose links the request asks for, as [link.Query] has it. The parameter is ""
+// for those of the key itself.
 func ownerToList(key *apikey.Key, parameter string) (owner string, err error) {
 	if parameter == "" || parameter == key.Name {
 		return key.Name, nil
 	}
 	if !key.Scopes.Has(apikey.ScopeAdmin) {
 		return "", errForeign
+	}
+	if parameter == everyone {
+		return "", nil
 	}
 	return parameter, nil
 }

@@ -49,7 +49,8 @@ func (a *API) export(ctx *fasthttp.RequestCtx) {
 	defer func() { releaseAfter(ctx, release) }()
 	// The first page is read before the header is sent, so that an outage can still be answered
 	// with its status.
-	page, cursor, err := a.Store.List(within, owner, "", exportPage, nil)
+	query := link.Query{Owner: owner, N: exportPage}
+	page, err := a.Store.List(within, query)
 	if err != nil {
 		a.fail(ctx, err)
 		return
@@ -69,10 +70,11 @@ func (a *API) export(ctx *fasthttp.RequestCtx) {
 			write = a.writeRows
 		}
 		for {
-			if err := write(w, page); err != nil || cursor == "" {
+			if err := write(w, page.Links); err != nil || page.Next == "" {
 				return err
 			}
-			if page, cursor, err = a.Store.List(a.ctx, owner, cursor, exportPage, nil); err != nil {
+			query.Cursor = page.Next
+			if page, err = a.Store.List(a.ctx, query); err != nil {
 				return err
 			}
 		}
@@ -82,13 +84,12 @@ func (a *API) export(ctx *fasthttp.RequestCtx) {
 // parseExportQuery reads the parameter of an export. Its error is a *fieldError.
 func parseExportQuery(args *fasthttp.Args) (owner string, err error) {
 	for name, value := range args.All() {
-		switch {
-		case string(name) != "owner":
+		if string(name) != "owner" {
 			return "", unknownParameter(name)
-		case !apikey.IsName(string(value)):
-			return "", errOwner
 		}
-		owner = string(value)
+		if owner, err = parseOwner(string(value)); err != nil {
+			return "", err
+		}
 	}
 	return owner, nil
 }

@@ -49,7 +49,7 @@ func FuzzRequest(f *testing.F) {
 		post + "Idempotency-Key: k\r\nContent-Length: 43\r\n\r\n{\"url\":\"https://example.com/\",\"code\":\"abc\"}",
 		"PATCH /links/" + code + " HTTP/1.1\r\nHost: a\r\nAPI-Key: " + key + "\r\nIf-Match: W/\"1\", \"0\"\r\nIf-Match: *\r\nContent-Length: 13\r\n\r\n{\"title\":\"t\"}",
 		"DELETE /links/" + code + " HTTP/1.1\r\nHost: a\r\nAPI-Key: " + key + "\r\n\r\n",
-		"GET /links?limit=1&cursor=%00&tag=a HTTP/1.1\r\nHost: a\r\nAPI-Key: " + key + "\r\n\r\n",
+		"GET /links?limit=1&cursor=%00&tag=a&q=%80b&state=gone&from=0000-01-01&to=9999-12-31T23:59:60Z&sort=oldest&owner=* HTTP/1.1\r\nHost: a\r\nAPI-Key: " + key + "\r\n\r\n",
 		"GET /" + code + "+ HTTP/1.1\r\nHost: a\r\n\r\nGET /" + code + "/qr?format=png&size=128 HTTP/1.1\r\nHost: a\r\n\r\n",
 		"\r\n\r\nGET / HTTP/9.9\r\n\r\n",
 		strings.Replace(post, "generate_url", "links/bulk", 1) + "Content-Length: 30\r\n\r\n[{\"url\":\"https://a.test/\"},7 ]" + get + "\r\n",
@@ -165,8 +165,8 @@ func (echo) CreateAll(_ context.Context, _ string, links []link.Coded) []error {
 func (echo) Update(_ context.Context, _, _ string, l link.Link) (link.State, error) {
 	return link.State{Link: l, Version: "0"}, nil
 }
-func (echo) List(context.Context, string, string, int, func(link.Coded) bool) ([]link.Coded, string, error) {
-	return []link.Coded{{Code: "abc", Link: link.Link{Target: targetOf("abc")}}}, "", nil
+func (echo) List(context.Context, link.Query) (link.Page, error) {
+	return link.Page{Links: []link.Coded{{Code: "abc", Link: link.Link{Target: targetOf("abc")}}}}, nil
 }
 
 // Promise keeps nothing, so every create is the first.

@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -94,19 +95,26 @@ type fragile struct {
 	panics, refuses bool
 	mu              sync.Mutex
 	pages, batches  int
+	away            error      // of lists, in place of link.ErrUnavailable
+	page            *link.Page // in place of the store's, if it is not nil
+	asked           link.Query
 }
 
-func (f *fragile) List(ctx context.Context, owner, cursor string, n int, keep func(link.Coded) bool) ([]link.Coded, string, error) {
+func (f *fragile) List(ctx context.Context, q link.Query) (link.Page, error) {
 	f.mu.Lock()
 	over := f.pages == 0
+	f.asked = q
 	if f.pages > 0 {
 		f.pages--
 	}
 	f.mu.Unlock()
 	if over {
-		return nil, "", link.ErrUnavailable
+		return link.Page{}, cmp.Or(f.away, link.ErrUnavailable)
 	}
-	return f.Store.List(ctx, owner, cursor, n, keep)
+	if f.page != nil {
+		return *f.page, nil
+	}
+	return f.Store.List(ctx, q)
 }
 
 func (f *fragile) CreateAll(ctx context.Context, owner string, links []link.Coded) []error {

@@ -4,6 +4,8 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"time"
+	"unicode/utf8"
 
 	"github.com/valyala/fasthttp"
 
@@ -15,10 +17,12 @@ const (
 	defaultLimit = 100
 	maxLimit     = 1000
 
+	maxWords = 200 // characters of a search
+
 	listPart = 64 << 10 // bytes of a page that are written at once
 )
 
-// list answers GET /links with the links that the key made, or another owner, newest first.
+// list answers GET /links with the links that the key made, or others, as the query asks for them.
 func (a *API) list(ctx *fasthttp.RequestCtx) {
 	within := a.deadline(ctx)
 	key, ok := a.authorize(ctx, within, apikey.ScopeRead)
@@ -26,37 +30,18 @@ func (a *API) list(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	query, err := parseListQuery(ctx.QueryArgs())
+	if err == nil {
+		query.Owner, err = ownerToList(key, query.Owner)
+	}
+	var page link.Page
+	if err == nil {
+		page, err = a.Store.List(within, query)
+	}
 	if err != nil {
 		a.fail(ctx, err)
 		return
 	}
-	owner, err := ownerToList(key, query.owner)
-	if err != nil {
-		a.fail(ctx, err)
-		return
-	}
-	var keep func(link.Coded) bool
-	if query.tag != "" {
-		keep = func(l link.Coded) bool { return l.Options != nil && slices.Contains(l.Tags, query.tag) }
-	}
-	links, next, err := a.Store.List(within, owner, query.cursor, query.limit, keep)
-	if err != nil {
-		a.fail(ctx, err)
-		return
-	}
-	b := []byte(`{"links":[`)
-	for i, l := range links {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(appendLink(b, a.BaseURL+"/"+l.Code, l.Code, l.Link, createdAt(l.Code, l.Link)), '}')
-	}
-	b = append(b, ']')
-	if next != "" {
-		b = append(b, `,"next":`...)
-		b = appendString(b, next)
-	}
-	b = append(b, '}')
+	b := a.appendPage(nil, page)
 	if len(b) > listPart { // it is held until the client has received it
 		release, err := a.slots.take(routeList, key.Name, int64(len(b)))
 		if err != nil {
@@ -77,42 +62,116 @@ func (a *API) list(ctx *fasthttp.RequestCtx) {
 	ctx.Response.Header.SetContentLength(len(b))
 }
 
-type listQuery struct {
-	limit              int
-	cursor, tag, owner string
+func (a *API) appendPage(b []byte, page link.Page) []byte {
+	b = append(b, `{"links":[`...)
+	for i, l := range page.Links {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendLink(b, a.BaseURL+"/"+l.Code, l.Code, l.Link, createdAt(l.Code, l.Link)), '}')
+	}
+	b = append(b, ']')
+	if page.Next != "" {
+		b = append(b, `,"next":`...)
+		b = appendString(b, page.Next)
+	}
+	if page.Total != nil {
+		b = append(b, `,"total":`...)
+		b = strconv.AppendInt(b, page.Total.Links, 10)
+		if page.Total.Estimate {
+			b = append(b, `,"total_is_estimate":true`...)
+		}
+	}
+	if page.Newest != nil {
+		b = append(b, `,"newest_only":`...)
+		b = strconv.AppendInt(b, int64(*page.Newest), 10)
+	}
+	if page.Incomplete {
+		b = append(b, `,"incomplete":true`...)
+	}
+	return append(b, '}')
 }
 
-// parseListQuery reads the parameters of a list. Its error is a *fieldError.
-func parseListQuery(args *fasthttp.Args) (listQuery, error) {
-	q := listQuery{limit: defaultLimit}
+// everyone is the owner that stands for all owners. It is no name of a key.
+const everyone = "*"
+
+// listStates are the values of the parameter "state".
+var listStates = map[string]link.States{"active": link.Active, "gone": link.Gone, "disabled": link.Disabled}
+
+// parseListQuery reads the parameters of a list, with the owner as it was sent. Its error is a
+// *fieldError.
+func parseListQuery(args *fasthttp.Args) (link.Query, error) {
+	q := link.Query{N: defaultLimit}
 	for name, value := range args.All() {
+		var err error
 		switch value := string(value); string(name) {
 		case "limit":
-			n, err := strconv.Atoi(value)
-			if err != nil || n < 1 || n > maxLimit {
+			if q.N, err = strconv.Atoi(value); err != nil || q.N < 1 || q.N > maxLimit {
 				return q, fieldErrorf(`The parameter "limit" must be from 1 to 1,000.`)
 			}
-			q.limit = n
 		case "cursor":
-			q.cursor = value
+			q.Cursor = value
+		case "q":
+			if utf8.RuneCountInString(value) > maxWords || len(link.Words(value)) == 0 {
+				return q, fieldErrorf(`The parameter "q" must have words, in at most %d characters.`, maxWords)
+			}
+			q.Words = value
 		case "tag":
 			if !isTag(value) {
 				return q, fieldErrorf(`The parameter "tag" must have `+tagRule, maxTag)
 			}
-			q.tag = value
+			q.Tag = value
 		case "owner":
-			if !apikey.IsName(value) {
-				return q, errOwner
+			if q.Owner, err = parseOwner(value); err != nil {
+				return q, err
 			}
-			q.owner = value
+		case "state":
+			var ok bool
+			if q.States, ok = listStates[value]; !ok {
+				return q, fieldErrorf(`The parameter "state" must be active, gone or disabled.`)
+			}
+		case "from":
+			if q.From, err = parseTime("from", value); err != nil {
+				return q, err
+			}
+		case "to":
+			if q.To, err = parseTime("to", value); err != nil {
+				return q, err
+			}
+		case "sort":
+			if value != "newest" && value != "oldest" {
+				return q, fieldErrorf(`The parameter "sort" must be newest or oldest.`)
+			}
+			q.Oldest = value == "oldest"
 		default:
 			return q, unknownParameter(name)
 		}
 	}
+	if !q.To.IsZero() && !q.From.Before(q.To) {
+		return q, fieldErrorf(`The parameter "to" must be later than "from": links made at "to" are not in the list.`)
+	}
 	return q, nil
 }
 
-var errOwner = fieldErrorf(`The parameter "owner" must be the name of a key: 1 to 64 letters, digits, dots, hyphens and underscores.`)
+// parseOwner reads the parameter "owner".
+func parseOwner(value string) (string, error) {
+	if value != everyone && !apikey.IsName(value) {
+		return "", fieldErrorf(`The parameter "owner" must be the name of a key, of 1 to 64 letters, digits, dots, hyphens and underscores, or * for all.`)
+	}
+	return value, nil
+}
+
+// parseTime reads a time (RFC 3339), or a date, which is its midnight in UTC.
+func parseTime(name, value string) (time.Time, error) {
+	at, err := time.Parse(time.DateOnly, value)
+	if err != nil {
+		err = at.UnmarshalText([]byte(value))
+	}
+	if err != nil {
+		return at, fieldErrorf(`The parameter %q must be a date such as 2026-11-21, or a time such as 2026-11-21T19:00:14Z (RFC 3339). A plus sign in it is written %%2B.`, name)
+	}
+	return at, nil
+}
 
 // unknownParameter is the error for a parameter that the route does not know. It is refused as an
 // unknown field of a body is: a client must not believe that it had an effect.

@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"snowlink/internal/fleet/fleettest"
 	"snowlink/internal/httpapi"
+	"snowlink/internal/link"
 )
 
 // listed reads one page.
@@ -52,7 +54,7 @@ func (b *backend) all(limit int, query string, between func()) (codes []string) 
 
 func TestList(t *testing.T) {
 	b := newBackend(t)
-	if a := b.manage("GET", "/links", ""); a.status != 200 || a.body != `{"links":[]}` {
+	if a := b.manage("GET", "/links", ""); a.status != 200 || a.body != `{"links":[],"total":0,"newest_only":1000000}` {
 		t.Errorf("an empty list = %d %s", a.status, a.body)
 	}
 	var newestFirst, tagged []string
@@ -123,11 +125,99 @@ func TestListRefuses(t *testing.T) {
 	b := newBackend(t)
 	for _, query := range []string{
 		"limit=0", "limit=1001", "limit=-1", "limit=ten", "limit=", "cursor=nonsense", "cursor=%00", "tag=", "tag=a,b", "tags=a",
+		"q=", "q=%20", "q=-", "q=%80", "q=" + strings.Repeat("a", 201), "state=", "state=kept", "state=Active", "sort=", "sort=-created", "sort=asc",
+		"from=", "from=today", "from=2026-02-30", "from=1763751614", "from=2026-11-21T19:00:14", "to=", "to=2026-11-21T19:00:14+01:00",
+		"from=2026-11-22&to=2026-11-22", "from=2026-11-22&to=2026-11-21T23:00:00Z", "owner=", "owner=**", "owner=*",
 		"%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80%80=1",
 	} {
-		wantProblem(t, b.manage("GET", "/links?"+query, ""), 400, "invalid_field")
+		detail := wantProblem(t, b.manage("GET", "/links?"+query, ""), 400, "invalid_field")
+		parameters := strings.Split(query, "&")
+		if name, _, _ := strings.Cut(parameters[len(parameters)-1], "="); len(name) < 20 && !strings.Contains(detail, `"`+name+`"`) {
+			t.Errorf("%s: %q does not name the parameter", query, detail)
+		}
 	}
 	wantProblem(t, b.do("GET", "/links", ""), 401, "unauthorized")
+}
+
+// What a list can ask for. The links are those of a journal.
+func TestListSearches(t *testing.T) {
+	b := newBackend(t)
+	code := func(fields string) string { return wantCreated(t, b.create(with(fields))).Code }
+	first := code(`"title":"Summer Sale, Größe"`)
+	then := time.Now().UnixMilli() + 1
+	fleettest.Eventually(t, time.Second, "it is a millisecond later", func() bool { return time.Now().UnixMilli() >= then })
+	later := time.UnixMilli(then).UTC().Format(time.RFC3339Nano)
+	second := code(`"code":"own-code","tags":["news"]`)
+	off := code(`"title":"off"`)
+	gone := code(`"code":"own-gone"`)
+	wantShown(t, b.manage("PATCH", "/links/"+off, `{"disabled":true}`), 200)
+	if a := b.manage("DELETE", "/links/"+gone, ""); a.status != 204 {
+		t.Fatal(a)
+	}
+	past := code(`"ttl":1`)
+	fleettest.Eventually(t, 10*time.Second, "it expires", func() bool { return b.do("GET", "/"+past, "").status == 410 })
+	for query, want := range map[string]string{
+		"":                               off + " " + second + " " + first,
+		"sort=newest":                    off + " " + second + " " + first,
+		"sort=oldest":                    first + " " + second + " " + off,
+		"state=active":                   second + " " + first,
+		"state=disabled":                 off,
+		"state=gone":                     past + " own-gone",
+		"q=sale+SUMMER":                  first,
+		"q=gr%C3%B6%C3%9Fe":              first,
+		"q=own":                          second,
+		"q=own&state=gone":               "own-gone",
+		"q=example.com":                  off + " " + second + " " + first,
+		"q=exam":                         "",
+		"q=news&tag=news":                second,
+		"from=2020-01-01&to=2021-01-01":  "",
+		"from=2020-01-01":                off + " " + second + " " + first,
+		"from=" + later + "&sort=oldest": second + " " + off,
+		"to=" + later:                    first,
+		"owner=default&state=disabled":   off,
+	} {
+		for limit := 1; limit <= 4; limit++ {
+			if got := b.all(limit, "&"+query, func() {}); strings.Join(got, " ") != want {
+				t.Errorf("%s, by %d: %q, want %q", query, limit, got, want)
+			}
+		}
+	}
+	if a := b.manage("GET", "/links?state=gone", ""); !strings.Contains(a.body, `,"deleted":true}`) || strings.Contains(a.body, `"url":""`) {
+		t.Errorf("gone are %s", a.body)
+	}
+}
+
+// What stores say of a page stands in the answer. A key without admin never asks for everyone's.
+func TestListAnswers(t *testing.T) {
+	b, as := owned(t)
+	newest := 5
+	for want, page := range map[string]link.Page{
+		`{"links":[]}`:                                                          {},
+		`{"links":[],"next":"a","total":7}`:                                     {Next: "a", Total: &link.Total{Links: 7}},
+		`{"links":[],"total":7,"newest_only":5}`:                                {Total: &link.Total{Links: 7}, Newest: &newest},
+		`{"links":[],"next":"a","incomplete":true}`:                             {Next: "a", Incomplete: true},
+		`{"links":[],"total":70000,"total_is_estimate":true,"incomplete":true}`: {Total: &link.Total{Links: 70000, Estimate: true}, Incomplete: true},
+	} {
+		b.store.page = &page
+		if a := b.manage("GET", "/links", ""); a.status != 200 || a.body != want {
+			t.Errorf("list = %d %s, want %s", a.status, a.body, want)
+		}
+	}
+	for _, path := range []string{"/links", "/links/export"} {
+		if a := as("audit", "GET", path+"?owner=*", ""); a.status != 200 || b.store.asked.Owner != "" {
+			t.Errorf("%s = %d %s, the store was asked for %+v", path, a.status, a.body, b.store.asked)
+		}
+		wantForbidden(t, as("shop", "GET", path+"?owner=*", ""), "admin")
+		if as("audit", "GET", path, ""); b.store.asked.Owner != "audit" {
+			t.Errorf("%s: the store was asked for %+v", path, b.store.asked)
+		}
+		b.store.pages = 0
+		b.store.away = link.ErrArchive
+		if detail := wantProblem(t, as("shop", "GET", path, ""), 503, "unavailable"); !strings.Contains(detail, "archive") {
+			t.Errorf("detail %q", detail)
+		}
+		b.store.pages = -1
+	}
 }
 
 // smallBuffers accepts connections whose kernel buffers hold little of an answer.

@@ -210,7 +210,7 @@ func TestDelete(t *testing.T) {
 	}
 	wantProblem(t, b.create(with(`"code":"to-delete"`)), 409, "code_taken")
 	wantProblem(t, b.manage("DELETE", "/links/unknown", ""), 404, "not_found")
-	if a := b.manage("GET", "/links", ""); a.body != `{"links":[]}` {
+	if a := b.manage("GET", "/links", ""); !strings.HasPrefix(a.body, `{"links":[],`) {
 		t.Errorf("the list has %s", a.body)
 	}
 }

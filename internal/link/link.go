@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
 	"time"
 )
@@ -141,6 +142,9 @@ var (
 	// ErrCursor reports that a cursor is not one that the store made.
 	ErrCursor = errors.New("not a cursor")
 
+	// ErrEveryone reports that the store lists only the links of one owner.
+	ErrEveryone = errors.New("links are listed by owner")
+
 	// ErrFull reports that the store has no room for another link, and forgets none to make room.
 	// The links that are there are found as before.
 	ErrFull = errors.New("no room for another link")
@@ -153,6 +157,10 @@ var (
 	// ErrUnavailable reports that the store cannot tell now, and may be able to later: there is an
 	// outage, or time ran out. It says nothing about whether there is a link.
 	ErrUnavailable = errors.New("links are unavailable")
+
+	// ErrArchive is the ErrUnavailable of an archive behind the store, which may have links that
+	// nobody else has.
+	ErrArchive = fmt.Errorf("%w: the archive does not answer", ErrUnavailable)
 )
 
 // A Store keeps links by their codes. For each owner, which is the name of an API key, it keeps a
@@ -210,17 +218,19 @@ type Store interface {
 	// [ErrExists].
 	Update(ctx context.Context, code, version string, l Link) (State, error)
 
-	// List returns a page of links that the owner created, newest first, and the cursor of the next
-	// page, which is "" at the end. The page has at most n links, from after the cursor, or the
-	// newest if that is "". It has only those that keep takes, or all if keep is nil. It may be
-	// short, or empty, before the end: List looks only so long for more.
+	// List returns a page of the links that the query asks for. It may be short, or empty, before the
+	// end: List looks only so long for more.
 	//
-	// Links that were forgotten, deleted, have expired or are unreadable are left out, and so are
-	// those of other owners. A link without an owner may be in the list of a named one, if it was
-	// made before links had owners. The oldest
-	// may be missing, too: a journal is bounded. A store that forgets links may also forget a
-	// journal that nobody used for long, and then none of the links made before are listed. A
-	// create that was repeated may be listed twice, on two pages. The error is [ErrCursor] if no
-	// List returned the cursor.
-	List(ctx context.Context, owner, cursor string, n int, keep func(Coded) bool) (links []Coded, next string, err error)
+	// Links that were forgotten or are unreadable are left out. Links that are made while somebody
+	// turns pages are neither a reason for others to be missing nor to come twice. The error is
+	// [ErrCursor] if no List of the store returned the cursor, and [ErrUnavailable] rather than a page
+	// with gaps.
+	//
+	// A store that forgets links may list only what its journals name: then the page's Newest says
+	// how far they reach at least. Links are in the order in which they were written down, and not in
+	// that of their times of creation. A create that was repeated may be listed twice, on two pages.
+	// A link without an owner may be in the list of a named one, if it was made before links had
+	// owners. A journal that nobody used for long may be forgotten, too. And everyone's links cannot
+	// be listed: the error is [ErrEveryone].
+	List(ctx context.Context, q Query) (Page, error)
 }

@@ -234,8 +234,8 @@ func (c *Cache) Visit(ctx context.Context, code string) (link.Link, error) {
 }
 
 // List asks the store behind.
-func (c *Cache) List(ctx context.Context, owner, cursor string, n int, keep func(link.Coded) bool) ([]link.Coded, string, error) {
-	return c.store.List(ctx, owner, cursor, n, keep)
+func (c *Cache) List(ctx context.Context, q link.Query) (link.Page, error) {
+	return c.store.List(ctx, q)
 }
 
 // Drop forgets code, since it was changed. The next Get asks the store. What a read brings that is

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"snowlink/internal/link"
 	"snowlink/internal/postgres"
 	"snowlink/internal/postgres/postgrestest"
 	"snowlink/snowflake"
@@ -146,28 +147,28 @@ func TestArchiveOf(t *testing.T) {
 	stat, _ := s.DBs()[0].Stat(t.Context())
 	t.Logf("%d rows, %d bytes each", stat.Rows, stat.Bytes/int64(n))
 	most, few, tag := "owner3", "few", made(10).Tags[0]
-	_, middle, _ := s.List(t.Context(), postgres.Query{Owner: &most, N: 1, To: created.Add(time.Duration(n/2) * time.Millisecond)})
+	_, middle, _ := s.List(t.Context(), link.Query{Owner: most, N: 1, To: created.Add(time.Duration(n/2) * time.Millisecond)})
 	for _, m := range []struct {
 		name string
-		q    postgres.Query
+		q    link.Query
 	}{
-		{"first page of an owner", postgres.Query{Owner: &most, N: 100}},
-		{"1000 of an owner from the middle", postgres.Query{Owner: &most, N: 1000, Cursor: middle}},
-		{"an owner of few", postgres.Query{Owner: &few, N: 100}},
-		{"gone", postgres.Query{Owner: &most, State: postgres.Gone, N: 100}},
-		{"tag", postgres.Query{Tag: tag, N: 100}},
-		{"tag of the oldest hundredth, an owner's", postgres.Query{Owner: &most, Tag: "oldest tag", N: 100}},
-		{"no such tag", postgres.Query{Owner: &most, Tag: "none", N: 100}},
-		{"word of one", postgres.Query{Words: "needle", N: 100}},
-		{"word of none", postgres.Query{Words: "nothing", N: 100}},
-		{"word of a two thousandth", postgres.Query{Words: "thousandth", N: 100}},
-		{"word of the oldest hundredth", postgres.Query{Words: "oldest", N: 100}},
-		{"word of the oldest tenth", postgres.Query{Words: "older", N: 100}},
-		{"word of 1/50", postgres.Query{Words: "shop7", N: 100}},
-		{"word of 1/50, an owner's", postgres.Query{Words: "shop7", Owner: &most, N: 100}},
-		{"word of all", postgres.Query{Words: "mail", N: 100}},
-		{"three words", postgres.Query{Words: "summer3 mail shop7", N: 100}},
-		{"word of all, of an owner of few", postgres.Query{Words: "mail", Owner: &few, N: 100}},
+		{"first page of an owner", link.Query{Owner: most, N: 100}},
+		{"1000 of an owner from the middle", link.Query{Owner: most, N: 1000, Cursor: middle}},
+		{"an owner of few", link.Query{Owner: few, N: 100}},
+		{"gone", link.Query{Owner: most, States: link.Gone, N: 100}},
+		{"tag", link.Query{Tag: tag, N: 100}},
+		{"tag of the oldest hundredth, an owner's", link.Query{Owner: most, Tag: "oldest tag", N: 100}},
+		{"no such tag", link.Query{Owner: most, Tag: "none", N: 100}},
+		{"word of one", link.Query{Words: "needle", N: 100}},
+		{"word of none", link.Query{Words: "nothing", N: 100}},
+		{"word of a two thousandth", link.Query{Words: "thousandth", N: 100}},
+		{"word of the oldest hundredth", link.Query{Words: "oldest", N: 100}},
+		{"word of the oldest tenth", link.Query{Words: "older", N: 100}},
+		{"word of 1/50", link.Query{Words: "shop7", N: 100}},
+		{"word of 1/50, an owner's", link.Query{Words: "shop7", Owner: most, N: 100}},
+		{"word of all", link.Query{Words: "mail", N: 100}},
+		{"three words", link.Query{Words: "summer3 mail shop7", N: 100}},
+		{"word of all, of an owner of few", link.Query{Words: "mail", Owner: few, N: 100}},
 	} {
 		var took, totals []float64
 		var found int

@@ -2,75 +2,18 @@ package postgres
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/jackc/pgx/v5"
 
 	"snowlink/internal/link"
 )
 
-// State says which links a list has. A link whose visits are used up counts as active: the archive
-// does not know.
-type State int
-
-// States of links.
-const (
-	Kept     State = iota // all but those that expired or were deleted
-	Active                // those that lead somewhere
-	Disabled              // those that are disabled, and neither expired nor deleted
-	Gone                  // those that expired or were deleted
-)
-
-// Query says which links a list has. The zero value is the newest of all there are.
-type Query struct {
-	// Owner is whose links they are; nil is everyone's, and "" is who uses API_KEY.
-	Owner *string
-	// Words are looked for in target, code, title and tags: a link has all of them, as whole words,
-	// in whatever case. "" is no condition; a text without a letter or digit is one that no link
-	// meets.
-	Words string
-	// Tag is one that the links have; "" is no condition.
-	Tag string
-	// State is one of the above.
-	State State
-	// From and To are when the links were made: not before From, and before To. Zero is no condition.
-	From, To time.Time
-	// Oldest puts the oldest first. Otherwise the newest are.
-	Oldest bool
-	// Cursor is what the page before said; "" is the start.
-	Cursor string
-	// N is how many links a page has at most, at least 1.
-	N int
-}
-
-// point is where a page ends: links after it, in the order of the list, are on the next one. Both
-// parts of it never change, so a link that is made meanwhile moves nothing.
-type point struct {
-	created time.Time
-	code    string
-}
-
-func (p point) cursor() string {
-	return base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(p.created.UnixMicro(), 10) + "." + p.code))
-}
-
-// parseCursor reads what cursor made. Its error is [link.ErrCursor].
-func parseCursor(cursor string) (point, error) {
-	text, err := base64.RawURLEncoding.DecodeString(cursor)
-	micros, code, ok := strings.Cut(string(text), ".")
-	at, err2 := strconv.ParseInt(micros, 10, 64)
-	// PostgreSQL knows no times before 4713 BC; no link was made before 1970 or after 9999.
-	if err != nil || err2 != nil || !ok || at < 0 || at > 253402300799_000_000 || !link.CouldBeCode(code) {
-		return point{}, link.ErrCursor
-	}
-	return point{time.UnixMicro(at), code}, nil
-}
+// A list asks in SQL what [link.Query.Takes] asks of a link.
 
 // conditions are those of a query as SQL, and the values in them. Only what is asked for stands
 // there, in the words of the indexes' own conditions.
@@ -92,28 +35,29 @@ func and(conditions ...string) string {
 	return strings.Join(append([]string{"true"}, conditions...), " AND ")
 }
 
-func (q Query) conditions(after *point) *conditions {
+func conditionsOf(q link.Query, after *link.Position) *conditions {
 	c := &conditions{}
 	add := func(condition string, values ...any) { c.add(&c.plain, condition, values...) }
-	if q.Owner != nil {
-		add("owner = ?", *q.Owner)
+	if q.Owner != "" {
+		add("owner = ?", link.Link{}.OwnedBy(q.Owner).Owner)
 	}
 	now := time.Now()
-	switch q.State {
-	case Kept:
+	switch q.States {
+	case link.Kept:
 		add("deleted IS NULL AND (expires IS NULL OR expires > ?)", now)
-	case Active:
+	case link.Active:
 		add("deleted IS NULL AND NOT disabled AND (expires IS NULL OR expires > ?)", now)
-	case Disabled:
+	case link.Disabled:
 		add("disabled AND deleted IS NULL AND (expires IS NULL OR expires > ?)", now)
-	case Gone:
-		add("(deleted IS NOT NULL OR expires <= ?)", now)
+	case link.Gone:
+		forgotten := now.Add(-link.Grace)
+		add("(deleted > ? OR deleted IS NULL AND expires <= ? AND expires > ?)", forgotten, now, forgotten)
 	}
 	if q.Words != "" {
-		c.add(&c.found, "links_words(code, record, title, tags) @@ plainto_tsquery('simple'::regconfig, ?)", plain(q.Words))
+		c.add(&c.found, "links_words(code, record, title, tags) @@ plainto_tsquery('simple'::regconfig, ?)", strings.Join(link.Words(q.Words), " "))
 	}
 	if q.Tag != "" {
-		c.add(&c.found, "tags @> ?::text[]", []string{q.Tag})
+		c.add(&c.found, "tags @> ?::text[]", []string{text(q.Tag)})
 	}
 	if !q.From.IsZero() {
 		add("created >= ?", q.From)
@@ -123,22 +67,11 @@ func (q Query) conditions(after *point) *conditions {
 	}
 	switch {
 	case after != nil && q.Oldest:
-		add("(created, code) > (?, ?)", after.created, after.code)
+		add("(created, code) > (?, ?)", after.Created, after.Code)
 	case after != nil:
-		add("(created, code) < (?, ?)", after.created, after.code)
+		add("(created, code) < (?, ?)", after.Created, after.Code)
 	}
 	return c
-}
-
-// plain does to what is looked for what the index did to the links: ASCII punctuation separates
-// words.
-func plain(words string) string {
-	return strings.Map(func(r rune) rune {
-		if r < unicode.MaxASCII && !unicode.IsLetter(r) && !unicode.IsDigit(r) {
-			return ' '
-		}
-		return r
-	}, text(words))
 }
 
 // lookedThrough is how many links, from where a page begins, list looks through for words and tags
@@ -153,8 +86,8 @@ const lookedThrough = 2000
 // takes them for evenly spread, and would go through a million links for a word that only old ones
 // have. First come the links where the page begins: a frequent word fills it there. Otherwise the
 // index of words gives all links that have it, which are then put in order.
-func (db *DB) list(ctx context.Context, q Query, after *point) (rows []Row, err error) {
-	c := q.conditions(after)
+func (db *DB) list(ctx context.Context, q link.Query, after *link.Position) (rows []Row, err error) {
+	c := conditionsOf(q, after)
 	direction := "DESC"
 	if q.Oldest {
 		direction = "ASC"
@@ -189,8 +122,8 @@ const countedUpTo = 10_000
 
 // total says how many rows the query has in all, whatever its page, and whether that is exact. The
 // estimate comes first, since to count takes long where a word is in most links.
-func (db *DB) total(ctx context.Context, q Query) (n int64, exact bool, err error) {
-	c := q.conditions(nil)
+func (db *DB) total(ctx context.Context, q link.Query) (n int64, exact bool, err error) {
+	c := conditionsOf(q, nil)
 	where, args := and(append(c.plain, c.found...)...), append([]any{pgx.QueryExecModeExec}, c.args...)
 	err = db.do(ctx, "total", readTime, func(ctx context.Context) error {
 		var plan []byte

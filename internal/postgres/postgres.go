@@ -57,6 +57,9 @@ type Row struct {
 	Tags  []string
 }
 
+// Position is the row's place in lists.
+func (r Row) Position() link.Position { return link.Position{Created: r.Created, Code: r.Code} }
+
 // Errors of an Upsert for one row. All others wrap [link.ErrUnavailable].
 var (
 	// ErrRefused says that the row that is there has the same number or a higher one. It may be the
@@ -360,16 +363,13 @@ func (db *DB) do(ctx context.Context, name string, within time.Duration, query f
 		db.metrics.failed.WithLabelValues(name, strconv.Itoa(db.shard+1)).Inc()
 		db.outage.Observed(err)
 	}
-	return fmt.Errorf("archive shard %d: %s: %w: %w", db.shard+1, name, link.ErrUnavailable, err)
+	return fmt.Errorf("archive shard %d: %s: %w: %w", db.shard+1, name, link.ErrArchive, err)
 }
 
 // ordered sorts rows as lists have them, the newest first unless oldest is set.
 func ordered(rows []Row, oldest bool) {
 	slices.SortFunc(rows, func(a, b Row) int {
-		c := a.Created.Compare(b.Created)
-		if c == 0 {
-			c = strings.Compare(a.Code, b.Code)
-		}
+		c := a.Position().Compare(b.Position())
 		if !oldest {
 			c = -c
 		}

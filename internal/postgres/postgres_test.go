@@ -198,45 +198,50 @@ func TestLists(t *testing.T) {
 	}
 	gone, dead, off := rec("gone", "https://a.example/", ""), rec("dead", "https://a.example/", ""), rec("off", "https://a.example/", "")
 	gone.Deleted, dead.Expires, off.Disabled = now, now.Add(-time.Minute), true
+	longGone, longDead := rec("long-gone", "", ""), rec("long-dead", "https://a.example/", "")
+	longGone.Deleted, longGone.Expires, longDead.Expires = now.Add(-link.Grace), now.Add(-time.Minute), now.Add(-link.Grace)
 	other := rec("other", "https://b.example/?u=https://deep.example/x", "")
 	other.Owner = ""
 	later := rec("later", "https://a.example/pricing-2026/EU_plan.html?utm=News%20letter", "Plans, for You: Größe", "summer sale", "news")
 	later.Expires = now.Add(time.Hour)
-	put(t, s, at(1, gone), at(2, dead), at(3, off), at(4, other), at(5, later), at(6, rec("A-code_7", "http://c.example", "", "news")), at(6, rec("zz", "http://c.example", "")))
+	put(t, s, at(0, longGone), at(0, longDead), at(1, gone), at(2, dead), at(3, off), at(4, other), at(5, later), at(6, rec("A-code_7", "http://c.example", "", "news")), at(6, rec("zz", "http://c.example", "")))
 
-	me, nobody, service := "me", "nobody", ""
+	me, nobody, service := "me", "nobody", link.DefaultOwner
 	for name, tt := range map[string]struct {
-		q    postgres.Query
+		q    link.Query
 		want string
 	}{
-		"all":               {postgres.Query{}, "zz A-code_7 later other off"},
-		"oldest first":      {postgres.Query{Oldest: true}, "off other later A-code_7 zz"},
-		"of an owner":       {postgres.Query{Owner: &me}, "zz A-code_7 later off"},
-		"of the service":    {postgres.Query{Owner: &service}, "other"},
-		"of nobody":         {postgres.Query{Owner: &nobody}, ""},
-		"active":            {postgres.Query{State: postgres.Active}, "zz A-code_7 later other"},
-		"gone":              {postgres.Query{State: postgres.Gone}, "dead gone"},
-		"disabled":          {postgres.Query{State: postgres.Disabled}, "off"},
-		"tag":               {postgres.Query{Tag: "news", Owner: &me}, "A-code_7 later"},
-		"part of a tag":     {postgres.Query{Tag: "summer"}, ""},
-		"from":              {postgres.Query{From: created.Add(5 * time.Minute)}, "zz A-code_7 later"},
-		"to":                {postgres.Query{To: created.Add(5 * time.Minute)}, "other off"},
-		"word of the path":  {postgres.Query{Words: "PRICING"}, "later"},
-		"number":            {postgres.Query{Words: "2026"}, "later"},
-		"file":              {postgres.Query{Words: "plan.html"}, "later"},
-		"parameter":         {postgres.Query{Words: "utm"}, "later"},
-		"host":              {postgres.Query{Words: "c.example"}, "zz A-code_7"},
-		"nested URL":        {postgres.Query{Words: "deep.example"}, "other"},
-		"title":             {postgres.Query{Words: "grÖSSE"}, ""},
-		"title in any case": {postgres.Query{Words: "GRÖßE you"}, "later"},
-		"tags":              {postgres.Query{Words: "sale summer"}, "later"},
-		"code":              {postgres.Query{Words: "a-code_7"}, "A-code_7"},
-		"all words":         {postgres.Query{Words: "c.example news"}, "A-code_7"},
-		"part of a word":    {postgres.Query{Words: "pric"}, ""},
-		"scheme":            {postgres.Query{Words: "https"}, "other"},
-		"no word":           {postgres.Query{Words: "!? \x00"}, ""},
-		"operators":         {postgres.Query{Words: "pricing | & ! <-> :* 'eu"}, "later"},
-		"everything at once": {postgres.Query{Words: "news", Tag: "news", Owner: &me, State: postgres.Active,
+		"all":               {link.Query{}, "zz A-code_7 later other off"},
+		"oldest first":      {link.Query{Oldest: true}, "off other later A-code_7 zz"},
+		"of an owner":       {link.Query{Owner: me}, "zz A-code_7 later off"},
+		"of the service":    {link.Query{Owner: service}, "other"},
+		"of nobody":         {link.Query{Owner: nobody}, ""},
+		"active":            {link.Query{States: link.Active}, "zz A-code_7 later other"},
+		"gone":              {link.Query{States: link.Gone}, "dead gone"},
+		"disabled":          {link.Query{States: link.Disabled}, "off"},
+		"tag":               {link.Query{Tag: "news", Owner: me}, "A-code_7 later"},
+		"part of a tag":     {link.Query{Tag: "summer"}, ""},
+		"tag of no text":    {link.Query{Tag: "\x80\x00"}, ""},
+		"first of times":    {link.Query{From: time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC), To: created.Add(4 * time.Minute)}, "off"},
+		"last of times":     {link.Query{To: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), From: created.Add(6 * time.Minute)}, "zz A-code_7"},
+		"from":              {link.Query{From: created.Add(5 * time.Minute)}, "zz A-code_7 later"},
+		"to":                {link.Query{To: created.Add(5 * time.Minute)}, "other off"},
+		"word of the path":  {link.Query{Words: "PRICING"}, "later"},
+		"number":            {link.Query{Words: "2026"}, "later"},
+		"file":              {link.Query{Words: "plan.html"}, "later"},
+		"parameter":         {link.Query{Words: "utm"}, "later"},
+		"host":              {link.Query{Words: "c.example"}, "zz A-code_7"},
+		"nested URL":        {link.Query{Words: "deep.example"}, "other"},
+		"title":             {link.Query{Words: "grÖSSE"}, ""},
+		"title in any case": {link.Query{Words: "GRÖßE you"}, "later"},
+		"tags":              {link.Query{Words: "sale summer"}, "later"},
+		"code":              {link.Query{Words: "a-code_7"}, "A-code_7"},
+		"all words":         {link.Query{Words: "c.example news"}, "A-code_7"},
+		"part of a word":    {link.Query{Words: "pric"}, ""},
+		"scheme":            {link.Query{Words: "https"}, "other"},
+		"no word":           {link.Query{Words: "!? \x00"}, ""},
+		"operators":         {link.Query{Words: "pricing | & ! <-> :* 'eu"}, "later"},
+		"everything at once": {link.Query{Words: "news", Tag: "news", Owner: me, States: link.Active,
 			From: created, To: created.Add(time.Hour), Oldest: true}, "later A-code_7"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -276,7 +281,7 @@ func TestPagesStayWhileLinksAreMade(t *testing.T) {
 		put(t, s, r)
 	}
 	var got []postgres.Row
-	q := postgres.Query{N: 7}
+	q := link.Query{N: 7}
 	for i := 0; ; i++ {
 		page, next, err := s.List(t.Context(), q)
 		if err != nil {
@@ -301,8 +306,8 @@ func TestPagesStayWhileLinksAreMade(t *testing.T) {
 
 func TestCursorsOfOthersAreRefused(t *testing.T) {
 	s := archive(t, 1)
-	for _, cursor := range []string{"x", "!", "MTIzLg", "LTEuYQ", "OTk5OTk5OTk5OTk5OTk5OTk5LmE", "MS4nOyBEUk9Q"} {
-		if _, _, err := s.List(t.Context(), postgres.Query{N: 1, Cursor: cursor}); !errors.Is(err, link.ErrCursor) {
+	for _, cursor := range []string{"x", "!", "MTIzLg", "LTYyMTY3MjE5MjAwMDAwMDAxLmE", "OTk5OTk5OTk5OTk5OTk5OTk5LmE", "MS4nOyBEUk9Q"} {
+		if _, _, err := s.List(t.Context(), link.Query{N: 1, Cursor: cursor}); !errors.Is(err, link.ErrCursor) {
 			t.Errorf("%s: %v", cursor, err)
 		}
 	}
@@ -396,7 +401,7 @@ func TestRowsAreFoundWhileTheyMove(t *testing.T) {
 		if !errors.Is(errs[100], link.ErrNotFound) {
 			t.Error(errs[100])
 		}
-		if page, _, err := s.List(t.Context(), postgres.Query{N: 1000}); len(page) != 100 || err != nil {
+		if page, _, err := s.List(t.Context(), link.Query{N: 1000}); len(page) != 100 || err != nil {
 			t.Errorf("%d links listed, %v", len(page), err)
 		}
 	}
@@ -643,7 +648,7 @@ func TestAFrozenShardStopsOnlyItsOwn(t *testing.T) {
 	check()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if _, _, err := s.List(ctx, postgres.Query{N: 10}); !errors.Is(err, link.ErrUnavailable) {
+	if _, _, err := s.List(ctx, link.Query{N: 10}); !errors.Is(err, link.ErrUnavailable) {
 		t.Error("a list with gaps:", err)
 	}
 	if err := server.Signal(syscall.SIGCONT); err != nil {
@@ -779,11 +784,11 @@ FROM generate_series(1, 30000) AS i`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	page, next, err := s.List(t.Context(), postgres.Query{Words: "old", N: 100})
+	page, next, err := s.List(t.Context(), link.Query{Words: "old", N: 100})
 	if err != nil || len(page) != 100 || page[0].Code != "c29701" || next == "" {
 		t.Errorf("%d links, next %q, %v", len(page), next, err)
 	}
-	if total, exact, err := s.Total(t.Context(), postgres.Query{}); exact || total < 29_000 || total > 31_000 || err != nil {
+	if total, exact, err := s.Total(t.Context(), link.Query{}); exact || total < 29_000 || total > 31_000 || err != nil {
 		t.Errorf("total %d, %v, %v", total, exact, err)
 	}
 }

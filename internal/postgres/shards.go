@@ -124,33 +124,11 @@ func (s *Shards) Migrate(ctx context.Context) error {
 // [Shards.Move] has brought every link home: or links would be missing that are not yet. The error
 // wraps [ErrShard], or [link.ErrUnavailable].
 func (s *Shards) Check(ctx context.Context) error {
-	ids := make([]said, len(s.dbs))
-	read := func(db *DB) (err error) { ids[db.shard], err = db.said(ctx); return err }
-	if err := s.each(read); err != nil {
+	ids, err := s.compare(ctx) // nothing is changed before all is known to be right
+	if err != nil {
 		return err
 	}
-	anyUsed := false
-	for _, is := range ids {
-		anyUsed = anyUsed || is.used
-	}
-	// Nothing is changed before all is known to be right.
-	for i, is := range ids {
-		should := identity{i + 1, len(s.dbs)}
-		switch {
-		case is.identity == should && (is.before == 0 || is.before == s.before):
-		case is.identity == identity{} && (!anyUsed || s.before > 0 && i >= s.before):
-		case is.identity == identity{}:
-			return fmt.Errorf("%w: it says that the archive has shard %d of %d, and that database is empty, while others have links",
-				ErrShard, should.number, should.total)
-		case s.dbs[i].mayBe(is.identity) && is.before == 0: // it learns of the others when a move begins
-		case is.before > 0 && is.number == i+1:
-			return fmt.Errorf("%w: links still move from %d databases to %d: have ARCHIVE_URL name these %d, and set "+
-				"ARCHIVE_SHARDS_BEFORE=%d until server archive move is done", ErrShard, is.before, is.total, is.total, is.before)
-		default:
-			return s.dbs[i].wrong(is.identity)
-		}
-	}
-	err := s.each(func(db *DB) error {
+	err = s.each(func(db *DB) error {
 		if ids[db.shard].identity == (identity{}) {
 			return db.become(ctx, identity{db.shard + 1, len(s.dbs)})
 		}
@@ -159,7 +137,7 @@ func (s *Shards) Check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.each(read); err != nil {
+	if ids, err = s.said(ctx); err != nil {
 		return err
 	}
 	for i, is := range ids { // another backend may have made it something else at the same time
@@ -169,6 +147,46 @@ func (s *Shards) Check(ctx context.Context) error {
 		s.learn(is.identity)
 	}
 	return nil
+}
+
+// Compare is Check without a change of any database. It reports whether rows move: a [Shards.Move] has
+// begun, and not come to its end.
+func (s *Shards) Compare(ctx context.Context) (moving bool, err error) {
+	ids, err := s.compare(ctx)
+	return slices.ContainsFunc(ids, func(is said) bool { return is.before > 0 }), err
+}
+
+// said asks each database what it says of itself.
+func (s *Shards) said(ctx context.Context) (ids []said, err error) {
+	ids = make([]said, len(s.dbs))
+	return ids, s.each(func(db *DB) (err error) { ids[db.shard], err = db.said(ctx); return err })
+}
+
+func (s *Shards) compare(ctx context.Context) (ids []said, err error) {
+	if ids, err = s.said(ctx); err != nil {
+		return nil, err
+	}
+	anyUsed := false
+	for _, is := range ids {
+		anyUsed = anyUsed || is.used
+	}
+	for i, is := range ids {
+		should := identity{i + 1, len(s.dbs)}
+		switch {
+		case is.identity == should && (is.before == 0 || is.before == s.before):
+		case is.identity == identity{} && (!anyUsed || s.before > 0 && i >= s.before):
+		case is.identity == identity{}:
+			return nil, fmt.Errorf("%w: it says that the archive has shard %d of %d, and that database is empty, while others have links",
+				ErrShard, should.number, should.total)
+		case s.dbs[i].mayBe(is.identity) && is.before == 0: // it learns of the others when a move begins
+		case is.before > 0 && is.number == i+1:
+			return nil, fmt.Errorf("%w: links still move from %d databases to %d: have ARCHIVE_URL name these %d, and set "+
+				"ARCHIVE_SHARDS_BEFORE=%d until server archive move is done", ErrShard, is.before, is.total, is.total, is.before)
+		default:
+			return nil, s.dbs[i].wrong(is.identity)
+		}
+	}
+	return ids, nil
 }
 
 // each does something with all databases at once.
@@ -285,10 +303,10 @@ func (s *Shards) Upsert(ctx context.Context, rows []Row) []error {
 //
 // The error is [link.ErrCursor], or wraps [link.ErrUnavailable] if any database is away: a list with
 // gaps would look whole.
-func (s *Shards) List(ctx context.Context, q Query) (page []Row, next string, err error) {
-	var after *point
+func (s *Shards) List(ctx context.Context, q link.Query) (page []Row, next string, err error) {
+	var after *link.Position
 	if q.Cursor != "" {
-		p, err := parseCursor(q.Cursor)
+		p, err := link.ParsePosition(q.Cursor)
 		if err != nil {
 			return nil, "", err
 		}
@@ -303,7 +321,7 @@ func (s *Shards) List(ctx context.Context, q Query) (page []Row, next string, er
 	page = merge(parts, q.Oldest)
 	if len(page) > n {
 		page = page[:n]
-		next = point{page[n-1].Created, page[n-1].Code}.cursor()
+		next = page[n-1].Position().Cursor()
 	}
 	return page, next, nil
 }
@@ -333,7 +351,7 @@ func merge(parts [][]Row, oldest bool) []Row {
 // Up to 10,000 links of each database are counted; more are as many as PostgreSQL estimates from its
 // statistics. A link that is in two databases, since it moves, counts twice.
 // The error wraps [link.ErrUnavailable].
-func (s *Shards) Total(ctx context.Context, q Query) (n int64, exact bool, err error) {
+func (s *Shards) Total(ctx context.Context, q link.Query) (n int64, exact bool, err error) {
 	counts, exacts := make([]int64, len(s.dbs)), make([]bool, len(s.dbs))
 	err = s.each(func(db *DB) (err error) {
 		counts[db.shard], exacts[db.shard], err = db.total(ctx, q)

@@ -132,8 +132,8 @@ func TestNoTouchIsAskedForOnTheConnectionsOfListsAndReads(t *testing.T) {
 	if !said(mget) {
 		t.Error("Read came on a connection without NO-TOUCH")
 	}
-	if links, _, err := store.List(ctx, "o", "", 10, nil); len(links) != 1 || err != nil {
-		t.Fatal(links, err)
+	if page, err := store.List(ctx, link.Query{Owner: "o", N: 10}); len(page.Links) != 1 || err != nil {
+		t.Fatal(page, err)
 	}
 	if !said(get) {
 		t.Error("List came on a connection without NO-TOUCH")
@@ -208,12 +208,12 @@ func TestListsDoNotMakeLinksLookUsed(t *testing.T) {
 	}
 	fleettest.Eventually(t, 20*time.Second, "the visits are, too", idle(visited[0]))
 	listed := 0
-	for cursor, more := "", true; more; more = cursor != "" {
-		links, next, err := store.List(ctx, "o", cursor, 1000, nil)
+	for q, more := (link.Query{Owner: "o", N: 1000}), true; more; more = q.Cursor != "" {
+		page, err := store.List(ctx, q)
 		if err != nil {
 			t.Fatal(err)
 		}
-		listed, cursor = listed+len(links), next
+		listed, q.Cursor = listed+len(page.Links), page.Next
 	}
 	if listed != 2*each {
 		t.Fatalf("%d were listed", listed)

@@ -33,18 +33,21 @@ func TestJournalIsBounded(t *testing.T) {
 		}
 	}
 	listed, last := 0, ""
-	for cursor := ""; ; {
-		page, next, err := store.List(ctx, "o", cursor, 300, nil)
+	for q := (link.Query{Owner: "o", N: 300}); ; {
+		page, err := store.List(ctx, q)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if listed == 0 && page[0].Code != links[made-1].Code {
-			t.Errorf("the first is %s, want %s", page[0].Code, links[made-1].Code)
+		if listed == 0 && page.Links[0].Code != links[made-1].Code {
+			t.Errorf("the first is %s, want %s", page.Links[0].Code, links[made-1].Code)
 		}
-		for _, l := range page {
+		if page.Newest == nil || *page.Newest != 1000 {
+			t.Errorf("the list says that it reaches back to %v", page.Newest)
+		}
+		for _, l := range page.Links {
 			listed, last = listed+1, l.Code
 		}
-		if cursor = next; cursor == "" {
+		if q.Cursor = page.Next; q.Cursor == "" {
 			break
 		}
 	}
@@ -63,8 +66,9 @@ func TestNoJournal(t *testing.T) {
 	r := fleettest.Redis(t)
 	store := openWith(t, "redis://"+r.Addr, quiet, redisstore.Options{})
 	mustCreate(t, store, "a", nil)
-	if links, next, err := store.List(t.Context(), "o", "", 10, nil); len(links) != 0 || next != "" || err != nil {
-		t.Errorf("List = %v, %q, %v", links, next, err)
+	page, err := store.List(t.Context(), link.Query{Owner: "o", N: 10})
+	if len(page.Links) != 0 || page.Next != "" || page.Newest == nil || *page.Newest != 0 || err != nil {
+		t.Errorf("List = %+v, %v", page, err)
 	}
 }
 
@@ -128,27 +132,33 @@ func TestLinksOfAMomentShareAnEntry(t *testing.T) {
 	if err != nil || entries < made/4 || entries > made*3/4 {
 		t.Errorf("%d links have %d entries, %v", made, entries, err)
 	}
-	for _, n := range []int{1, 3, 64} {
-		listed := make(map[string]int)
-		for cursor := ""; ; {
-			page, next, err := store.List(t.Context(), "o", cursor, n, nil)
-			if err != nil || len(page) > n {
-				t.Fatal(len(page), err)
+	var newest []string // first
+	for _, q := range []link.Query{{N: 1}, {N: 3}, {N: 64}, {N: 1, Oldest: true}, {N: 3, Oldest: true}, {N: 64, Oldest: true}} {
+		var listed []string
+		for q.Owner = "o"; ; {
+			page, err := store.List(t.Context(), q)
+			if err != nil || len(page.Links) > q.N {
+				t.Fatal(len(page.Links), err)
 			}
-			for _, l := range page {
-				listed[l.Code]++
+			for _, l := range page.Links {
+				listed = append(listed, l.Code)
 			}
-			if cursor = next; cursor == "" {
+			if q.Cursor = page.Next; q.Cursor == "" {
 				break
 			}
 		}
-		if len(listed) != made {
-			t.Errorf("by %d: %d links are listed, want %d", n, len(listed), made)
+		if q.Oldest {
+			slices.Reverse(listed)
 		}
-		for code, times := range listed {
-			if times != 1 {
-				t.Errorf("by %d: %s is listed %d times", n, code, times)
-			}
+		if newest == nil {
+			newest = slices.Clone(listed)
+		}
+		if !slices.Equal(listed, newest) {
+			t.Errorf("by %d, oldest first %v: listed %q, want %q", q.N, q.Oldest, listed, newest)
+		}
+		slices.Sort(listed)
+		if n := len(slices.Compact(listed)); n != made {
+			t.Errorf("by %d: %d links are listed, want %d", q.N, n, made)
 		}
 	}
 }
@@ -179,8 +189,14 @@ func TestJournalOutlivesCreatesThatGaveUp(t *testing.T) {
 			}
 		}
 	}
-	links, _, err := store.List(t.Context(), "o", "", 100, func(l link.Coded) bool { return strings.HasPrefix(l.Code, "after") })
-	if err != nil || len(links) != 9 {
-		t.Errorf("%d of 9 links are listed, %v", len(links), err)
+	page, err := store.List(t.Context(), link.Query{Owner: "o", N: 100})
+	after := 0
+	for _, l := range page.Links {
+		if strings.HasPrefix(l.Code, "after") {
+			after++
+		}
+	}
+	if err != nil || after != 9 {
+		t.Errorf("%d of 9 links are listed, %v", after, err)
 	}
 }

@@ -308,8 +308,8 @@ func TestUnreadableRecord(t *testing.T) {
 			t.Errorf("read %d = %v, want ErrUnreadable alone", i, err)
 		}
 	}
-	if links, _, err := store.List(ctx, "o", "", 10, nil); len(links) != 1 || links[0].Code != "good" || err != nil {
-		t.Errorf("List = %v, %v, want the good one", links, err)
+	if page, err := store.List(ctx, link.Query{Owner: "o", N: 10}); len(page.Links) != 1 || page.Links[0].Code != "good" || err != nil {
+		t.Errorf("List = %v, %v, want the good one", page, err)
 	}
 	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "link:bad") {
 		t.Errorf("want one line that names the key, got:\n%s", got)
@@ -330,7 +330,7 @@ func TestOutageOfWhatManagesLinks(t *testing.T) {
 		"Read":    func() error { _, err := store.Read(ctx, "a"); return err },
 		"Visit":   func() error { _, err := store.Visit(ctx, "a"); return err },
 		"Update":  func() error { _, err := store.Update(ctx, "a", "00", link.Link{}); return err },
-		"List":    func() error { _, _, err := store.List(ctx, "o", "", 10, nil); return err },
+		"List":    func() error { _, err := store.List(ctx, link.Query{Owner: "o", N: 10}); return err },
 		"Promise": func() error { _, err := store.Promise(ctx, "k", "v", time.Minute); return err },
 		"Retract": func() error { return store.Retract(ctx, "k", "v") },
 		"Create":  func() error { return store.Create(ctx, "o", "a", links[1].Link) },

@@ -163,6 +163,32 @@ func (s *Store) LastTake(ctx context.Context) (ago time.Duration, ok bool, err e
 	return consumers[0].Idle, true, nil
 }
 
+// Unarchived returns codes that the outbox names, each once, n at most, those first that were marked
+// last. It reports whether there may be more. It fails with link.ErrUnavailable.
+func (s *Store) Unarchived(ctx context.Context, n int) (codes []string, more bool, err error) {
+	ctx, cancel := s.conn.Limit(ctx)
+	defer cancel()
+	marks, err := s.conn.Aside.XRevRangeN(ctx, OutboxKey, "+", "-", int64(n)).Result()
+	if err != nil {
+		return nil, false, s.ops.list.Unavailable(s.conn.Reads, err)
+	}
+	seen := make(map[string]bool)
+	for _, m := range marks {
+		some, _ := m.Values["c"].(string)
+		for _, code := range strings.Fields(some) {
+			if seen[code] {
+				continue
+			}
+			if len(codes) == n {
+				return codes, true, nil
+			}
+			seen[code] = true
+			codes = append(codes, code)
+		}
+	}
+	return codes, len(marks) == n, nil
+}
+
 // Peek returns the records of the codes without making them look used. The error of each is nil, or
 // wraps link.ErrNotFound, link.ErrUnreadable or link.ErrUnavailable.
 func (s *Store) Peek(ctx context.Context, codes []string) ([]Record, []error) {

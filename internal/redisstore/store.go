@@ -26,16 +26,17 @@ var _ link.Store = (*Store)(nil)
 // Store keeps links in Redis. All methods may be called concurrently. An operation ends by the
 // deadline of its context, or within [redisconn.OperationTime] if that has none.
 type Store struct {
-	conn       *redisconn.Conn
-	ops        ops
-	journalMax any // a string, as an argument of a command, or nil for no journals
-	journalsMu sync.RWMutex
-	journals   map[string]*journal // by owner
-	outbox     *journal            // of codes to be archived; nil without an archive
-	claimed    atomic.Value        // a string: where Take goes on to look for marks that were left
-	unheard    *redisconn.Outage   // of announcements: Redis may refuse their channel alone
-	unreadable *redisconn.Outage   // of records that cannot be read; it never ends
-	limiter    *redis_rate.Limiter
+	conn        *redisconn.Conn
+	ops         ops
+	journalMost int // see Options
+	journalMax  any // the same as a string, as an argument of a command, or nil for no journals
+	journalsMu  sync.RWMutex
+	journals    map[string]*journal // by owner
+	outbox      *journal            // of codes to be archived; nil without an archive
+	claimed     atomic.Value        // a string: where Take goes on to look for marks that were left
+	unheard     *redisconn.Outage   // of announcements: Redis may refuse their channel alone
+	unreadable  *redisconn.Outage   // of records that cannot be read; it never ends
+	limiter     *redis_rate.Limiter
 }
 
 // ops are the operations of a Store.
@@ -58,7 +59,7 @@ type Options struct {
 // New makes a Store over the connections, which stay the caller's to close.
 func New(conn *redisconn.Conn, o Options) *Store {
 	s := &Store{
-		conn: conn, journals: make(map[string]*journal),
+		conn: conn, journalMost: o.JournalMax, journals: make(map[string]*journal),
 		ops: ops{
 			get: conn.Operation("get"), create: conn.Operation("create"), visit: conn.Operation("visit"),
 			update: conn.Operation("update"), list: conn.Operation("list"), promise: conn.Operation("promise"),

@@ -107,9 +107,9 @@ func (s *shop) wantTarget(code, want string) {
 // wantListed checks which links the owner has in the journal, the newest first.
 func (s *shop) wantListed(want ...string) {
 	s.t.Helper()
-	links, _, err := s.store.List(s.t.Context(), owner, "", 100, nil)
+	page, err := s.store.List(s.t.Context(), link.Query{Owner: owner, N: 100})
 	var codes []string
-	for _, l := range links {
+	for _, l := range page.Links {
 		codes = append(codes, l.Code)
 	}
 	if err != nil || !reflect.DeepEqual(codes, want) {

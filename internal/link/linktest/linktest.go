@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -312,45 +313,52 @@ func (s suite) update(t *testing.T) {
 
 func (s suite) list(t *testing.T) {
 	ctx := t.Context()
+	start := time.UnixMilli(time.Now().Add(-time.Hour).UnixMilli()).UTC()
+	at := func(second int) time.Time { return start.Add(time.Duration(second) * time.Second) }
+	// made is a link that was made at that second.
+	made := func(second int, o link.Options) link.Link {
+		o.Created = at(second)
+		return link.Link{Target: one.Target, Options: &o}
+	}
 	t.Run("a stranger's is empty", func(t *testing.T) {
-		if links, next, err := s.List(ctx, s.owner("nobody"), "", 10, nil); len(links) != 0 || next != "" || err != nil {
-			t.Errorf("List = %v, %q, %v", links, next, err)
+		page, err := s.List(ctx, link.Query{Owner: s.owner("nobody"), N: 10})
+		if len(page.Links) != 0 || page.Next != "" || page.Total == nil || *page.Total != (link.Total{}) || err != nil {
+			t.Errorf("List = %+v, %v", page, err)
 		}
 	})
 	t.Run("what is no cursor is refused", func(t *testing.T) {
 		for _, cursor := range []string{"x", "!", "LQ", "KDEtMA", "///"} {
-			if _, _, err := s.List(ctx, s.owner(""), cursor, 10, nil); !errors.Is(err, link.ErrCursor) {
+			if _, err := s.List(ctx, link.Query{Owner: s.owner(""), Cursor: cursor, N: 10}); !errors.Is(err, link.ErrCursor) {
 				t.Errorf("List(%q) = %v, want ErrCursor", cursor, err)
 			}
 		}
 	})
-	t.Run("newest first, in pages that stay while links come", func(t *testing.T) {
+	t.Run("in order, in pages that stay while links come", func(t *testing.T) {
 		owner := s.owner("pages")
 		var want []string
 		for i := range 10 {
 			want = append(want, fmt.Sprintf("%spage-%d", s.prefix, i))
-			s.mustCreateFor(t, owner, want[i], one)
+			s.mustCreateFor(t, owner, want[i], made(i, link.Options{}))
 		}
 		slices.Reverse(want)
-		var got []string
-		for cursor, page := "", 0; ; page++ {
-			links, next, err := s.List(ctx, owner, cursor, 3, nil)
-			if err != nil || len(links) > 3 {
-				t.Fatalf("List = %v, %v", links, err)
-			}
-			for _, l := range links {
-				got = append(got, l.Code)
-				if !l.Link.Equal(one.OwnedBy(owner)) {
-					t.Errorf("%s is listed as %+v", l.Code, l.Link)
+		for _, oldest := range []bool{false, true} {
+			for _, n := range []int{1, 3, 100} {
+				come := 0
+				got := s.all(t, link.Query{Owner: owner, Oldest: oldest, N: n, To: at(10)}, func() {
+					s.mustCreateFor(t, owner, fmt.Sprintf("%snew-%v-%d-%d", s.prefix, oldest, n, come), made(100+come, link.Options{}))
+					come++
+				})
+				if oldest {
+					slices.Reverse(got)
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("by %d, oldest first %v: listed %v, want %v", n, oldest, got, want)
 				}
 			}
-			if cursor = next; cursor == "" {
-				break
-			}
-			s.mustCreateFor(t, owner, fmt.Sprintf("%snew-%d", s.prefix, page), two)
 		}
-		if !slices.Equal(got, want) {
-			t.Errorf("listed %v, want %v", got, want)
+		page, err := s.List(ctx, link.Query{Owner: owner, N: 1, Oldest: true})
+		if err != nil || len(page.Links) != 1 || !page.Links[0].Link.Equal(made(0, link.Options{}).OwnedBy(owner)) {
+			t.Errorf("List = %+v, %v", page, err)
 		}
 	})
 	t.Run("rare ones among many, in pages", func(t *testing.T) {
@@ -358,9 +366,9 @@ func (s suite) list(t *testing.T) {
 		links := make([]link.Coded, 900)
 		var want []string
 		for i := range links {
-			links[i] = link.Coded{Code: fmt.Sprintf("%srare-%d", s.prefix, i), Link: one}
+			links[i] = link.Coded{Code: fmt.Sprintf("%srare-%d", s.prefix, i), Link: made(i, link.Options{})}
 			if i%250 == 0 {
-				links[i].Link = two
+				links[i].Target = "https://example.org/needle?in=hay"
 				want = append(want, links[i].Code)
 			}
 		}
@@ -371,43 +379,48 @@ func (s suite) list(t *testing.T) {
 			}
 		}
 		for _, n := range []int{1, 3, 1000} {
-			var got []string
-			pages := 0
-			for cursor := ""; pages == 0 || cursor != ""; pages++ {
-				links, next, err := s.List(ctx, owner, cursor, n, func(l link.Coded) bool { return l.Target == two.Target })
-				if err != nil || len(links) > n {
-					t.Fatalf("List = %d links of %d, %v", len(links), n, err)
-				}
-				for _, l := range links {
-					got = append(got, l.Code)
-				}
-				cursor = next
-			}
-			if !slices.Equal(got, want) {
+			if got := s.all(t, link.Query{Owner: owner, Words: "Needle hay", N: n}, nil); !slices.Equal(got, want) {
 				t.Errorf("by %d: listed %v, want %v", n, got, want)
 			}
 		}
 	})
 	t.Run("only what is there and one's own", func(t *testing.T) {
 		mine, theirs := s.owner("mine"), s.owner("theirs")
-		created := func(ms int64) link.Link {
-			return link.Link{Target: one.Target, Options: &link.Options{Created: time.UnixMilli(ms).UTC()}}
-		}
-		s.mustCreateFor(t, mine, s.prefix+"kept", created(1))
-		s.mustCreateFor(t, mine, s.prefix+"repeated", one)
-		s.mustCreateFor(t, mine, s.prefix+"repeated", one)
-		s.mustCreateFor(t, mine, s.prefix+"gone", one)
-		s.mustCreateFor(t, mine, s.prefix+"over", link.Link{Target: one.Target, Options: &link.Options{Expires: inAnHour().Add(-2 * time.Hour)}})
-		s.mustCreateFor(t, mine, s.prefix+"off", link.Link{Target: one.Target, Options: &link.Options{Disabled: true}})
-		s.mustCreateFor(t, theirs, s.prefix+"taken", created(2))
-		if err := s.Create(ctx, mine, s.prefix+"taken", created(3)); !errors.Is(err, link.ErrExists) {
+		s.mustCreateFor(t, mine, s.prefix+"kept", made(1, link.Options{Tags: []string{"a", "b"}}))
+		s.mustCreateFor(t, mine, s.prefix+"repeated", made(2, link.Options{Title: "A title"}))
+		s.mustCreateFor(t, mine, s.prefix+"repeated", made(2, link.Options{Title: "A title"}))
+		s.mustCreateFor(t, mine, s.prefix+"gone", made(3, link.Options{}))
+		s.mustCreateFor(t, mine, s.prefix+"over", made(4, link.Options{Expires: inAnHour().Add(-2 * time.Hour)}))
+		s.mustCreateFor(t, mine, s.prefix+"off", made(5, link.Options{Disabled: true}))
+		s.mustCreateFor(t, theirs, s.prefix+"taken", made(6, link.Options{}))
+		if err := s.Create(ctx, mine, s.prefix+"taken", made(7, link.Options{})); !errors.Is(err, link.ErrExists) {
 			t.Fatalf("Create = %v, want ErrExists", err)
 		}
-		if _, err := s.Update(ctx, s.prefix+"gone", s.read(t, "gone").Version, link.Link{Options: &link.Options{Deleted: true}}); err != nil {
+		deleted := link.Link{Options: &link.Options{Deleted: true, Created: at(3)}}
+		if _, err := s.Update(ctx, s.prefix+"gone", s.read(t, "gone").Version, deleted); err != nil {
 			t.Fatal(err)
 		}
-		s.wantListed(t, mine, "off", "repeated", "kept")
-		s.wantListed(t, theirs, "taken")
+		s.wantListed(t, link.Query{Owner: theirs}, "taken")
+		for name, tt := range map[string]struct {
+			q    link.Query
+			want string
+		}{
+			"all":      {link.Query{}, "off repeated kept"},
+			"active":   {link.Query{States: link.Active}, "repeated kept"},
+			"disabled": {link.Query{States: link.Disabled}, "off"},
+			"gone":     {link.Query{States: link.Gone}, "over gone"},
+			"tag":      {link.Query{Tag: "b"}, "kept"},
+			"words":    {link.Query{Words: "TITLE"}, "repeated"},
+			"from":     {link.Query{From: at(2)}, "off repeated"},
+			"to":       {link.Query{To: at(2)}, "kept"},
+			"from, to": {link.Query{From: at(2), To: at(5)}, "repeated"},
+			"nothing":  {link.Query{Tag: "b", Words: "title"}, ""},
+		} {
+			t.Run(name, func(t *testing.T) {
+				tt.q.Owner = mine
+				s.wantListed(t, tt.q, strings.Fields(tt.want)...)
+			})
+		}
 	})
 }
 
@@ -416,21 +429,25 @@ func (s suite) bulk(t *testing.T) {
 	t.Run("each has its own answer", func(t *testing.T) {
 		owner := s.owner("bulk")
 		s.mustCreate(t, "bulk-taken", one)
+		made := func(ms int64, target string, o link.Options) link.Link {
+			o.Created = time.UnixMilli(ms).UTC()
+			return link.Link{Target: target, Options: &o}
+		}
 		errs := s.CreateAll(ctx, owner, []link.Coded{
-			{Code: s.prefix + "bulk-a", Link: one},
+			{Code: s.prefix + "bulk-a", Link: made(1, one.Target, link.Options{})},
 			{Code: s.prefix + "bulk-taken", Link: link.Link{Target: two.Target, Options: &link.Options{Created: inAnHour()}}},
-			{Code: s.prefix + "bulk-b", Link: limited(2)},
-			{Code: s.prefix + "bulk-a", Link: two},
-			{Code: s.prefix + "bulk-c", Link: link.Link{Target: two.Target, Options: &link.Options{Title: "x", Expires: inAnHour()}}},
+			{Code: s.prefix + "bulk-b", Link: made(2, one.Target, link.Options{MaxVisits: 2})},
+			{Code: s.prefix + "bulk-a", Link: made(3, two.Target, link.Options{})},
+			{Code: s.prefix + "bulk-c", Link: made(4, two.Target, link.Options{Title: "x", Expires: inAnHour()})},
 		})
 		want := []error{nil, link.ErrExists, nil, link.ErrExists, nil}
 		if !slices.EqualFunc(errs, want, errors.Is) {
 			t.Fatalf("CreateAll = %v, want %v", errs, want)
 		}
-		s.wantLink(t, "bulk-a", one.OwnedBy(owner))
+		s.wantLink(t, "bulk-a", made(1, one.Target, link.Options{}).OwnedBy(owner))
 		s.wantLink(t, "bulk-taken", one)
 		s.wantLeft(t, "bulk-b", 2)
-		s.wantListed(t, owner, "bulk-c", "bulk-a", "bulk-b")
+		s.wantListed(t, link.Query{Owner: owner}, "bulk-c", "bulk-b", "bulk-a")
 	})
 	t.Run("many", func(t *testing.T) {
 		owner := s.owner("many")
@@ -489,7 +506,7 @@ func (s suite) owners(t *testing.T) {
 		if errs := s.CreateAll(ctx, theirs, []link.Coded{{Code: s.prefix + "equal", Link: one}}); !errors.Is(errs[0], link.ErrExists) {
 			t.Errorf("CreateAll = %v, want ErrExists", errs)
 		}
-		s.wantListed(t, theirs)
+		s.wantListed(t, link.Query{Owner: theirs})
 		s.wantLink(t, "equal", one.OwnedBy(mine))
 	})
 	t.Run("changes keep it", func(t *testing.T) {
@@ -555,14 +572,36 @@ func (s suite) wantLink(t *testing.T, code string, want link.Link) {
 	}
 }
 
-func (s suite) wantListed(t *testing.T, owner string, codes ...string) {
+// all turns the pages of a list, and calls between before each next one.
+func (s suite) all(t *testing.T, q link.Query, between func()) (codes []string) {
 	t.Helper()
-	links, next, err := s.List(t.Context(), owner, "", 100, nil)
-	if err != nil || next != "" {
-		t.Fatalf("List = %q, %v", next, err)
+	for {
+		page, err := s.List(t.Context(), q)
+		if err != nil || len(page.Links) > q.N {
+			t.Fatalf("List = %d links of %d, %v", len(page.Links), q.N, err)
+		}
+		for _, l := range page.Links {
+			codes = append(codes, l.Code)
+		}
+		if q.Cursor = page.Next; q.Cursor == "" {
+			return codes
+		}
+		if between != nil {
+			between()
+		}
+	}
+}
+
+// wantListed checks a list that has one page.
+func (s suite) wantListed(t *testing.T, q link.Query, codes ...string) {
+	t.Helper()
+	q.N = 100
+	page, err := s.List(t.Context(), q)
+	if err != nil || page.Next != "" || page.Total == nil || *page.Total != (link.Total{Links: int64(len(codes))}) {
+		t.Fatalf("List = %q, total %+v, %v", page.Next, page.Total, err)
 	}
 	var got, want []string
-	for _, l := range links {
+	for _, l := range page.Links {
 		got = append(got, l.Code)
 	}
 	for _, code := range codes {

@@ -52,7 +52,8 @@ type Options struct {
 	// Redis. RedisConfig is for all three; RedisVia is not used.
 	Sentinel bool
 	// Archive is how many PostgreSQL there are behind Redis, each a shard of the archive. Redis then
-	// evicts by volatile-lru. 0 means that there is no archive.
+	// evicts by volatile-lru, and another Redis keeps what is no link. 0 means that there is no
+	// archive.
 	Archive int
 	// ArchiveDir is the folder for their data, such as that of a small disk; empty means the fleet's.
 	ArchiveDir string
@@ -71,6 +72,7 @@ type Fleet struct {
 	APIKey   string // which every backend accepts
 	Backends []*Backend
 	Redis    *Redis      // nil where there is none, or more than one
+	State    *Redis      // of what is no link; nil without Options.Archive
 	Sentinel *Sentinel   // nil without Options.Sentinel
 	Cluster  Cluster     // empty without Options.Cluster
 	Archive  []*Postgres // empty without Options.Archive
@@ -193,6 +195,9 @@ func Start(ctx context.Context, o Options) (_ *Fleet, err error) {
 		}
 	}
 	if o.Archive > 0 {
+		if f.State, err = f.newRedisOf(filepath.Join(root, "redis", "state.conf"), "state", nil); err != nil {
+			return nil, err
+		}
 		if err := f.newArchive(ctx, o.Archive, o.ArchiveDir); err != nil {
 			return nil, err
 		}
@@ -226,8 +231,11 @@ func Start(ctx context.Context, o Options) (_ *Fleet, err error) {
 func (f *Fleet) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
-	if f.Redis != nil {
-		if err := f.Redis.Start(ctx); err != nil {
+	for _, r := range []*Redis{f.Redis, f.State} {
+		if r == nil {
+			continue
+		}
+		if err := r.Start(ctx); err != nil {
 			return err
 		}
 	}
@@ -265,8 +273,10 @@ func (f *Fleet) Close() error {
 	for _, b := range f.Backends {
 		errs = append(errs, b.Stop(ctx))
 	}
-	if f.Redis != nil {
-		errs = append(errs, f.Redis.Stop(ctx))
+	for _, r := range []*Redis{f.Redis, f.State} {
+		if r != nil {
+			errs = append(errs, r.Stop(ctx))
+		}
 	}
 	if f.Sentinel != nil {
 		errs = append(errs, f.Sentinel.stop(ctx))
@@ -287,8 +297,10 @@ func (f *Fleet) Close() error {
 func (f *Fleet) Logs(lines int) string {
 	var b strings.Builder
 	add := func(p *Process) { fmt.Fprintf(&b, "== %s\n%s\n", p.name, p.logTail(lines)) }
-	if f.Redis != nil {
-		add(&f.Redis.Process)
+	for _, r := range []*Redis{f.Redis, f.State} {
+		if r != nil {
+			add(&r.Process)
+		}
 	}
 	if f.Sentinel != nil {
 		for _, p := range f.Sentinel.processes() {
@@ -345,6 +357,11 @@ func (f *Fleet) RedisURL() string { return f.redisURL }
 
 // newRedis makes a redis-server with the project's configuration and extra lines of it.
 func (f *Fleet) newRedis(root, name string, extra ...string) (*Redis, error) {
+	return f.newRedisOf(filepath.Join(root, "redis", "redis.conf"), name, extra)
+}
+
+// newRedisOf makes a redis-server with a file of configuration and extra lines of it.
+func (f *Fleet) newRedisOf(file, name string, extra []string) (*Redis, error) {
 	program, err := LookPath("redis-server")
 	if err != nil {
 		return nil, err
@@ -358,7 +375,7 @@ func (f *Fleet) newRedis(root, name string, extra ...string) (*Redis, error) {
 		return nil, err
 	}
 	lines := append([]string{
-		"include " + filepath.Join(root, "redis", "redis.conf"),
+		"include " + file,
 		"bind " + f.host,
 		"port " + port(addr),
 		"dir " + data,
@@ -435,7 +452,7 @@ func (f *Fleet) newBackends(o Options) error {
 			env = append(env, "REDIS_URL="+f.redisURL)
 		}
 		if len(f.Archive) > 0 {
-			env = append(env, "ARCHIVE_URL="+f.ArchiveURL())
+			env = append(env, "ARCHIVE_URL="+f.ArchiveURL(), "REDIS_STATE_URL=redis://"+f.State.Addr)
 		}
 		b := &Backend{URL: "http://" + listen, MetricsURL: "http://" + metrics + "/metrics"}
 		b.Process = Process{

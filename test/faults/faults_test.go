@@ -161,7 +161,7 @@ func (x *experiment) awaitReady() {
 // refused while the lease of the dead process lasts, 15 s; a brief run does not wait for that.
 func (x *experiment) restart(b *fleet.Backend) {
 	x.t.Helper()
-	if !*long && x.fleet.Redis != nil {
+	if !*long && (x.fleet.Redis != nil || x.fleet.State != nil) {
 		x.expireLease(slices.Index(x.fleet.Backends, b) + 1)
 	}
 	var err error
@@ -180,8 +180,12 @@ func (x *experiment) restart(b *fleet.Backend) {
 // expireLease makes Redis forget who holds a node ID and until when, as if the lease had run out.
 func (x *experiment) expireLease(node int) {
 	x.t.Helper()
+	db := x.fleet.Redis
+	if x.fleet.State != nil {
+		db = x.fleet.State
+	}
 	lease, clock := nodelease.Keys(node)
-	if err := x.redis().Del(x.t.Context(), lease, clock).Err(); err != nil {
+	if err := fleettest.RedisClient(x.t, db.Addr).Del(x.t.Context(), lease, clock).Err(); err != nil {
 		x.t.Fatal(err)
 	}
 }

@@ -22,6 +22,7 @@ import (
 type config struct {
 	Listen        string        `env:"LISTEN" envDefault:":8000"`
 	RedisURL      string        `env:"REDIS_URL"`
+	RedisStateURL string        `env:"REDIS_STATE_URL"`
 	APIKeys       []string      `env:"API_KEY"`
 	APIKeysFile   string        `env:"API_KEYS_FILE"`
 	BaseURL       string        `env:"BASE_URL"`
@@ -58,6 +59,13 @@ var variables = []variable{
 			"Sizes of pools count twice: lists and bulks have connections of their own.",
 		takes: "`redis://`, `rediss://` or `unix://`; several addresses, comma-separated, for Cluster; `?master_name=` for Sentinel",
 		unset: "a Redis in this process, whose links die with it",
+	},
+	{
+		name: "REDIS_STATE_URL",
+		about: "A small Redis for what is no link and has a time to live: leases of node IDs, promises of `Idempotency-Key` and rates of API keys. " +
+			"Run it with `noeviction`. With an archive it should be set: a full Redis of links evicts only what has a time to live.",
+		takes: "what `REDIS_URL` takes, which must be set too",
+		unset: "they are kept in the Redis at `REDIS_URL`",
 	},
 	{
 		name:  "API_KEY",
@@ -183,6 +191,9 @@ func readConfig(environ []string) (config, error) {
 	}
 	if len(c.APIKeys) == 0 && c.APIKeysFile == "" && c.RedisURL != "" {
 		wrong = append(wrong, errors.New("neither API_KEY nor API_KEYS_FILE is set: without a key nobody could create links in the Redis at REDIS_URL; make one with: openssl rand -hex 32, or server key NAME"))
+	}
+	if c.RedisStateURL != "" && c.RedisURL == "" {
+		invalid("RedisStateURL")
 	}
 	if c.BaseURL == "" {
 		c.BaseURL = "http://localhost:" + port

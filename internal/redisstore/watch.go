@@ -44,7 +44,7 @@ type Watcher struct {
 }
 
 // NewWatcher makes a Watcher that keeps the journals of those whom owners returns. It does nothing
-// before Watch. Its gauges are registered with reg.
+// before Watch. If owners is nil, Redis keeps no links, but promises, rates and leases alone. Its gauges are registered with reg.
 func (s *Store) NewWatcher(owners func() []string, log *slog.Logger, reg prometheus.Registerer) *Watcher {
 	gauge := func(name, help string) prometheus.Gauge {
 		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
@@ -75,7 +75,8 @@ func (w *Watcher) Watch(ctx context.Context) error {
 				return err
 			}
 			w.evicted = state.Evicted
-			w.log.Info("redis", "version", state.Version, "maxmemory_policy", state.Policy, "maxmemory", state.Max, "meaning", meaning(state))
+			w.log.Info("redis", "version", state.Version, "maxmemory_policy", state.Policy, "maxmemory", state.Max, "meaning", w.meaning(state))
+			w.warnOfState(state)
 			if state.NoPersistence {
 				w.log.Warn("redis writes no append-only file (appendonly yes): when it ends, links are lost back to its last snapshot")
 			}
@@ -107,6 +108,9 @@ func (w *Watcher) saw(state redisconn.Info) {
 			if strings.HasPrefix(state.Policy, "volatile-") {
 				what = "redis evicts what has a time to live, and soon refuses new links"
 			}
+			if w.owners == nil {
+				what = "redis evicts promises, rates and leases: set maxmemory-policy noeviction"
+			}
 			w.log.Warn(what, "evicted_keys", state.Evicted, "used", state.Used, "maxmemory", state.Max)
 		}
 		w.evictedAt = now
@@ -118,11 +122,27 @@ func (w *Watcher) saw(state redisconn.Info) {
 }
 
 func (w *Watcher) keepJournals(ctx context.Context) {
+	if w.owners == nil {
+		return
+	}
 	err := w.store.touchJournals(ctx, w.owners())
 	if err != nil && !w.untouched {
 		w.log.Warn("cannot keep the journals from being evicted, without which no links are listed", "err", err)
 	}
 	w.untouched = err != nil
+}
+
+// warnOfState warns of a Redis that may evict promises, rates and leases while links stay.
+func (w *Watcher) warnOfState(state redisconn.Info) {
+	evicts := strings.HasPrefix(state.Policy, "volatile-") || strings.HasPrefix(state.Policy, "allkeys-")
+	switch {
+	case !evicts:
+	case w.owners == nil:
+		w.log.Warn("redis may evict promises of Idempotency-Key, rates of API keys and leases of node IDs: set maxmemory-policy noeviction at REDIS_STATE_URL")
+	case w.store.outbox != nil && !w.store.elsewhere:
+		w.log.Warn("redis is in front of an archive and may evict promises of Idempotency-Key, rates of API keys and leases of node IDs, " +
+			"first of all while the archive is away: set REDIS_STATE_URL to a small Redis with maxmemory-policy noeviction")
+	}
 }
 
 // checkVersion refuses a Redis that is too old. It takes one that does not tell its version, as
@@ -133,6 +153,17 @@ func checkVersion(version string) error {
 		return fmt.Errorf("%w; it found %s", ErrVersion, version)
 	}
 	return nil
+}
+
+// meaning says in words what happens when Redis is full.
+func (w *Watcher) meaning(state redisconn.Info) string {
+	if w.owners != nil {
+		return meaning(state)
+	}
+	if state.Policy == "noeviction" {
+		return "when full, Redis refuses promises of Idempotency-Key and counts no rates; leases of node IDs go on"
+	}
+	return "this Redis keeps promises of Idempotency-Key, rates of API keys and leases of node IDs"
 }
 
 // meaning says in words what a full Redis does to links.

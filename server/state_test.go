@@ -62,6 +62,15 @@ func TestStateRedis(t *testing.T) {
 		t.Errorf("/healthz with links full: %d %s", status, body)
 	}
 
+	// A full state Redis refuses promises. It counts no rates and keeps the leases.
+	kept.ConfigSet(t.Context(), "maxmemory", "1")
+	if status, body := ask("POST", "/links", "full"); status != 507 {
+		t.Errorf("an idempotent create with the state Redis full: %d %s", status, body)
+	}
+	if n := kept.Exists(t.Context(), "node:1").Val(); n != 1 {
+		t.Error("the lease is gone from a full state Redis")
+	}
+
 	state.Kill()
 	if status, body := ask("GET", "/kept", ""); status != 302 {
 		t.Errorf("a redirect without the state Redis: %d %s", status, body)

@@ -22,6 +22,7 @@ import (
 type config struct {
 	Listen        string        `env:"LISTEN" envDefault:":8000"`
 	RedisURL      string        `env:"REDIS_URL"`
+	RedisStateURL string        `env:"REDIS_STATE_URL"`
 	ArchiveURL    string        `env:"ARCHIVE_URL"`
 	ShardsBefore  int           `env:"ARCHIVE_SHARDS_BEFORE"`
 	Work          onOff         `env:"WORK" envDefault:"on"`
@@ -61,6 +62,13 @@ var variables = []variable{
 			"Sizes of pools count twice: lists and bulks have connections of their own.",
 		takes: "`redis://`, `rediss://` or `unix://`; several addresses, comma-separated, for Cluster; `?master_name=` for Sentinel",
 		unset: "a Redis in this process, whose links die with it",
+	},
+	{
+		name: "REDIS_STATE_URL",
+		about: "A small Redis for what is no link and has a time to live: leases of node IDs, promises of `Idempotency-Key` and rates of API keys. " +
+			"Run it with `noeviction`. With an archive it should be set: a full Redis of links evicts only what has a time to live.",
+		takes: "what `REDIS_URL` takes, which must be set too",
+		unset: "they are kept in the Redis at `REDIS_URL`",
 	},
 	{
 		name: "ARCHIVE_URL",
@@ -214,6 +222,9 @@ func readConfig(environ []string, serving bool) (config, error) {
 	}
 	if serving && len(c.APIKeys) == 0 && c.APIKeysFile == "" && c.RedisURL != "" {
 		wrong = append(wrong, errors.New("neither API_KEY nor API_KEYS_FILE is set: without a key nobody could create links in the Redis at REDIS_URL; make one with: openssl rand -hex 32, or server key NAME"))
+	}
+	if c.RedisStateURL != "" && c.RedisURL == "" {
+		invalid("RedisStateURL")
 	}
 	if c.BaseURL == "" {
 		c.BaseURL = "http://localhost:" + port

@@ -95,19 +95,22 @@ func TestComposeAndItsExampleAgree(t *testing.T) {
 		}
 		return string(text)
 	}
-	compose, example := read("../docker-compose.yml"), read("../.env.example")
+	compose, archive, example := read("../docker-compose.yml"), read("../deploy/compose/archive.yml"), read("../.env.example")
 	known := defaults()
 
 	_, environment, _ := strings.Cut(compose, "x-backend-environment:")
 	environment, _, _ = strings.Cut(environment, "\nservices:")
+	_, more, _ := strings.Cut(archive, "x-archive:")
+	more, _, _ = strings.Cut(more, "\n\n")
+	environment += more
 	for _, m := range regexp.MustCompile(`(?m)^  ([A-Z_]+):`).FindAllStringSubmatch(environment, -1) {
 		if _, ok := known[m[1]]; !ok {
-			t.Errorf("docker-compose.yml sets %s, which the server does not read", m[1])
+			t.Errorf("Compose sets %s, which the server does not read", m[1])
 		}
 	}
 
 	interpolated := make(map[string]string) // to the default
-	for _, m := range regexp.MustCompile(`\$\{([A-Z_]+)(?::-((?:[^{}]|\{[^{}]*\})*))?`).FindAllStringSubmatch(compose, -1) {
+	for _, m := range regexp.MustCompile(`\$\{([A-Z_]+)(?::-((?:[^{}]|\{[^{}]*\})*))?`).FindAllStringSubmatch(compose+archive, -1) {
 		if interpolated[m[1]] == "" {
 			interpolated[m[1]] = regexp.MustCompile(`\$\{(\w+)[^}]*\}`).ReplaceAllString(m[2], "$$$1")
 		}
@@ -118,9 +121,12 @@ func TestComposeAndItsExampleAgree(t *testing.T) {
 	}
 	for _, entry := range entries {
 		comment, name := entry[1], entry[2]
+		if name == "COMPOSE_FILE" { // Compose itself reads it
+			continue
+		}
 		byDefault, ok := interpolated[name]
 		if !ok {
-			t.Errorf(".env.example names %s, which docker-compose.yml does not read", name)
+			t.Errorf(".env.example names %s, which Compose does not read", name)
 		}
 		if byDefault == "" {
 			byDefault = known[name]
@@ -133,7 +139,7 @@ func TestComposeAndItsExampleAgree(t *testing.T) {
 	}
 	for name := range interpolated {
 		if !slices.ContainsFunc(entries, func(e []string) bool { return e[2] == name }) {
-			t.Errorf("docker-compose.yml reads %s, which .env.example does not name", name)
+			t.Errorf("Compose reads %s, which .env.example does not name", name)
 		}
 	}
 }

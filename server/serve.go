@@ -70,13 +70,16 @@ type backend struct {
 	hangup   chan os.Signal // read API_KEYS_FILE again
 	keys     *apikey.Keys
 	listener net.Listener
-	conn     *redisconn.Conn
+	conn     *redisconn.Conn // of the links
+	state    *redisconn.Conn // of what is no link; conn without REDIS_STATE_URL
 	store    *redisstore.Store
 	archive  *archive         // nil without ARCHIVE_URL
 	cache    *nearcache.Cache // nil if CACHE_BYTES is 0
 	lease    *nodelease.Lease
 	watcher  *redisstore.Watcher
-	api      *httpapi.API
+	// stateWatcher watches the Redis at REDIS_STATE_URL; nil without one.
+	stateWatcher *redisstore.Watcher
+	api          *httpapi.API
 }
 
 // onClose adds f to what close calls. The last f that was added is called first.
@@ -104,13 +107,25 @@ func (b *backend) build() (err error) {
 	if err != nil {
 		return err
 	}
-	if b.conn, err = redisconn.Open(redisURL, b.log, b.registry); err != nil {
+	log, registry := b.named("links")
+	if b.conn, err = redisconn.Open(redisURL, log, registry); err != nil {
 		return fmt.Errorf("REDIS_URL: %w", err)
 	}
 	b.onClose(func() { b.conn.Close() })
+	if err := b.openState(); err != nil {
+		return err
+	}
 
 	// A redirect asks the near cache, which asks Redis, or Redis and the archive.
-	b.store = redisstore.New(b.conn, redisstore.Options{JournalMax: b.cfg.JournalMax, Archived: b.cfg.ArchiveURL != ""})
+	b.store = redisstore.New(b.conn, redisstore.Options{
+		JournalMax: b.cfg.JournalMax, Archived: b.cfg.ArchiveURL != "", StateElsewhere: b.state != b.conn,
+	})
+	state := b.store // of promises and rates
+	if b.state != b.conn {
+		state = redisstore.New(b.state, redisstore.Options{NoLinks: true})
+		log, registry := b.named("state")
+		b.stateWatcher = state.NewWatcher(b.keys.Owners, log, registry)
+	}
 	var links link.Store = b.store
 	if b.cfg.ArchiveURL != "" {
 		if b.archive, err = openArchive(b.cfg, b.store, b.log, b.registry); err != nil {
@@ -125,17 +140,17 @@ func (b *backend) build() (err error) {
 		links = b.cache
 	}
 
-	b.lease = nodelease.New(b.conn, b.cfg.NodeID, snowflake.MaxNode, b.log)
-	b.watcher = b.store.NewWatcher(b.keys.Owners, b.log, b.registry)
+	b.lease = nodelease.New(b.state, b.cfg.NodeID, snowflake.MaxNode, b.log)
+	b.watcher = b.store.NewWatcher(b.keys.Owners, log, registry)
 	b.api = httpapi.New(context.Background(), httpapi.Config{
 		Store:       links,
-		Shortener:   shorten.New(links, b.store, b.mint, b.registry),
+		Shortener:   shorten.New(links, state, b.mint, b.registry),
 		Ready:       b.missing,
 		Degraded:    b.degraded,
 		BaseURL:     b.cfg.BaseURL,
 		OwnHosts:    b.cfg.own,
 		Keys:        b.keys,
-		TakeRequest: b.store.TakeRequest,
+		TakeRequest: state.TakeRequest,
 		BulkMemory:  debug.SetMemoryLimit(-1) / bulkShare,
 		Registry:    b.registry,
 		Log:         b.log,
@@ -195,6 +210,25 @@ func (b *backend) redisURL() (string, error) {
 	return redis.URL(), nil
 }
 
+// named returns the log and the registry of one Redis. Their lines and series say which one it is.
+func (b *backend) named(redis string) (*slog.Logger, prometheus.Registerer) {
+	return b.log.With("redis", redis), prometheus.WrapRegistererWith(prometheus.Labels{"redis": redis}, b.registry)
+}
+
+// openState opens the Redis at REDIS_STATE_URL.
+func (b *backend) openState() (err error) {
+	if b.cfg.RedisStateURL == "" {
+		b.state = b.conn
+		return nil
+	}
+	log, registry := b.named("state")
+	if b.state, err = redisconn.Open(b.cfg.RedisStateURL, log, registry); err != nil {
+		return fmt.Errorf("REDIS_STATE_URL: %w", err)
+	}
+	b.onClose(func() { b.state.Close() })
+	return nil
+}
+
 // mint makes an ID, if a node ID is held. The node ID may come late, because Redis may. Until then,
 // and whenever the lease is lost, creates answer 503 and everything else works.
 func (b *backend) mint() (snowflake.ID, error) {
@@ -209,6 +243,9 @@ func (b *backend) missing(ctx context.Context) (missing []string) {
 	if b.conn.Ping(ctx) != nil {
 		missing = append(missing, "Redis does not answer")
 	}
+	if b.state != b.conn && b.state.Ping(ctx) != nil {
+		missing = append(missing, "the Redis at REDIS_STATE_URL does not answer")
+	}
 	if !b.lease.Held() {
 		missing = append(missing, "no node ID is held")
 	}
@@ -220,6 +257,9 @@ func (b *backend) degraded() string {
 	reasons := []string{b.watcher.Degraded()}
 	if b.archive != nil {
 		reasons = append(reasons, b.archive.archiver.Degraded())
+	}
+	if b.stateWatcher != nil {
+		reasons = append(reasons, b.stateWatcher.Degraded())
 	}
 	return strings.Join(slices.DeleteFunc(reasons, func(r string) bool { return r == "" }), "; ")
 }
@@ -255,6 +295,9 @@ func (b *backend) run(ctx context.Context, stdout io.Writer) error {
 		return jobs.Wait()
 	}
 	jobs.Go(func() error { return b.watcher.Watch(running) })
+	if b.stateWatcher != nil {
+		jobs.Go(func() error { return b.stateWatcher.Watch(running) })
+	}
 
 	server := b.api.Server()
 	served := make(chan error, 1)

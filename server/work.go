@@ -23,7 +23,8 @@ func work(ctx context.Context, cfg config, log *slog.Logger) (err error) {
 	if err := b.serveMetrics(); err != nil {
 		return err
 	}
-	if b.conn, err = redisconn.Open(cfg.RedisURL, log, b.registry); err != nil {
+	redisLog, registry := b.named("links")
+	if b.conn, err = redisconn.Open(cfg.RedisURL, redisLog, registry); err != nil {
 		return fmt.Errorf("REDIS_URL: %w", err)
 	}
 	b.onClose(func() { b.conn.Close() })

@@ -61,18 +61,20 @@ const (
 // claim takes the lease if it is free and extends it if it is ours, ARGV[1], for ARGV[2]
 // milliseconds. It answers with the holder's token. It moves the mark to ARGV[3], unless times
 // would then be used again: the mark is later than ARGV[5], the clock of the tenure, and another
-// tenure than ARGV[4] set it. In that case the mark is the second part of the answer.
+// tenure than ARGV[4] set it. In that case the mark is the second part of the answer, and the lease
+// is left as it is: its holder may be alive, and only the lease evicted. The mark has no time to
+// live, so a full Redis keeps it under volatile-lru.
 var claim = redis.NewScript(`
 local holder = redis.call("GET", KEYS[1])
 if holder and holder ~= ARGV[1] then
   return {holder}
 end
-redis.call("DEL", KEYS[1])
-redis.call("SET", KEYS[1], ARGV[1], "PX", ARGV[2])
 local mark, by = string.match(redis.call("GET", KEYS[2]) or "0", "^(%d+) ?(.*)$")
 if tonumber(mark) > tonumber(ARGV[5]) and by ~= ARGV[4] then
   return {ARGV[1], mark}
 end
+redis.call("DEL", KEYS[1])
+redis.call("SET", KEYS[1], ARGV[1], "PX", ARGV[2])
 redis.call("DEL", KEYS[2])
 redis.call("SET", KEYS[2], ARGV[3] .. " " .. ARGV[4])
 return {ARGV[1]}`)

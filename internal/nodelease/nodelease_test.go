@@ -286,3 +286,47 @@ func TestLeaseWaitsForRedis(t *testing.T) {
 	}
 	fleettest.Eventually(t, 20*time.Second, "the lease is held", lease.Held)
 }
+
+// A full Redis evicts leases where nothing else has a time to live. The mark, which has none, keeps
+// the node ID for its holder.
+func TestEvictedNodeLeaseIsNotTaken(t *testing.T) {
+	t.Parallel()
+	r := fleettest.Redis(t, "maxmemory 4mb", "maxmemory-policy volatile-lru")
+	client := fleettest.RedisClient(t, r.Addr)
+	holder := newLease(t, r.Addr, 1, 1)
+	fleettest.Background(t, holder.Hold)
+	holds(t, holder, 1)
+	before := mark(t, client, 1)
+
+	value := strings.Repeat("x", 10_000)
+	for i := 0; client.Exists(t.Context(), "node:1").Val() > 0; i++ {
+		if i > 10_000 {
+			t.Fatal("the lease was not evicted")
+		}
+		client.Set(t.Context(), fmt.Sprint("filler:", i), value, 0) // which Redis refuses in the end
+	}
+
+	// There is room again before the holder renews: what a newcomer takes now would stay.
+	client.ConfigSet(t.Context(), "maxmemory", "0")
+	fixed, automatic := newLease(t, r.Addr, 1, 1), newLease(t, r.Addr, -1, 2)
+	fixed.SetAhead(5 * time.Second) // so that it waits for the mark, and does not give up at once
+	fleettest.Background(t, automatic.Hold)
+	fleettest.Background(t, fixed.Hold)
+	renewals := 0
+	fleettest.Eventually(t, 30*time.Second, "the holder has renewed its lease three times", func() bool {
+		if !holder.Held() {
+			t.Fatal("the holder lost its node ID")
+		}
+		if _, ok := fixed.Next(); ok {
+			t.Fatal("a newcomer mints under the holder's node ID")
+		}
+		if id, ok := automatic.Next(); ok && id.Node() == 1 {
+			t.Fatal("an automatic newcomer mints under the holder's node ID")
+		}
+		if now := mark(t, client, 1); now.After(before) {
+			before = now
+			renewals++
+		}
+		return renewals >= 3
+	})
+}

@@ -22,8 +22,9 @@ func (s *Store) TakeRequest(ctx context.Context, name string, n int, per time.Du
 	count := fmt.Sprintf("%s:%d/%d", name, n, per/time.Second)
 	result, err := s.limiter.Allow(ctx, count, redis_rate.Limit{Rate: n, Burst: n, Period: per})
 	if redis.IsOOMError(err) {
-		// A full Redis cannot count. A request that writes is refused by its own write, and one
-		// that reads or makes room must not be locked out.
+		// A full Redis cannot count. A request that writes is refused by its own write if links are
+		// in the same Redis, and one that reads or makes room must not be locked out.
+		s.ops.limit.Count()
 		return 0, nil
 	}
 	if err != nil {

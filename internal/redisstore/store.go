@@ -32,10 +32,12 @@ type Store struct {
 	journalMax  any // the same as a string, as an argument of a command, or nil for no journals
 	journalsMu  sync.RWMutex
 	journals    map[string]*journal // by owner
-	outbox      *journal            // of codes to be archived; nil without an archive
-	claimed     atomic.Value        // a string: where Take goes on to look for marks that were left
-	unheard     *redisconn.Outage   // of announcements: Redis may refuse their channel alone
-	unreadable  *redisconn.Outage   // of records that cannot be read; it never ends
+	elsewhere   bool                // see Options, as noLinks
+	noLinks     bool
+	outbox      *journal          // of codes to be archived; nil without an archive
+	claimed     atomic.Value      // a string: where Take goes on to look for marks that were left
+	unheard     *redisconn.Outage // of announcements: Redis may refuse their channel alone
+	unreadable  *redisconn.Outage // of records that cannot be read; it never ends
 	limiter     *redis_rate.Limiter
 }
 
@@ -54,12 +56,17 @@ type Options struct {
 	// Archived says that the Store is in front of an archive. Whatever is written is marked for an
 	// archiver, and has no time to live until that has archived it: see package archived/model.
 	Archived bool
+	// StateElsewhere says that another Redis keeps promises, rates and leases. It matters to what
+	// the log says of a full Redis.
+	StateElsewhere bool
+	// NoLinks says that this is that other Redis: promises, rates and leases are all it has.
+	NoLinks bool
 }
 
 // New makes a Store over the connections, which stay the caller's to close.
 func New(conn *redisconn.Conn, o Options) *Store {
 	s := &Store{
-		conn: conn, journalMost: o.JournalMax, journals: make(map[string]*journal),
+		conn: conn, elsewhere: o.StateElsewhere, noLinks: o.NoLinks, journalMost: o.JournalMax, journals: make(map[string]*journal),
 		ops: ops{
 			get: conn.Operation("get"), create: conn.Operation("create"), visit: conn.Operation("visit"),
 			update: conn.Operation("update"), list: conn.Operation("list"), promise: conn.Operation("promise"),

@@ -84,7 +84,8 @@ func (w *Watcher) Watch(ctx context.Context) error {
 				return err
 			}
 			w.evicted = state.Evicted
-			w.log.Info("redis", "version", state.Version, "maxmemory_policy", state.Policy, "maxmemory", state.Max, "meaning", meaning(state, w.store.outbox != nil))
+			w.log.Info("redis", "version", state.Version, "maxmemory_policy", state.Policy, "maxmemory", state.Max, "meaning", w.meaning(state))
+			w.warnOfState(state)
 			if state.NoPersistence {
 				w.log.Warn("redis writes no append-only file (appendonly yes): when it ends, links are lost back to its last snapshot")
 			}
@@ -118,6 +119,9 @@ func (w *Watcher) saw(state redisconn.Info) {
 			} else if strings.HasPrefix(state.Policy, "volatile-") {
 				what = "redis evicts what has a time to live, and soon refuses new links"
 			}
+			if w.store.noLinks {
+				what = "redis evicts promises, rates and leases: set maxmemory-policy noeviction"
+			}
 			w.log.Warn(what, "evicted_keys", state.Evicted, "used", state.Used, "maxmemory", state.Max)
 		}
 		w.evictedAt = now
@@ -133,13 +137,18 @@ func (w *Watcher) saw(state redisconn.Info) {
 func (w *Watcher) judge(ctx context.Context, state redisconn.Info) {
 	reason := ""
 	used := float64(state.Used)
+	full := state.Max > 0 && used > nearlyFull*float64(state.Max)
 	switch archived := w.store.outbox != nil; {
+	case w.store.noLinks:
+		if full {
+			reason = "the Redis at REDIS_STATE_URL is nearly full: it holds more than 90 % of maxmemory"
+		}
 	case !archived:
 		if elsewhere, err := w.store.RemembersArchive(ctx); err == nil && elsewhere {
 			reason = "Redis is in front of an archive, and this backend has no ARCHIVE_URL: restart it with one"
 			break
 		}
-		if state.Max > 0 && used > nearlyFull*float64(state.Max) {
+		if full {
 			reason = nearlyFullOfLinks
 		}
 	case checkPolicy(state) != nil:
@@ -159,11 +168,27 @@ func (w *Watcher) judge(ctx context.Context, state redisconn.Info) {
 }
 
 func (w *Watcher) keepJournals(ctx context.Context) {
+	if w.store.noLinks {
+		return
+	}
 	err := w.store.touchJournals(ctx, w.owners())
 	if err != nil && !w.untouched {
 		w.log.Warn("cannot keep the journals from being evicted, without which no links are listed", "err", err)
 	}
 	w.untouched = err != nil
+}
+
+// warnOfState warns of a Redis that may evict promises, rates and leases while links stay.
+func (w *Watcher) warnOfState(state redisconn.Info) {
+	evicts := strings.HasPrefix(state.Policy, "volatile-") || strings.HasPrefix(state.Policy, "allkeys-")
+	switch {
+	case !evicts:
+	case w.store.noLinks:
+		w.log.Warn("redis may evict promises of Idempotency-Key, rates of API keys and leases of node IDs: set maxmemory-policy noeviction at REDIS_STATE_URL")
+	case w.store.outbox != nil && !w.store.elsewhere:
+		w.log.Warn("redis is in front of an archive and may evict promises of Idempotency-Key, rates of API keys and leases of node IDs, " +
+			"first of all while the archive is away: set REDIS_STATE_URL to a small Redis with maxmemory-policy noeviction")
+	}
 }
 
 // checkVersion refuses a Redis that is too old. It takes one that does not tell its version, as
@@ -174,6 +199,17 @@ func checkVersion(version string) error {
 		return fmt.Errorf("%w; it found %s", ErrVersion, version)
 	}
 	return nil
+}
+
+// meaning says in words what happens when Redis is full.
+func (w *Watcher) meaning(state redisconn.Info) string {
+	if !w.store.noLinks {
+		return meaning(state, w.store.outbox != nil)
+	}
+	if state.Policy == "noeviction" {
+		return "when full, Redis refuses promises of Idempotency-Key and counts no rates; leases of node IDs go on"
+	}
+	return "this Redis keeps promises of Idempotency-Key, rates of API keys and leases of node IDs"
 }
 
 // meaning says in words what a full Redis does to links.

@@ -152,3 +152,22 @@ func TestMeaningOfThePolicy(t *testing.T) {
 		})
 	}
 }
+
+// In front of an archive a full Redis evicts promises, rates and leases first: the log says so,
+// unless another Redis keeps them.
+func TestWatcherWarnsOfEvictableState(t *testing.T) {
+	r := fleettest.Redis(t, "maxmemory 64mb", "maxmemory-policy volatile-lru")
+	for elsewhere, want := range map[bool]int{false: 1, true: 0} {
+		var log fleettest.Output
+		store := openWith(t, "redis://"+r.Addr, quiet, redisstore.Options{Archived: true, StateElsewhere: elsewhere})
+		w := store.NewWatcher(noOwners, slog.New(slog.NewTextHandler(&log, nil)), prometheus.NewRegistry())
+		stop := fleettest.Background(t, w.Watch)
+		fleettest.Eventually(t, 20*time.Second, "the watcher has looked", func() bool { return strings.Contains(log.String(), "meaning") })
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		if got := strings.Count(log.String(), "REDIS_STATE_URL"); got != want {
+			t.Errorf("elsewhere %t: %d lines name REDIS_STATE_URL, want %d:\n%s", elsewhere, got, want, &log)
+		}
+	}
+}

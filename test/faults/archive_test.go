@@ -20,6 +20,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"snowlink/internal/fleet/fleettest"
+	"snowlink/internal/httpapi"
 	"snowlink/internal/link"
 	"snowlink/internal/postgres"
 	"snowlink/internal/redisstore"
@@ -69,6 +70,11 @@ func (a *archive) evict(entries ...entry) (n int) {
 		}
 	}
 	return n
+}
+
+// inRedis reports whether Redis has a link.
+func (a *archive) inRedis(e entry) bool {
+	return a.redis.Exists(a.x.t.Context(), redisstore.LinkKey(e.code)).Val() == 1
 }
 
 // evictAll waits until Redis may evict each of some links, and has it done so. So they are cold,
@@ -269,9 +275,13 @@ func (x *experiment) bulk(n, length int) (made []entry, failed map[int]int) {
 // cold makes n links that the archive alone has.
 func (a *archive) cold(n int) []entry {
 	a.x.t.Helper()
-	made, failed := a.x.bulk(n, 0)
-	if len(failed) > 0 {
-		a.x.t.Fatalf("a bulk before the fault failed: %v", failed)
+	var made []entry
+	for len(made) < n {
+		some, failed := a.x.bulk(min(httpapi.MaxItems, n-len(made)), 0)
+		if len(failed) > 0 {
+			a.x.t.Fatalf("a bulk before the fault failed: %v", failed)
+		}
+		made = append(made, some...)
 	}
 	a.evictAll(made)
 	return made

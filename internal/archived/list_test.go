@@ -5,11 +5,15 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"snowlink/internal/fleet/fleettest"
 	"snowlink/internal/link"
@@ -348,5 +352,71 @@ func BenchmarkList(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestListsOf measures pages and searches of one owner who has as many links as ARCHIVE_LINKS says,
+// spread over three databases of one server. A hundred links are not archived.
+func TestListsOf(t *testing.T) {
+	n, _ := strconv.Atoi(os.Getenv("ARCHIVE_LINKS"))
+	if n == 0 {
+		t.Skip("measures with ARCHIVE_LINKS=1000000")
+	}
+	ctx := t.Context()
+	urls := postgrestest.Databases(t, 3)
+	s := start(t, urls)
+	for i, url := range urls {
+		db, err := pgx.Connect(ctx, url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, sql := range []string{fmt.Sprintf(`
+INSERT INTO links (number, created, disabled, code, owner, record)
+SELECT 0, now() - interval '1 second' * i, false, 'c-' || i, '',
+	'https://shop' || i %% 50 || '.example.com/' || md5(i::text) || '?utm_source=mail' || CASE WHEN i = %d / 2 THEN '&needle' ELSE '' END
+FROM generate_series(%d, %[1]d, 3) AS i`, n, i), "VACUUM ANALYZE links"} {
+			if _, err := db.Exec(ctx, sql); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := db.Close(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mint := minter(t)
+	for range 100 {
+		s.create(t, mint(), one)
+	}
+	middle := link.Position{Created: time.Now().Add(-time.Duration(n) / 2 * time.Second), Code: "c"}.Cursor()
+	for _, m := range []struct {
+		name string
+		q    link.Query
+	}{
+		{"first page", link.Query{Owner: link.DefaultOwner, N: 100}},
+		{"first page of everyone's", link.Query{N: 100}},
+		{"1000 from the middle", link.Query{Owner: link.DefaultOwner, N: 1000, Cursor: middle}},
+		{"the oldest 1000", link.Query{Owner: link.DefaultOwner, N: 1000, Oldest: true}},
+		{"disabled", link.Query{Owner: link.DefaultOwner, N: 100, States: link.Disabled}},
+		{"word of one", link.Query{Owner: link.DefaultOwner, N: 100, Words: "needle"}},
+		{"word of none", link.Query{Owner: link.DefaultOwner, N: 100, Words: "nothing"}},
+		{"word of 1/50", link.Query{Owner: link.DefaultOwner, N: 100, Words: "shop7"}},
+		{"word of all", link.Query{Owner: link.DefaultOwner, N: 100, Words: "mail"}},
+	} {
+		var took []time.Duration
+		var page link.Page
+		for range 7 {
+			began := time.Now()
+			var err error
+			if page, err = s.List(ctx, m.q); err != nil {
+				t.Fatal(m.name, err)
+			}
+			took = append(took, time.Since(began))
+		}
+		slices.Sort(took)
+		total := link.Total{Links: -1}
+		if page.Total != nil {
+			total = *page.Total
+		}
+		t.Logf("%-26s %5d links, total %+v: median %s, most %s", m.name, len(page.Links), total, took[3], took[6])
 	}
 }

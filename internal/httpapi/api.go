@@ -266,6 +266,8 @@ func (a *API) explain(err error) (p problem, detail string) {
 		return problemUnavailable, "The link store did not answer in time. What you asked for may have been done all the same. Try again."
 	case errors.Is(err, link.ErrUnavailable):
 		return problemUnavailable, "The link store does not answer. Try again."
+	case errors.Is(err, errBehind):
+		return problemUnavailable, "So many links were made or changed a moment ago that an export would not be whole. Try again."
 	case errors.Is(err, errBusy):
 		return problemUnavailable, "Too many QR codes are being drawn. Try again."
 	case errors.Is(err, shorten.ErrNoNode):

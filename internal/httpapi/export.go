@@ -1,7 +1,9 @@
 package httpapi
 
 import (
+	"context"
 	"encoding/csv"
+	"errors"
 	"io"
 	"strconv"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"snowlink/internal/apikey"
+	"snowlink/internal/deadline"
 	"snowlink/internal/link"
 )
 
@@ -18,6 +21,10 @@ const (
 
 	// exportPage is how many links are in memory at a time.
 	exportPage = 1000
+	// wholeTries is how often a page of an export that has begun is read while the archive is behind,
+	// and wholePause the time between: together half of what Nginx waits for more of an answer.
+	wholeTries = 60
+	wholePause = 500 * time.Millisecond
 )
 
 // exportColumns is the header row of a CSV. exportRow fills the columns.
@@ -50,7 +57,7 @@ func (a *API) export(ctx *fasthttp.RequestCtx) {
 	// The first page is read before the header is sent, so that an outage can still be answered
 	// with its status.
 	query := link.Query{Owner: owner, N: exportPage}
-	page, err := a.Store.List(within, query)
+	page, err := a.whole(within, query, 1)
 	if err != nil {
 		a.fail(ctx, err)
 		return
@@ -74,11 +81,27 @@ func (a *API) export(ctx *fasthttp.RequestCtx) {
 				return err
 			}
 			query.Cursor = page.Next
-			if page, err = a.Store.List(a.ctx, query); err != nil {
+			if page, err = a.whole(a.ctx, query, wholeTries); err != nil {
 				return err
 			}
 		}
 	})
+}
+
+// errBehind reports that the archive is too far behind for a list that is whole.
+var errBehind = errors.New("the archive is behind")
+
+// whole returns a page that is not incomplete: an export could not say that it is.
+func (a *API) whole(ctx context.Context, q link.Query, tries int) (link.Page, error) {
+	for {
+		page, err := a.Store.List(ctx, q)
+		if tries--; err != nil || !page.Incomplete {
+			return page, err
+		}
+		if tries == 0 || !deadline.Sleep(ctx, wholePause) {
+			return page, errBehind
+		}
+	}
 }
 
 // parseExportQuery reads the parameter of an export. Its error is a *fieldError.

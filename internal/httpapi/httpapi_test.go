@@ -98,11 +98,16 @@ type fragile struct {
 	away            error      // of lists, in place of link.ErrUnavailable
 	page            *link.Page // in place of the store's, if it is not nil
 	asked           link.Query
+	after, behind   int // after so many pages, so many are incomplete
 }
 
 func (f *fragile) List(ctx context.Context, q link.Query) (link.Page, error) {
 	f.mu.Lock()
-	over := f.pages == 0
+	over, behind := f.pages == 0, f.after == 0 && f.behind > 0
+	if behind {
+		f.behind--
+	}
+	f.after = max(f.after-1, 0)
 	f.asked = q
 	if f.pages > 0 {
 		f.pages--
@@ -114,7 +119,9 @@ func (f *fragile) List(ctx context.Context, q link.Query) (link.Page, error) {
 	if f.page != nil {
 		return *f.page, nil
 	}
-	return f.Store.List(ctx, q)
+	page, err := f.Store.List(ctx, q)
+	page.Incomplete = behind
+	return page, err
 }
 
 func (f *fragile) CreateAll(ctx context.Context, owner string, links []link.Coded) []error {

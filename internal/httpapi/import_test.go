@@ -193,6 +193,23 @@ func TestExportBreaksOff(t *testing.T) {
 	}
 }
 
+// An export is whole: while the archive is behind, it does not begin, and one that has begun waits a
+// moment.
+func TestExportWhileTheArchiveIsBehind(t *testing.T) {
+	b := newBackend(t)
+	for range 2 {
+		b.bulk(strings.Repeat(`{"url":"https://example.com/"}`+"\n", 1000))
+	}
+	b.store.behind = 1
+	if detail := wantProblem(t, b.manage("GET", "/links/export", ""), 503, "unavailable"); !strings.Contains(detail, "whole") {
+		t.Errorf("detail %q", detail)
+	}
+	b.store.after, b.store.behind = 1, 2
+	if a := b.manage("GET", "/links/export", ""); a.status != 200 || strings.Count(a.body, "\n") != 2000 || b.store.behind != 0 {
+		t.Errorf("%d lines, %d pages are incomplete still", strings.Count(a.body, "\n"), b.store.behind)
+	}
+}
+
 func TestImportOfOthers(t *testing.T) {
 	const long = "https://example.com/long?a=1"
 	type want struct {

@@ -203,6 +203,7 @@ func TestListAnswers(t *testing.T) {
 			t.Errorf("list = %d %s, want %s", a.status, a.body, want)
 		}
 	}
+	b.store.page = &link.Page{}
 	for _, path := range []string{"/links", "/links/export"} {
 		if a := as("audit", "GET", path+"?owner=*", ""); a.status != 200 || b.store.asked.Owner != "" {
 			t.Errorf("%s = %d %s, the store was asked for %+v", path, a.status, a.body, b.store.asked)

@@ -18,9 +18,10 @@ import (
 // conditions are those of a query as SQL, and the values in them. Only what is asked for stands
 // there, in the words of the indexes' own conditions.
 type conditions struct {
-	plain []string // those that links in the order of a list meet mostly
-	found []string // of words and tags
-	args  []any
+	plain     []string // those that links in the order of a list meet mostly
+	found     []string // of words and tags
+	args      []any
+	plainArgs int // how many of them, from the first, are those of plain
 }
 
 func (c *conditions) add(to *[]string, condition string, values ...any) {
@@ -53,12 +54,6 @@ func conditionsOf(q link.Query, after *link.Position) *conditions {
 		forgotten := now.Add(-link.Grace)
 		add("(deleted > ? OR deleted IS NULL AND expires <= ? AND expires > ?)", forgotten, now, forgotten)
 	}
-	if q.Words != "" {
-		c.add(&c.found, "links_words(code, record, title, tags) @@ plainto_tsquery('simple'::regconfig, ?)", strings.Join(link.Words(q.Words), " "))
-	}
-	if q.Tag != "" {
-		c.add(&c.found, "tags @> ?::text[]", []string{text(q.Tag)})
-	}
 	if !q.From.IsZero() {
 		add("created >= ?", q.From)
 	}
@@ -71,21 +66,24 @@ func conditionsOf(q link.Query, after *link.Position) *conditions {
 	case after != nil:
 		add("(created, code) < (?, ?)", after.Created, after.Code)
 	}
+	c.plainArgs = len(c.args)
+	if q.Words != "" {
+		c.add(&c.found, "links_words(code, record, title, tags) @@ plainto_tsquery('simple'::regconfig, ?)", strings.Join(link.Words(q.Words), " "))
+	}
+	if q.Tag != "" {
+		c.add(&c.found, "tags @> ?::text[]", []string{text(q.Tag)})
+	}
 	return c
 }
 
-// lookedThrough is how many links, from where a page begins, list looks through for words and tags
-// before it asks their index: 40 ms. So a word of one link in 20 or more fills a page of 100 in a
-// few. The others took 42 ms to 193 ms in a database of a million links, the latter a word of one
-// link in 50 (TestArchiveOf, PostgreSQL 15 as it comes, two busy cores, 2026-11-25).
-const lookedThrough = 2000
-
 // list returns the first q.N rows after a point, nil being the start.
 //
-// Words and tags are looked for in two ways, since PostgreSQL cannot know which links have them: it
-// takes them for evenly spread, and would go through a million links for a word that only old ones
-// have. First come the links where the page begins: a frequent word fills it there. Otherwise the
-// index of words gives all links that have it, which are then put in order.
+// Words and tags are looked for in one of two ways. Frequent ones fill the page from the links where
+// it begins. Otherwise the index of words gives all links that have them, which are then put in
+// order. PostgreSQL cannot choose, since it takes no account of what it costs to find the words of a
+// link: that is 20 us, and a link from the index costs a third of it (TestArchiveOf, PostgreSQL 15,
+// two busy cores, 2026-11-25). And it takes links that have a word for evenly spread: if only old ones
+// have it, the page is not filled, and the index gives it after all.
 func (db *DB) list(ctx context.Context, q link.Query, after *link.Position) (rows []Row, err error) {
 	c := conditionsOf(q, after)
 	direction := "DESC"
@@ -98,13 +96,24 @@ func (db *DB) list(ctx context.Context, q link.Query, after *link.Position) (row
 			rows, err = db.planned(ctx, "SELECT "+columns+" FROM links WHERE "+and(c.plain...)+end+strconv.Itoa(q.N), c.args)
 			return err
 		}
-		rows, err = db.planned(ctx, "SELECT "+columns+" FROM (SELECT * FROM links WHERE "+and(c.plain...)+end+
-			strconv.Itoa(lookedThrough)+") AS near WHERE "+and(c.found...)+end+strconv.Itoa(q.N), c.args)
-		if err != nil || len(rows) == q.N {
+		all, err := db.estimate(ctx, and(c.plain...), c.args[:c.plainArgs])
+		if err != nil {
 			return err
 		}
+		where := and(append(c.plain, c.found...)...)
+		found, err := db.estimate(ctx, where, c.args)
+		if err != nil {
+			return err
+		}
+		if near := 3 * int64(q.N) * all / (2 * max(found, 1)); 3*near < found { // with half as many to spare
+			rows, err = db.planned(ctx, "SELECT "+columns+" FROM (SELECT * FROM links WHERE "+and(c.plain...)+end+
+				strconv.FormatInt(near, 10)+") AS near WHERE "+and(c.found...)+end+strconv.Itoa(q.N), c.args)
+			if err != nil || len(rows) == q.N {
+				return err
+			}
+		}
 		// To add nothing to the time keeps the index of the order out of this.
-		rows, err = db.planned(ctx, "SELECT "+columns+" FROM links WHERE "+and(append(c.plain, c.found...)...)+
+		rows, err = db.planned(ctx, "SELECT "+columns+" FROM links WHERE "+where+
 			strings.Replace(end, "created", "created + interval '0'", 1)+strconv.Itoa(q.N), c.args)
 		return err
 	})
@@ -117,34 +126,43 @@ func (db *DB) planned(ctx context.Context, sql string, args []any) ([]Row, error
 	return db.rows(ctx, sql, append([]any{pgx.QueryExecModeExec}, args...))
 }
 
+// estimate is how many rows PostgreSQL expects to meet the condition.
+func (db *DB) estimate(ctx context.Context, where string, args []any) (int64, error) {
+	var plan []byte
+	err := db.pool.QueryRow(ctx, "EXPLAIN (FORMAT JSON) SELECT FROM links WHERE "+where, append([]any{pgx.QueryExecModeExec}, args...)...).Scan(&plan)
+	if err != nil {
+		return 0, err
+	}
+	var plans []struct {
+		Plan struct {
+			Rows int64 `json:"Plan Rows"`
+		}
+	}
+	if err := json.Unmarshal(plan, &plans); err != nil {
+		return 0, err
+	}
+	return plans[0].Plan.Rows, nil
+}
+
 // countedUpTo is how many links total counts, which takes milliseconds. It estimates what is more.
 const countedUpTo = 10_000
 
 // total says how many rows the query has in all, whatever its page, and whether that is exact. The
-// estimate comes first, since to count takes long where a word is in most links.
+// estimate comes first, since to count takes long where a word is in many links.
 func (db *DB) total(ctx context.Context, q link.Query) (n int64, exact bool, err error) {
 	c := conditionsOf(q, nil)
-	where, args := and(append(c.plain, c.found...)...), append([]any{pgx.QueryExecModeExec}, c.args...)
+	where := and(append(c.plain, c.found...)...)
 	err = db.do(ctx, "total", readTime, func(ctx context.Context) error {
-		var plan []byte
-		if err := db.pool.QueryRow(ctx, "EXPLAIN (FORMAT JSON) SELECT FROM links WHERE "+where, args...).Scan(&plan); err != nil {
+		estimate, err := db.estimate(ctx, where, c.args)
+		if err != nil {
 			return err
 		}
-		var plans []struct {
-			Plan struct {
-				Rows int64 `json:"Plan Rows"`
-			}
-		}
-		if err := json.Unmarshal(plan, &plans); err != nil {
-			return err
-		}
-		estimate := plans[0].Plan.Rows
-		if estimate > 10*countedUpTo {
+		if estimate > 10*countedUpTo || q.Words != "" && estimate > countedUpTo {
 			n = estimate
 			return nil
 		}
 		sql := fmt.Sprintf("SELECT count(*) FROM (SELECT FROM links WHERE %s LIMIT %d) AS first", where, countedUpTo+1)
-		if err := db.pool.QueryRow(ctx, sql, args...).Scan(&n); err != nil {
+		if err := db.pool.QueryRow(ctx, sql, append([]any{pgx.QueryExecModeExec}, c.args...)...).Scan(&n); err != nil {
 			return err
 		}
 		if exact = n <= countedUpTo; !exact {

@@ -357,7 +357,7 @@ func TestFillPastMaxmemory(t *testing.T) {
 	db := x.redis()
 	x.fill(pick(2000, 1000), func() bool { return info(t, db, "stats", "evicted_keys") >= pick(1000, 50_000) })
 	for _, b := range x.fleet.Backends {
-		fleettest.Eventually(t, recovery, "the metric of evictions moves", func() bool { return fleettest.Metric(t, b, "snowlink_redis_evicted_keys") > 0 })
+		fleettest.Eventually(t, recovery, "the metric of evictions moves", func() bool { return fleettest.Metric(t, b, `snowlink_redis_evicted_keys{redis="links"}`) > 0 })
 	}
 	for i := range x.fleet.Backends {
 		fleettest.Eventually(t, recovery, "the log says that links are evicted", func() bool {

@@ -237,130 +237,125 @@ func TestChangesAndEvictions(t *testing.T) {
 
 func changeAndEvict(t *testing.T, caches string, bound time.Duration, env ...string) {
 	x := start(t, 19, "links changed, disabled, deleted and read while Redis evicts them, "+caches, fleet.Options{Archive: 3, Env: env})
-	a := x.archive()
-	const writers = 12
-	var changed, refused, evicted, reads atomic.Int64
-	var mu sync.Mutex
-	var wrong []string
-	final := map[string]state{}
-	var direct []*load
+	r := &races{archive: x.archive(), bound: bound, final: map[string]state{}}
 	for _, b := range x.fleet.Backends {
-		direct = append(direct, quietLoad(t, b.URL, x.fleet.APIKey, x.ledger))
+		r.backends = append(r.backends, quietLoad(t, b.URL, x.fleet.APIKey, x.ledger))
 	}
-	var all sync.WaitGroup
+	var writers sync.WaitGroup
 	until := time.Now().Add(pick(5*time.Second, 60*time.Second))
-	for w := range writers {
-		all.Go(func() {
+	for w := range 12 {
+		writers.Go(func() {
 			for n := w; time.Now().Before(until); n++ {
-				l := direct[n%len(direct)]
-				e, s := l.create()
-				if s.failure != "" {
-					t.Errorf("a create: %s", s.failure)
-					return
-				}
-				is := state{status: http.StatusFound, target: e.target}
-				for round := range 3 {
-					for a.evict(e) == 0 && a.inRedis(e) && time.Now().Before(until) { // it is not archived yet
-						time.Sleep(time.Millisecond)
-					}
-					was := is
-					method, body := http.MethodPatch, ""
-					switch kind := (n + round) % 4; {
-					case round == 2 && kind < 2:
-						method, is = http.MethodDelete, state{status: http.StatusGone}
-					case round == 2:
-						body, is = `{"disabled":true}`, state{status: http.StatusGone}
-					default:
-						is.target = fmt.Sprintf("%s/%d", e.target, round)
-						body = fmt.Sprintf(`{"url":%q}`, is.target)
-					}
-					// They read and evict it all the while.
-					end, stopped := make(chan struct{}), sync.WaitGroup{}
-					var written atomic.Int64 // when the change was acknowledged
-					for _, at := range direct {
-						stopped.Go(func() {
-							for {
-								select {
-								case <-end:
-									return
-								default:
-								}
-								since, began := written.Load(), time.Now()
-								got := at.state(e.code)
-								reads.Add(1)
-								late := since != 0 && began.UnixNano() > since+bound.Nanoseconds()
-								if got != is && (late || got != was) {
-									mu.Lock()
-									wrong = append(wrong, fmt.Sprintf("%s: got %v, want %v, before it was %v (late: %t)", e.code, got, is, was, late))
-									mu.Unlock()
-								}
-							}
-						})
-					}
-					stopped.Go(func() {
-						for {
-							select {
-							case <-end:
-								return
-							default:
-								evicted.Add(int64(a.evict(e)))
-								time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond)
-							}
-						}
-					})
-					for try := 0; ; try++ {
-						// 503 is allowed while the link is evicted all the time; it may be changed all the same.
-						resp, answer, err := do(t.Context(), l.client, method, l.url+"/links/"+e.code, l.key, body)
-						if err == nil && (resp.StatusCode < 300 || try > 0 && resp.StatusCode == http.StatusGone && is.status == http.StatusGone) {
-							break
-						}
-						if try == 50 || err != nil || resp.StatusCode != http.StatusServiceUnavailable {
-							t.Errorf("%s %s: %v, %v, %s", method, body, resp, err, answer)
-							break
-						}
-						refused.Add(1)
-					}
-					written.Store(time.Now().UnixNano())
-					changed.Add(1)
-					time.Sleep(bound + 300*time.Millisecond)
-					close(end)
-					stopped.Wait()
-				}
-				mu.Lock()
-				final[e.code] = is
-				mu.Unlock()
+				r.life(n)
 			}
 		})
 	}
-	all.Wait()
-	a.verified()
-	for code := range final {
-		a.evict(entry{code: code})
-	}
-	for code, want := range final {
-		for _, at := range direct {
-			if got := at.state(code); got != want {
+	writers.Wait()
+	r.verified()
+	for code, want := range r.final {
+		r.evict(entry{code: code})
+		for _, b := range r.backends {
+			if got := b.state(code); got != want {
 				t.Errorf("afterwards %s is %v, want %v", code, got, want)
 			}
 		}
 	}
-	o := a.finish()
+	o := r.finish()
 
-	x.fault += fmt.Sprintf(": %d changes, %d refusals, %d evictions, %d reads", changed.Load(), refused.Load(), evicted.Load(), reads.Load())
+	x.fault += fmt.Sprintf(": %d changes, %d evictions, %d reads", r.changes.Load(), r.evictions.Load(), r.reads.Load())
 	t.Log(x.fault)
-	for i, w := range wrong {
-		if i == 20 {
-			t.Errorf("and %d more", len(wrong)-i)
-			break
-		}
+	for _, w := range r.wrong[:min(20, len(r.wrong))] {
 		t.Error(w)
 	}
-	if changed.Load() < 20 || evicted.Load() < changed.Load() {
+	if len(r.wrong) > 20 {
+		t.Errorf("and %d more", len(r.wrong)-20)
+	}
+	if r.changes.Load() < 20 || r.evictions.Load() < r.changes.Load() {
 		t.Error("this tested nothing")
 	}
 	o.nothingLost(t)
 	o.noneFailed(t, create)
 	o.noneFailed(t, GETs...)
+}
+
+// races are changes of links that are read and evicted at the same time.
+type races struct {
+	*archive
+	backends []*load
+	bound    time.Duration // after which nobody gets what was there before a change
+
+	changes, evictions, reads atomic.Int64
+
+	mu    sync.Mutex
+	final map[string]state // of links, after all their changes
+	wrong []string         // answers that should not have been
+}
+
+// life makes a link, changes it twice, and deletes or disables it.
+func (r *races) life(n int) {
+	e, s := r.backends[n%len(r.backends)].create()
+	if s.failure != "" {
+		r.x.t.Errorf("a create: %s", s.failure)
+		return
+	}
+	is := state{http.StatusFound, e.target}
+	for round := range 2 {
+		next := state{http.StatusFound, fmt.Sprintf("%s/%d", e.target, round)}
+		r.change(e, is, next, http.MethodPatch, fmt.Sprintf(`{"url":%q}`, next.target))
+		is = next
+	}
+	gone := state{status: http.StatusGone}
+	if n%2 == 0 {
+		r.change(e, is, gone, http.MethodDelete, "")
+	} else {
+		r.change(e, is, gone, http.MethodPatch, `{"disabled":true}`)
+	}
+	r.mu.Lock()
+	r.final[e.code] = gone
+	r.mu.Unlock()
+}
+
+// change changes a link that is in the archive alone, while it is read at every backend and evicted
+// whenever Redis may.
+func (r *races) change(e entry, was, is state, method, body string) {
+	r.eventually("the link is archived, and evicted", func() bool { return r.evict(e) > 0 || !r.inRedis(e) })
+	ctx, end := context.WithCancel(r.x.t.Context())
+	var written atomic.Int64 // when the change was acknowledged; 0 before
+	var others sync.WaitGroup
+	for _, b := range r.backends {
+		others.Go(func() {
+			for ctx.Err() == nil {
+				at, began := written.Load(), time.Now()
+				got := b.state(e.code)
+				r.reads.Add(1)
+				if late := at > 0 && began.After(time.Unix(0, at).Add(r.bound)); got != is && (got != was || late) {
+					r.mu.Lock()
+					r.wrong = append(r.wrong, fmt.Sprintf("%s is %v, and shall be %v; before it was %v (too late for that: %t)", e.code, got, is, was, late))
+					r.mu.Unlock()
+				}
+			}
+		})
+	}
+	others.Go(func() {
+		for ctx.Err() == nil {
+			r.evictions.Add(int64(r.evict(e)))
+			time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond)
+		}
+	})
+	// A link that is evicted each time it is restored is answered 503, and may be changed all the same.
+	fleettest.Eventually(r.x.t, recovery, "the link is changed", func() bool {
+		b := r.backends[rand.IntN(len(r.backends))]
+		resp, answer, err := do(r.x.t.Context(), b.client, method, b.url+"/links/"+e.code, b.key, body)
+		if err != nil || resp.StatusCode >= 300 && resp.StatusCode != http.StatusServiceUnavailable && resp.StatusCode != is.status {
+			r.x.t.Errorf("%s %s: %v, %v, %s", method, body, resp, err, answer)
+		}
+		return err == nil && resp.StatusCode != http.StatusServiceUnavailable
+	})
+	written.Store(time.Now().UnixNano())
+	r.changes.Add(1)
+	time.Sleep(r.bound + 300*time.Millisecond)
+	end()
+	others.Wait()
 }
 
 // state is what a GET of a link is answered with.
@@ -369,6 +364,7 @@ type state struct {
 	target string
 }
 
+// state asks for a link. It is zero if there is no answer.
 func (l *load) state(code string) state {
 	resp, _, err := do(context.Background(), l.client, http.MethodGet, l.url+"/"+code, "", "")
 	if err != nil {

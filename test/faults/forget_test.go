@@ -426,6 +426,8 @@ func TestChosenCodeInTheArchiveAlone(t *testing.T) {
 func TestPostgresAwayUntilRedisIsFull(t *testing.T) {
 	x := begin(t, 21, "PostgreSQL away until Redis is full of links that are not archived", func() *fleet.Fleet {
 		f := fleettest.Start(t, fleet.Options{Archive: 3, Env: []string{"JOURNAL_MAX=1000"}})
+		db := fleettest.RedisClient(t, f.Redis.Addr)
+		fleettest.Eventually(t, recovery, "the archive is ready", func() bool { return db.Exists(t.Context(), "archive").Val() == 1 })
 		for _, db := range f.Archive { // before anything is archived, so that nothing may be evicted
 			db.Kill()
 		}

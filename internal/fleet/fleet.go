@@ -57,6 +57,9 @@ type Options struct {
 	Archive int
 	// ArchiveDir is the folder for their data, such as that of a small disk; empty means the fleet's.
 	ArchiveDir string
+	// ArchiveData is a folder that PostgreSQL.Init has made, to begin with copies of it. Empty means:
+	// make one, which takes a second.
+	ArchiveData string
 	// AccessLog keeps Nginx's access log, in nginx.log: gigabytes, under load.
 	AccessLog bool
 	// NoRedis, NoBackends and NoNginx leave programs out.
@@ -198,7 +201,7 @@ func Start(ctx context.Context, o Options) (_ *Fleet, err error) {
 		if f.State, err = f.newRedisOf(filepath.Join(root, "redis", "state.conf"), "state", nil); err != nil {
 			return nil, err
 		}
-		if err := f.newArchive(ctx, o.Archive, o.ArchiveDir); err != nil {
+		if err := f.newArchive(ctx, o); err != nil {
 			return nil, err
 		}
 	}

@@ -25,24 +25,25 @@ type Postgres struct {
 	Data string // its folder
 }
 
-// newArchive makes n PostgreSQL, with their data in dir.
-func (f *Fleet) newArchive(ctx context.Context, n int, dir string) error {
+// newArchive makes the PostgreSQL of Options.Archive.
+func (f *Fleet) newArchive(ctx context.Context, o Options) error {
 	installed, err := FindPostgreSQL()
 	if err != nil {
 		return err
 	}
+	dir, data := o.ArchiveDir, o.ArchiveData
 	if dir == "" {
 		dir = f.Dir
 	}
-	for i := range n {
+	for i := range o.Archive {
 		db, err := f.newPostgres(installed, filepath.Join(dir, fmt.Sprintf("postgres%d", i+1)))
 		if err != nil {
 			return err
 		}
-		if i == 0 {
-			err = installed.Init(ctx, db.Data)
-		} else { // initdb takes a second
-			err = command(ctx, installed.User, "cp", "-a", f.Archive[0].Data+"/.", db.Data)
+		if data == "" {
+			err, data = installed.Init(ctx, db.Data), db.Data
+		} else {
+			err = command(ctx, nil, "cp", "-a", data+"/.", db.Data)
 		}
 		if err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,6 +31,9 @@ func Start(t testing.TB, o fleet.Options) *fleet.Fleet {
 	t.Helper()
 	if o.Binary == "" && !o.NoBackends && len(o.Upstreams) == 0 {
 		o.Binary = Binary(t, "snowlink/server")
+	}
+	if o.Archive > 0 && o.ArchiveData == "" {
+		o.ArchiveData = postgresData(t)
 	}
 	f, err := fleet.Start(context.Background(), o)
 	SkipMissing(t, err)
@@ -223,6 +227,7 @@ var (
 	mu    sync.Mutex
 	dir   string            // of what was built
 	built map[string]string // by package
+	data  string            // of an empty PostgreSQL
 )
 
 // Main runs a package's tests and removes what they built. A package whose tests start backends
@@ -240,15 +245,47 @@ func Binary(t testing.TB, pkg string) string {
 	if built[pkg] != "" {
 		return built[pkg]
 	}
+	makeDir(t)
 	var err error
-	if dir == "" {
-		built = map[string]string{}
-		if dir, err = os.MkdirTemp("", "snowlink-test-"); err != nil {
-			t.Fatal(err)
-		}
-	}
 	if built[pkg], err = fleet.Build(context.Background(), dir, pkg); err != nil {
 		t.Fatal(err)
 	}
 	return built[pkg]
+}
+
+// postgresData makes the data of an empty PostgreSQL, once per test process.
+func postgresData(t testing.TB) string {
+	t.Helper()
+	mu.Lock()
+	defer mu.Unlock()
+	if data != "" {
+		return data
+	}
+	installed, err := fleet.FindPostgreSQL()
+	SkipMissing(t, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	makeDir(t)
+	empty := filepath.Join(dir, "postgres")
+	if err := errors.Join(installed.Mkdir(empty), installed.Init(context.Background(), empty)); err != nil {
+		t.Fatal(err)
+	}
+	data = empty
+	return data
+}
+
+func makeDir(t testing.TB) {
+	t.Helper()
+	if dir != "" {
+		return
+	}
+	var err error
+	if dir, err = os.MkdirTemp("", "snowlink-test-"); err == nil {
+		built = map[string]string{}
+		err = os.Chmod(dir, 0o711) // PostgreSQL may be another user
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -253,9 +253,13 @@ func (s *Store) aside(ctx context.Context, cmds []*redis.StringCmd) []error {
 		for _, cmd := range some {
 			_ = pipe.Process(ctx, cmd) // queues it
 		}
-		_, _ = pipe.Exec(ctx) // each command has its own error
+		_, failed := pipe.Exec(ctx)
 		for _, cmd := range some {
-			errs = append(errs, cmd.Err())
+			err := cmd.Err()
+			if failed != nil {
+				err = answered(cmd)
+			}
+			errs = append(errs, err)
 		}
 	}
 	return errs

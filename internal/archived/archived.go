@@ -53,8 +53,8 @@ const (
 type Store struct {
 	hot      *redisstore.Store
 	archive  *archive
-	cold     *asker // asks Redis once more, then the archive, and restores
-	rows     *asker // asks the archive alone
+	cold     askers // ask Redis once more, then the archive, and restore
+	rows     askers // ask the archive alone
 	requests *deadline.Shared
 	reads    *deadline.Shared
 	metrics  *metrics
@@ -67,7 +67,7 @@ func New(hot *redisstore.Store, shards *postgres.Shards, reg prometheus.Register
 		hot: hot, archive: &archive{hot, shards}, metrics: newMetrics(reg),
 		requests: deadline.NewShared(requestTime), reads: deadline.NewShared(hotTime),
 	}
-	s.cold, s.rows = newAsker(s.answerCold), newAsker(s.answerRows)
+	s.cold, s.rows = newAskers(shards, s.answerCold), newAskers(shards, s.answerRows)
 	return s
 }
 

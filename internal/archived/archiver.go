@@ -42,13 +42,15 @@ const (
 	lookEvery = time.Second
 )
 
+var errCollision = errors.New("two links were made under one minted code: two processes share a node ID, or a clock went back")
+
 // Archiver brings what was written to the archive, and lets Redis evict it then. Several may run, in
 // one process or many: they share the work.
 type Archiver struct {
 	hot     *redisstore.Store
 	archive *archive
-	log     *slog.Logger
 	outage  *outage.Outage
+	odd     *outage.Outage // of records that somebody must look at; it never ends
 
 	away   map[*postgres.DB]*away
 	looked atomic.Int64 // at the backlog, Unix nanoseconds
@@ -73,7 +75,8 @@ func NewArchiver(hot *redisstore.Store, shards *postgres.Shards, log *slog.Logge
 		return g
 	}
 	a := &Archiver{
-		hot: hot, archive: &archive{hot, shards}, log: log, outage: outage.New(log, "archiving"),
+		hot: hot, archive: &archive{hot, shards}, outage: outage.New(log, "archiving"),
+		odd:        outage.New(log, "the archiving of some records"),
 		away:       make(map[*postgres.DB]*away),
 		archived:   counter(reg, "snowlink_archive_written_total", "Records written to the archive."),
 		refused:    counter(reg, "snowlink_archive_refused_total", "Records that the archive had already, or had newer."),
@@ -228,7 +231,7 @@ func (a *Archiver) archiveSome(ctx context.Context, codes []string, failed map[s
 			refused, refusedAt = append(refused, is[i].Code), append(refusedAt, i)
 		case errors.Is(err, postgres.ErrUnfit):
 			a.unfit.Inc()
-			a.log.Error("a record cannot be archived", "code", is[i].Code, "err", err)
+			a.odd.Observed(fmt.Errorf("%s: %w", is[i].Code, err))
 		default:
 			failed[is[i].Code] = err
 		}
@@ -245,8 +248,7 @@ func (a *Archiver) archiveSome(ctx context.Context, codes []string, failed map[s
 			done = a.mayForget(done, r, row.forget, now)
 		case row.Number == 0 && r.Number == 0 && !r.Chosen() && link.MintedShape(r.Code):
 			a.collisions.Inc()
-			a.log.Error("two links were made under one minted code: two processes share a node ID, or a clock went back",
-				"code", r.Code, "target", r.Target, "archived_target", row.Target)
+			a.odd.Observed(fmt.Errorf("%s: %w: it leads to %q, and in the archive to %q", r.Code, errCollision, r.Target, row.Target))
 		default:
 			differ, archivedAs = append(differ, r), append(archivedAs, row.Record)
 		}

@@ -43,10 +43,6 @@ const (
 	fenceTries = 5
 	// fenceMost is how many links share a trip.
 	fenceMost = 500
-
-	// mintedLately is how far the time in a code that was just minted may be from now. Older codes
-	// are an import's, or of a create that is repeated by its idempotency key.
-	mintedLately = time.Minute
 )
 
 // Store is a link.Store over Redis and an archive. All methods may be called concurrently.
@@ -223,8 +219,9 @@ func fenced(code string, l link.Link, now time.Time) bool {
 	if l.Chosen() || !link.MintedShape(code) {
 		return true
 	}
+	// Others are an import's, or of a create that is repeated by its idempotency key.
 	id, err := snowflake.Decode(code)
-	return err != nil || now.Sub(id.Time()).Abs() > mintedLately
+	return err != nil || now.Sub(id.Time()).Abs() > link.MintedLately
 }
 
 // createFenced creates links under codes that the archive may have.

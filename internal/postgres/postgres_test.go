@@ -174,6 +174,20 @@ func TestArchiversMayOverlap(t *testing.T) {
 	}
 }
 
+// Rows are counted in parts, since a query of all may take longer than a statement may.
+func TestCount(t *testing.T) {
+	s := archive(t, 1)
+	db := s.DBs()[0]
+	for n := range int64(8) {
+		for _, most := range []int64{1, 2, 3, 7, 100} {
+			if got, err := db.CountBy(t.Context(), most); got != n || err != nil {
+				t.Errorf("Count of %d, %d at a time = %d, %v", n, most, got, err)
+			}
+		}
+		put(t, s, row(fmt.Sprint("code", n), 0))
+	}
+}
+
 func TestScanAndDrop(t *testing.T) {
 	s := archive(t, 1)
 	db := s.DBs()[0]

@@ -45,8 +45,9 @@ type Row struct {
 	Record string
 
 	// What lists and search look for. Owner is "" for the links of API_KEY. Times are kept to the
-	// microsecond, in UTC; zero ones are none. Created must not be zero; it
-	// changes only when the code goes to another link.
+	// microsecond, in UTC; zero ones are none. Created must not be zero; it changes only when the code
+	// goes to another link. It is the Unix epoch if nobody knows when the link was made: such a link is
+	// the oldest of a list, and not in one that has a From.
 	Owner    string
 	Created  time.Time
 	Expires  time.Time

@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: help run test check fuzz fleet links bench growth bulk faults docs pgo tools
+.PHONY: help run test check fuzz fleet links bench growth bulk faults model docs pgo tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ growth: tools ## measure by links and by connections, some 6 minutes; writes loa
 
 faults: tools ## kill, freeze and restart what there is, under load, 45 minutes or more; writes loadtest/results/
 	cd test/faults && go test -count=1 -v -timeout 2h -long
+
+model: ## go through all that may happen to the protocol of the archive, some minutes
+	cd internal/archived/model && go test -count=1 -v -timeout 2h -run TestProtocol -long
 
 bulk: tools ## measure bulk against single creates, and an export and an import of a million links
 	go run ./loadtest bulk

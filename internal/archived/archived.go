@@ -43,18 +43,14 @@ const (
 	fenceTries = 5
 	// fenceMost is how many links share a trip.
 	fenceMost = 500
-
-	// mintedLately is how far the time in a code that was just minted may be from now. Older codes
-	// are an import's, or of a create that is repeated by its idempotency key.
-	mintedLately = time.Minute
 )
 
 // Store is a link.Store over Redis and an archive. All methods may be called concurrently.
 type Store struct {
 	hot      *redisstore.Store
 	archive  *archive
-	cold     shardAskers // ask Redis once more, then the archive, and restore
-	rows     shardAskers // ask the archive alone
+	cold     askers // ask Redis once more, then the archive, and restore
+	rows     askers // ask the archive alone
 	requests *deadline.Shared
 	reads    *deadline.Shared
 	metrics  *metrics
@@ -67,7 +63,7 @@ func New(hot *redisstore.Store, shards *postgres.Shards, reg prometheus.Register
 		hot: hot, archive: &archive{hot, shards}, metrics: newMetrics(reg),
 		requests: deadline.NewShared(requestTime), reads: deadline.NewShared(hotTime),
 	}
-	s.cold, s.rows = newShardAskers(shards, s.answerCold), newShardAskers(shards, s.answerRows)
+	s.cold, s.rows = newAskers(shards, s.answerCold), newAskers(shards, s.answerRows)
 	return s
 }
 
@@ -218,8 +214,9 @@ func fenced(code string, l link.Link, now time.Time) bool {
 	if l.Chosen() || !link.MintedShape(code) {
 		return true
 	}
+	// Others are an import's, or of a create that is repeated by its idempotency key.
 	id, err := snowflake.Decode(code)
-	return err != nil || now.Sub(id.Time()).Abs() > mintedLately
+	return err != nil || now.Sub(id.Time()).Abs() > link.MintedLately
 }
 
 // createFenced creates links under codes that the archive may have.

@@ -40,6 +40,8 @@ const (
 	keepFor = 10 * 365 * 24 * time.Hour
 )
 
+var errCollision = errors.New("two links were made under one minted code: two processes share a node ID, or a clock went back")
+
 // Archiver brings what was written to the archive, and lets Redis evict it then. Several may run, in
 // one process or many: they share the work.
 type Archiver struct {
@@ -47,6 +49,7 @@ type Archiver struct {
 	archive *archive
 	log     *slog.Logger
 	outage  *outage.Outage
+	odd     *outage.Outage // of records that somebody must look at; it never ends
 
 	away   map[*postgres.DB]*away
 	behind atomic.Int64           // see Lag
@@ -72,6 +75,7 @@ func NewArchiver(hot *redisstore.Store, shards *postgres.Shards, log *slog.Logge
 	}
 	a := &Archiver{
 		hot: hot, archive: &archive{hot, shards}, log: log, outage: outage.New(log, "archiving"),
+		odd:        outage.New(log, "the archiving of some records"),
 		away:       make(map[*postgres.DB]*away),
 		archived:   counter(reg, "snowlink_archive_written_total", "Records written to the archive."),
 		refused:    counter(reg, "snowlink_archive_refused_total", "Records that the archive had already, or had newer."),
@@ -162,16 +166,21 @@ func (a *Archiver) round(ctx context.Context, later *[]unwritten) (progress, bus
 
 	var done []redisstore.Marked
 	var left []unwritten
+	var anew []string // failed, of marks of which others did not
 	for _, m := range marks {
 		missing, other := false, error(nil)
+		var cannot []string
 		for _, code := range m.Codes {
 			if err := failed[code]; errors.Is(err, link.ErrNotFound) {
 				missing = true
 			} else if err != nil {
-				other = err
+				other, cannot = err, append(cannot, code)
 			}
 		}
 		switch {
+		case other != nil && !missing && len(cannot) < len(m.Codes):
+			// While a database is away, what the others have would be archived again and again.
+			err, anew, done = other, append(anew, cannot...), append(done, m.Marked)
 		case other != nil: // it is claimed again
 			err = other
 		case missing && now.Sub(m.since) < unwrittenFor && len(left) < takeMost:
@@ -182,6 +191,11 @@ func (a *Archiver) round(ctx context.Context, later *[]unwritten) (progress, bus
 		}
 	}
 	*later = left
+	if len(anew) > 0 {
+		if markErr := a.hot.Mark(ctx, anew); markErr != nil {
+			return false, false, markErr
+		}
+	}
 	if doneErr := a.hot.Done(ctx, done); doneErr != nil {
 		return false, false, doneErr
 	}
@@ -204,6 +218,13 @@ func (a *Archiver) archiveAll(ctx context.Context, codes []string, failed map[st
 // archiveSome is one look of archiveAll. It returns the codes that are to be looked at anew.
 func (a *Archiver) archiveSome(ctx context.Context, codes []string, failed map[string]error) (again []string) {
 	now := time.Now()
+	codes = slices.DeleteFunc(slices.Clone(codes), func(code string) bool {
+		away := a.away[a.archive.shards.Home(code)].left(now)
+		if away {
+			failed[code] = errAway
+		}
+		return away
+	})
 	records, errs := a.hot.Peek(ctx, codes)
 	var is []redisstore.Record
 	var rows []postgres.Row
@@ -231,7 +252,7 @@ func (a *Archiver) archiveSome(ctx context.Context, codes []string, failed map[s
 			refused, refusedAt = append(refused, is[i].Code), append(refusedAt, i)
 		case errors.Is(err, postgres.ErrUnfit):
 			a.unfit.Inc()
-			a.log.Error("a record cannot be archived", "code", is[i].Code, "err", err)
+			a.odd.Observed(fmt.Errorf("%s: %w", is[i].Code, err))
 		default:
 			failed[is[i].Code] = err
 		}
@@ -248,8 +269,7 @@ func (a *Archiver) archiveSome(ctx context.Context, codes []string, failed map[s
 			done = a.mayForget(done, r, row.forget, now)
 		case row.Number == 0 && r.Number == 0 && !r.Chosen() && link.MintedShape(r.Code):
 			a.collisions.Inc()
-			a.log.Error("two links were made under one minted code: two processes share a node ID, or a clock went back",
-				"code", r.Code, "target", r.Target, "archived_target", row.Target)
+			a.odd.Observed(fmt.Errorf("%s: %w: it leads to %q, and in the archive to %q", r.Code, errCollision, r.Target, row.Target))
 		default:
 			differ, archivedAs = append(differ, r), append(archivedAs, row.Record)
 		}
@@ -312,14 +332,27 @@ func (a *Archiver) upsert(ctx context.Context, rows []postgres.Row) []error {
 	return errs
 }
 
+var errAway = fmt.Errorf("%w: the database is left alone for a moment, since it failed", link.ErrUnavailable)
+
+// left reports whether the database is left alone.
+func (w *away) left(now time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return now.Before(w.until)
+}
+
 // upsert writes rows to the database, unless that is away.
 func (w *away) upsert(ctx context.Context, db *postgres.DB, rows []postgres.Row) []error {
+	now := time.Now()
 	w.mu.Lock()
-	pause, until := w.pause, w.until
+	alone, pause := now.Before(w.until), w.pause
+	if !alone && pause > 0 {
+		w.until = now.Add(pause) // one worker looks whether it is back
+	}
 	w.mu.Unlock()
 	var err error
-	if time.Now().Before(until) {
-		err = fmt.Errorf("%w: the database is left alone for a moment, since it failed", link.ErrUnavailable)
+	if alone {
+		err = errAway
 	} else if pause > 0 {
 		err = db.Ping(ctx) // which fails sooner
 	}
@@ -336,8 +369,8 @@ func (w *away) upsert(ctx context.Context, db *postgres.DB, rows []postgres.Row)
 	defer w.mu.Unlock()
 	switch {
 	case err == nil:
-		w.pause = 0
-	case !time.Now().Before(w.until) && ctx.Err() == nil:
+		w.pause, w.until = 0, time.Time{}
+	case !alone && ctx.Err() == nil:
 		w.pause = min(max(backOff, 2*w.pause), backOffMost)
 		w.until = time.Now().Add(w.pause)
 	}

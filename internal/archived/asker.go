@@ -15,33 +15,35 @@ import (
 const (
 	// askTime is how long it may take to answer questions. Whoever asks may give up before.
 	askTime = 1500 * time.Millisecond
-	// askMost is how many codes a query asks for, and askers how many queries are under way. What
-	// comes meanwhile waits for the next one: so misses of a moment share it.
+	// askMost is how many codes a query asks for, and atOnce how many queries of a database are under
+	// way. What comes meanwhile waits for the next one: so misses of a moment share it.
 	askMost = 256
-	askers  = 4
+	atOnce  = 4
 )
 
-// shardAskers are an asker for each database, by the home of a code: so that no code waits for a
-// database that has nothing to do with it, and hangs.
-type shardAskers struct {
+// askers is an asker for each database: nobody waits for one that hangs but who needs it.
+type askers struct {
 	shards *postgres.Shards
 	of     map[*postgres.DB]*asker
 }
 
-func newShardAskers(shards *postgres.Shards, answer func([]*question)) shardAskers {
-	s := shardAskers{shards, make(map[*postgres.DB]*asker)}
+func newAskers(shards *postgres.Shards, answer func([]*question)) askers {
+	as := askers{shards, make(map[*postgres.DB]*asker)}
 	for _, db := range shards.DBs() {
-		s.of[db] = newAsker(answer)
+		as.of[db] = newAsker(answer)
 	}
-	return s
+	return as
 }
 
-func (s shardAskers) ask(ctx context.Context, code string) (archived, error) {
-	return s.of[s.shards.Home(code)].ask(ctx, code)
+// ask returns what is found under the code. The error wraps link.ErrNotFound if it is nowhere, and
+// link.ErrUnavailable if that is not known.
+func (as askers) ask(ctx context.Context, code string) (archived, error) {
+	return as.of[as.shards.Home(code)].ask(ctx, code)
 }
 
-func (s shardAskers) restore(ctx context.Context, code string) error {
-	return s.of[s.shards.Home(code)].restore(ctx, code)
+// restore is ask that returns only once the record has been restored, if that could be.
+func (as askers) restore(ctx context.Context, code string) error {
+	return as.of[as.shards.Home(code)].restore(ctx, code)
 }
 
 // asker gathers what is asked at the same time. Whoever asks joins only a question that nobody has
@@ -61,6 +63,7 @@ type asker struct {
 // question is a code that is asked for, by everyone who waits for it.
 type question struct {
 	code     string
+	until    time.Time     // when the last of them gives up
 	answered chan struct{} // closed once found and err are set
 	found    archived
 	err      error
@@ -76,19 +79,18 @@ func newAsker(answer func([]*question)) *asker {
 	return &asker{answer: answer, waiting: make(map[string]*question), asked: make(map[string]bool)}
 }
 
-// ask returns what is found under the code. The error wraps link.ErrNotFound if it is nowhere, and
-// link.ErrUnavailable if that is not known.
+// ask is askers.ask.
 func (a *asker) ask(ctx context.Context, code string) (archived, error) {
-	q := a.question(code)
+	q := a.question(ctx, code)
 	if err := waitFor(ctx, q.answered); err != nil {
 		return archived{}, err
 	}
 	return q.found, q.err
 }
 
-// restore is ask that returns only once the record has been restored, if that could be.
+// restore is askers.restore.
 func (a *asker) restore(ctx context.Context, code string) error {
-	q := a.question(code)
+	q := a.question(ctx, code)
 	if err := waitFor(ctx, q.restored); err != nil {
 		return err
 	}
@@ -105,7 +107,11 @@ func waitFor(ctx context.Context, done <-chan struct{}) error {
 }
 
 // question asks for a code, or joins who does.
-func (a *asker) question(code string) *question {
+func (a *asker) question(ctx context.Context, code string) *question {
+	until := time.Now().Add(requestTime)
+	if end, ok := ctx.Deadline(); ok {
+		until = end
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	q := a.waiting[code]
@@ -114,11 +120,14 @@ func (a *asker) question(code string) *question {
 		a.waiting[code] = q
 		if !a.asked[code] {
 			a.order = append(a.order, q)
-			if a.running < askers {
+			if a.running < atOnce {
 				a.running++
 				go a.run()
 			}
 		}
+	}
+	if until.After(q.until) {
+		q.until = until
 	}
 	return q
 }
@@ -128,12 +137,24 @@ func (a *asker) run() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for len(a.order) > 0 {
-		n := min(askMost, len(a.order))
-		questions := a.order[:n:n]
-		a.order = a.order[n:]
-		for _, q := range questions {
+		// What nobody waits for any more would pile up in an outage, and be asked after it before what
+		// somebody does wait for.
+		var questions []*question
+		now := time.Now()
+		for len(a.order) > 0 && len(questions) < askMost {
+			q := a.order[0]
+			a.order = a.order[1:]
 			delete(a.waiting, q.code)
+			if !now.Before(q.until) {
+				q.done(archived{}, fmt.Errorf("%w: %w", link.ErrUnavailable, context.DeadlineExceeded))
+				close(q.restored)
+				continue
+			}
 			a.asked[q.code] = true
+			questions = append(questions, q)
+		}
+		if len(questions) == 0 {
+			break
 		}
 		a.mu.Unlock()
 		a.answer(questions)

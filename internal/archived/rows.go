@@ -91,5 +91,5 @@ func mayBeMinted(r redisstore.Record, now time.Time) bool {
 		return false
 	}
 	// Clocks differ, and a tombstone does not say whether the code was chosen.
-	return r.Chosen() && at.After(now.Add(-mintedLately)) || r.Deleted && at.After(now)
+	return r.Chosen() && at.After(now.Add(-link.MintedLately)) || r.Deleted && at.After(now)
 }

@@ -13,6 +13,10 @@ import (
 // sweepBacklog is how many entries the outbox has at most while Sweep or Verify adds to it.
 const sweepBacklog = 5000
 
+// sweepRest is the time between two pages of a Sweep, of some 1,000 links and 4 ms. Without it a GET
+// of Redis took 1.6 ms meanwhile instead of 0.14 ms (two busy cores, a million links, 2026-11-25).
+const sweepRest = 5 * time.Millisecond
+
 // Swept is what a Sweep has done so far.
 type Swept struct {
 	Links  int64 // that it has looked at
@@ -50,6 +54,7 @@ func (a *Archiver) Sweep(ctx context.Context, progress func(Swept)) (Swept, erro
 		if progress != nil {
 			progress(s)
 		}
+		deadline.Sleep(ctx, sweepRest)
 		return ctx.Err()
 	})
 	return s, err

@@ -19,8 +19,9 @@ const (
 	// lagMost is how old the oldest mark may be until the operator should attend to it.
 	lagMost = time.Minute
 
-	// tendEvery is how often Tend looks for something to do.
-	tendEvery = time.Minute
+	// tendEvery is how often Tend looks for something to do. A Redis that lost writes may show what a
+	// link was before, until it has been compared.
+	tendEvery = 5 * time.Second
 	// sweepEvery is the time between two sweeps by whoever it may be. What a sweep finds is archived
 	// late, and not lost: Redis keeps it until then.
 	sweepEvery = time.Hour

@@ -1,6 +1,9 @@
 package link
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 const (
 	minCode = 3
@@ -70,6 +73,10 @@ func CouldBeCode(code string) bool {
 	}
 	return true
 }
+
+// MintedLately is how far the time in a code that is being minted may be from anyone's now: clocks
+// differ, and a create takes its time.
+const MintedLately = time.Minute
 
 // MintedShape reports whether the code has the length and the alphabet of minted ones. Package
 // snowflake mints 10 characters until 2032, and then 11.

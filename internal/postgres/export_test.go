@@ -21,3 +21,6 @@ func (db *DB) Exec(ctx context.Context, sql string) error {
 	_, err = conn.Exec(ctx, sql)
 	return err
 }
+
+// CountBy is Count with as many rows a query.
+func (db *DB) CountBy(ctx context.Context, most int64) (int64, error) { return db.count(ctx, most) }

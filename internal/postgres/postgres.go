@@ -20,6 +20,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"snowlink/internal/link"
@@ -44,8 +45,9 @@ type Row struct {
 	Record string
 
 	// What lists and search look for. Owner is "" for the links of API_KEY. Times are kept to the
-	// microsecond, in UTC; zero ones are none. Created must not be zero; it
-	// changes only when the code goes to another link.
+	// microsecond, in UTC; zero ones are none. Created must not be zero; it changes only when the code
+	// goes to another link. It is the Unix epoch if nobody knows when the link was made: such a link is
+	// the oldest of a list, and not in one that has a From.
 	Owner    string
 	Created  time.Time
 	Expires  time.Time
@@ -66,9 +68,10 @@ var (
 	// same record: read it.
 	ErrRefused = errors.New("the archive has this record or a later one")
 
-	// ErrUnfit says that the record is not UTF-8 or has a NUL, which PostgreSQL cannot hold as text. We
-	// write no such records: it is one that no version of us can read.
-	ErrUnfit = errors.New("the record is not text")
+	// ErrUnfit says that PostgreSQL cannot hold the row, whatever else is written: it has text that is
+	// not UTF-8 or has a NUL, a time out of range, or more than an index takes. We write no such
+	// records.
+	ErrUnfit = errors.New("the archive cannot hold the record")
 )
 
 // DB is one database of the archive. All methods may be called concurrently.
@@ -107,6 +110,9 @@ const columns = "code, number, record, owner, created, expires, disabled, delete
 // have may be elsewhere.
 func (db *DB) Get(ctx context.Context, codes []string) (map[string]Row, error) {
 	rows := make(map[string]Row, len(codes))
+	if !isText(strings.Join(codes, "")) { // such a code is not there, and would fail the query of all
+		codes = slices.DeleteFunc(slices.Clone(codes), func(code string) bool { return !isText(code) })
+	}
 	err := db.do(ctx, "get", readTime, func(ctx context.Context) error {
 		var is identity // in the same query, so that it holds for its answer
 		found, err := db.rows(ctx, "SELECT "+columns+", shard, total FROM (SELECT number AS shard, total FROM shard) AS shard "+
@@ -164,7 +170,7 @@ func (db *DB) Upsert(ctx context.Context, rows []Row) []error {
 	errs := make([]error, len(rows))
 	last := make(map[string]int, len(rows)) // of each code, the row to be written
 	for i, r := range rows {
-		if !utf8.ValidString(r.Record) || strings.ContainsRune(r.Record, 0) {
+		if !isText(r.Record) {
 			errs[i] = ErrUnfit
 			continue
 		}
@@ -201,6 +207,15 @@ func (db *DB) Upsert(ctx context.Context, rows []Row) []error {
 		}
 		return err
 	})
+	if unfit(err) {
+		if len(rows) == 1 {
+			return []error{fmt.Errorf("%w: %w", ErrUnfit, err)}
+		}
+		// One row must not keep the others from the archive for ever. Which one it is takes as many
+		// statements as there are halvings: such rows are next to none.
+		half := len(rows) / 2
+		return slices.Concat(db.Upsert(ctx, rows[:half]), db.Upsert(ctx, rows[half:]))
+	}
 	if err != nil {
 		for i := range errs {
 			if errs[i] != ErrUnfit {
@@ -213,6 +228,13 @@ func (db *DB) Upsert(ctx context.Context, rows []Row) []error {
 		errs[last[code]] = nil
 	}
 	return errs
+}
+
+// unfit reports whether PostgreSQL refused a statement for the data in it: SQLSTATE classes 22, data
+// exception, and 54, program limit exceeded (PostgreSQL's manual, appendix A).
+func unfit(err error) bool {
+	refused, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (strings.HasPrefix(refused.Code, "22") || strings.HasPrefix(refused.Code, "54"))
 }
 
 // batch is rows, column by column.
@@ -240,6 +262,9 @@ func (b *batch) add(r Row) {
 func (b *batch) args() []any {
 	return []any{b.codes, b.numbers, b.records, b.owners, b.created, b.expires, b.disabled, b.deleted, b.titles, b.tags}
 }
+
+// isText reports whether PostgreSQL can hold the text.
+func isText(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }
 
 // text is what PostgreSQL can hold of a text. The record has the whole of it.
 func text(s string) string { return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "") }
@@ -306,13 +331,25 @@ FROM pg_class WHERE oid = 'links'::regclass`).
 	return s, err
 }
 
-// Count counts the rows. It reads an index of all of them: seconds for ten millions. The error wraps
-// [link.ErrUnavailable].
-func (db *DB) Count(ctx context.Context) (n int64, err error) {
-	err = db.do(ctx, "count", writeTime, func(ctx context.Context) error {
-		return db.pool.QueryRow(ctx, "SELECT count(*) FROM links").Scan(&n)
-	})
-	return n, err
+// countMost is how many rows a query of Count counts: well below writeTime.
+const countMost = 500_000
+
+// Count counts the rows, some at a time, as long as that takes: seconds for ten millions. The error
+// wraps [link.ErrUnavailable].
+func (db *DB) Count(ctx context.Context) (n int64, err error) { return db.count(ctx, countMost) }
+
+func (db *DB) count(ctx context.Context, most int64) (n int64, err error) {
+	for after := ""; ; {
+		var some int64
+		err := db.do(ctx, "count", writeTime, func(ctx context.Context) error {
+			return db.pool.QueryRow(ctx, `
+SELECT count(*), coalesce(max(code), '') FROM (SELECT code FROM links WHERE code > $1 ORDER BY code LIMIT $2) AS part`,
+				after, most).Scan(&some, &after)
+		})
+		if n += some; err != nil || some < most {
+			return n, err
+		}
+	}
 }
 
 // rows returns what a query found: columns, and then what more is scanned into. A row of nothing but

@@ -120,6 +120,30 @@ func TestOnlyAHigherNumberReplacesARow(t *testing.T) {
 
 // Several archivers with the same codes in different orders neither wait for each other for ever nor
 // leave anything but the highest number.
+// A row that PostgreSQL cannot hold, of a record that somebody else wrote, keeps no other row from
+// the archive.
+func TestUnfitRowsHoldUpNoOthers(t *testing.T) {
+	s := archive(t, 1)
+	db := s.DBs()[0]
+	rows := []postgres.Row{row("a", 0), row("b", 0), row("c", 0), row("d", 0), row("e\xff", 0), row("f", 0), row("g", 0)}
+	rows[1].Owner = "\x00"
+	rows[3].Expires = time.UnixMilli(-9_000_000_000_000_000)
+	var text strings.Builder // which does not compress
+	for range 1000 {
+		fmt.Fprint(&text, rand.Uint64())
+	}
+	rows[5].Tags = []string{text.String()}
+	for i, err := range db.Upsert(t.Context(), rows) {
+		if bad := i%2 == 1 || i == 4; bad != errors.Is(err, postgres.ErrUnfit) || !bad && err != nil {
+			t.Errorf("row %d: %v", i, err)
+		}
+	}
+	found, err := db.Get(t.Context(), []string{"a", "b", "c", "d", "e\xff", "f", "g"})
+	if err != nil || len(found) != 3 {
+		t.Errorf("Get = %v, %v", found, err)
+	}
+}
+
 func TestArchiversMayOverlap(t *testing.T) {
 	s := archive(t, 1)
 	var wg sync.WaitGroup
@@ -147,6 +171,20 @@ func TestArchiversMayOverlap(t *testing.T) {
 		if r.Record != row(r.Code, r.Number).Record || r.Code == "c1" && r.Number != 20 {
 			t.Errorf("got %+v", r)
 		}
+	}
+}
+
+// Rows are counted in parts, since a query of all may take longer than a statement may.
+func TestCount(t *testing.T) {
+	s := archive(t, 1)
+	db := s.DBs()[0]
+	for n := range int64(8) {
+		for _, most := range []int64{1, 2, 3, 7, 100} {
+			if got, err := db.CountBy(t.Context(), most); got != n || err != nil {
+				t.Errorf("Count of %d, %d at a time = %d, %v", n, most, got, err)
+			}
+		}
+		put(t, s, row(fmt.Sprint("code", n), 0))
 	}
 }
 

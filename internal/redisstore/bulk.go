@@ -130,10 +130,10 @@ func (s *Store) createSome(ctx context.Context, owner string, links []link.Coded
 	for i, c := range creates {
 		var journalErr error
 		if c.journal != nil {
-			journalErr = c.journal.Err()
+			journalErr = answered(c.journal)
 		}
 		if c.mark != nil && journalErr == nil {
-			journalErr = c.mark.Err()
+			journalErr = answered(c.mark)
 			if redis.IsOOMError(journalErr) && (c.err == nil || errors.Is(c.err, redis.Nil)) { // the link is stored
 				journalErr = s.Mark(ctx, []string{links[i].Code})
 			}

@@ -96,15 +96,22 @@ func (s *Store) createdArgs(record string, l link.Link) []any {
 
 var errNoAnswer = errors.New("the command was not answered")
 
+// answered is the error of a command that never answers with "". go-redis leaves commands without
+// error and answer if a Redis error ends their connection before they are sent.
+func answered(cmd *redis.StringCmd) error {
+	if err := cmd.Err(); err != nil || cmd.Val() != "" {
+		return err
+	}
+	return errNoAnswer
+}
+
 // created is the error of a create. If err is nil, old is the record that was there. journalErr is
 // that of its entry in the journal, or of its mark.
 func (s *Store) created(old, record string, err, journalErr error) error {
 	switch {
 	case err != nil && !errors.Is(err, redis.Nil):
 		return s.ops.create.NotWritten(s.conn.Writes, err)
-	case err == nil && old == "":
-		// go-redis leaves commands without error and answer if a Redis error ends their connection
-		// before they are sent.
+	case err == nil && old == "": // see answered
 		return s.ops.create.Unavailable(s.conn.Writes, errNoAnswer)
 	case err == nil && !equalLinks(old, record): // redis.Nil means that there was none
 		s.conn.Writes.Ended()

@@ -136,6 +136,7 @@ local record = redis.call("GET", KEYS[1])
 if record then
   return "r" .. record
 elseif redis.call("GET", KEYS[2]) ~= ARGV[1] then
+  redis.call("SETRANGE", KEYS[2], 0, "") -- does nothing, but fails if Redis is full, which evicts passes
   return 0
 end
 redis.call("SET", KEYS[1], ARGV[2])
@@ -253,9 +254,13 @@ func (s *Store) aside(ctx context.Context, cmds []*redis.StringCmd) []error {
 		for _, cmd := range some {
 			_ = pipe.Process(ctx, cmd) // queues it
 		}
-		_, _ = pipe.Exec(ctx) // each command has its own error
+		_, failed := pipe.Exec(ctx)
 		for _, cmd := range some {
-			errs = append(errs, cmd.Err())
+			err := cmd.Err()
+			if failed != nil {
+				err = answered(cmd)
+			}
+			errs = append(errs, err)
 		}
 	}
 	return errs

@@ -51,9 +51,10 @@ const (
 //
 // A minted code says when its link was made, so the record need not. But any word of ten letters
 // can be read as a minted code. So it counts as one only if it says a time in the past, and the
-// time of the row if that is known.
+// time of the row if that is known. The time must be past link.MintedLately: a code that may be
+// minted yet must say that it was not, or an archive takes the two for one.
 func Imported(code string, l link.Link, created time.Time, known bool, now time.Time) link.Coded {
-	if id, err := snowflake.Decode(code); err == nil && link.MintedShape(code) && !id.Time().After(now) && (!known || id.Time().Equal(created)) {
+	if id, err := snowflake.Decode(code); err == nil && link.MintedShape(code) && id.Time().Before(now.Add(-link.MintedLately)) && (!known || id.Time().Equal(created)) {
 		return link.Coded{Code: code, Link: l}
 	}
 	return chosen(code, l, created, 0).Coded // no nonce: the same row is the same link

@@ -9,6 +9,7 @@ import (
 
 	"snowlink/internal/link"
 	"snowlink/internal/shorten"
+	"snowlink/snowflake"
 )
 
 // rows are rows of plain links, which lead to target unless there is a space and a path after the
@@ -151,4 +152,22 @@ func TestAPanicInALookUpIsAnError(t *testing.T) {
 	}
 	wantPanic("FinishImport", s.FinishImport(t.Context(), owner))
 	s.wantPromised("good,bad")
+}
+
+// A code that could be minted now says that it was imported, whatever its row says: so an archive
+// keeps it from being given a second time.
+func TestImportedCodesThatMayBeMintedYet(t *testing.T) {
+	const code = "BCDEFGHIJK" // as any word of ten letters
+	id, err := snowflake.Decode(code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := id.Time()
+	for after, minted := range map[time.Duration]bool{-time.Hour: false, 0: false, time.Minute: false, time.Minute + time.Millisecond: true, time.Hour: true} {
+		for _, known := range []bool{false, true} {
+			if l := shorten.Imported(code, plain, at, known, at.Add(after)); l.Chosen() == minted {
+				t.Errorf("%s after its time, known %t: %+v", after, known, l)
+			}
+		}
+	}
 }

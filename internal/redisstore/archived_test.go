@@ -286,3 +286,30 @@ func TestFullRedisInFrontOfAnArchive(t *testing.T) {
 		t.Errorf("marked are %v", codes)
 	}
 }
+
+// Marks are deleted whole or not at all. One that the group no longer knows, and that is still in the
+// stream, would stay for ever: the oldest that is not archived.
+func TestMarksAreDeletedWhole(t *testing.T) {
+	store, client := inFrontOfAnArchive(t)
+	ctx := t.Context()
+	mustCreate(t, store, "a", nil)
+	_, marks := taken(t, store)
+	if err := client.Do(ctx, "ACL", "SETUSER", "default", "-xdel").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Done(ctx, marks); err == nil {
+		t.Fatal("Done succeeded without XDEL")
+	}
+	if p := client.XPending(ctx, "outbox", "archivers").Val(); p == nil || p.Count != 1 {
+		t.Errorf("nobody will take the mark again, which is still there: %+v", p)
+	}
+	if err := client.Do(ctx, "ACL", "SETUSER", "default", "+xdel").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Done(ctx, marks); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := store.Backlog(ctx); n != 0 || err != nil {
+		t.Errorf("Backlog = %d, %v", n, err)
+	}
+}

@@ -123,7 +123,8 @@ func (s *Store) Done(ctx context.Context, marks []Marked) error {
 	for i, m := range marks {
 		ids[i] = m.ID
 	}
-	pipe := s.conn.Aside.Pipeline()
+	// Both or neither: a mark that is in the stream but not in the group is taken by nobody.
+	pipe := s.conn.Aside.TxPipeline()
 	pipe.XAck(ctx, OutboxKey, archivers, ids...)
 	pipe.XDel(ctx, OutboxKey, ids...)
 	if _, err := pipe.Exec(ctx); err != nil {

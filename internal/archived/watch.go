@@ -46,9 +46,16 @@ func (a *Archiver) Degraded() string {
 }
 
 // Watch looks at the backlog and at the databases until ctx ends, for Lag, Degraded and the gauges,
-// and returns nil. It does so whoever archives.
+// and returns nil. It does so whoever archives. It also reminds a Redis that lost everything that it is
+// in front of an archive, if it knew that before.
 func (a *Archiver) Watch(ctx context.Context) error {
+	knew := false
 	for checked := (time.Time{}); ; {
+		if knew {
+			_ = a.hot.RememberArchive(ctx) // the next second repeats it
+		} else {
+			knew, _ = a.hot.RemembersArchive(ctx)
+		}
 		if n, since, err := a.hot.Backlog(ctx); err == nil { // otherwise an outage, which others log
 			var lag time.Duration
 			if n > 0 {

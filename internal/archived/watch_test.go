@@ -92,3 +92,35 @@ func TestLagIsSaid(t *testing.T) {
 func xadd(stream string, at time.Time, codes string) *redis.XAddArgs {
 	return &redis.XAddArgs{Stream: stream, ID: fmt.Sprintf("%d-0", at.UnixMilli()), Values: []string{"c", codes}}
 }
+
+// A Redis that lost everything is reminded that it is in front of an archive: or a backend without
+// ARCHIVE_URL could start on it, and answer 404 for what the archive has.
+func TestRedisThatLostEverythingIsReminded(t *testing.T) {
+	t.Parallel()
+	s := start(t, postgrestest.Databases(t, 1))
+	stop := s.archiving(t)
+	s.create(t, "archived", one)
+	s.drained(t)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.hot.Mark(t.Context(), []string{"none"}); err != nil { // which stays, and so shows
+		t.Fatal(err)
+	}
+	a := s.archiver(&fleettest.Output{})
+	fleettest.Background(t, a.Watch)
+	fleettest.Eventually(t, 20*time.Second, "it watches", func() bool { return a.Lag() > 0 })
+	if err := s.client.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	fleettest.Eventually(t, 20*time.Second, "Redis knows of the archive", func() bool {
+		knows, err := s.hot.RemembersArchive(t.Context())
+		return err == nil && knows
+	})
+	s.want(t, "archived", one)
+	s.archiving(t) // of a new outbox, with a new group
+	s.create(t, "later", two)
+	s.drained(t)
+	s.evict(t, "later")
+	s.want(t, "later", two)
+}

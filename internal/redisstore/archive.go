@@ -13,7 +13,7 @@ import (
 )
 
 // What Redis remembers of the archive that it is in front of. None of it is lost to eviction, since
-// none has a time to live, except claims.
+// none has a time to live.
 const (
 	// archiveKey says that links of this Redis may be in an archive alone.
 	archiveKey = "archive"
@@ -67,22 +67,33 @@ func (s *Store) RemembersArchive(ctx context.Context) (bool, error) {
 	return since != "", nil
 }
 
-// Claim makes a chore the caller's for a while, unless it is somebody's. It fails with
-// link.ErrUnavailable.
+// claim makes the chore KEYS[1] the caller's until ARGV[2], unless it is somebody's at ARGV[1]. The
+// key has no time to live, or a Redis that evicts links would forget it first.
+var claim = newScript(`
+if (tonumber(redis.call("GET", KEYS[1]) or 0) or 0) > tonumber(ARGV[1]) then
+  return 0
+end
+redis.call("SET", KEYS[1], ARGV[2])
+return 1`, true)
+
+// choreKey is the key of a chore: until when it is somebody's, in Unix milliseconds.
+func choreKey(chore string) string { return "archive:" + chore }
+
+// Claim makes a chore the caller's for a while, unless it is somebody's. The clocks of all who claim
+// are taken to be about the same. It fails with link.ErrUnavailable.
 func (s *Store) Claim(ctx context.Context, chore string, d time.Duration) (ours bool, err error) {
-	ours, err = s.conn.Aside.SetNX(ctx, "archive:"+chore, "claimed", d).Result()
-	if redis.IsOOMError(err) { // then the chore waits for archivers to make room
-		return false, nil
-	}
+	now := time.Now()
+	answer, err := s.run(ctx, claim, []any{choreKey(chore)}, now.UnixMilli(), now.Add(d).UnixMilli())
 	if err != nil {
 		return false, s.ops.archive.Unavailable(s.conn.Writes, err)
 	}
-	return ours, nil
+	return answer == "1", nil
 }
 
 // KeepClaim extends a claim, from now on.
 func (s *Store) KeepClaim(ctx context.Context, chore string, d time.Duration) {
-	s.conn.Aside.PExpire(ctx, "archive:"+chore, d) // if that fails, somebody else does it, too
+	// If that fails, somebody else does it, too.
+	s.conn.Aside.Set(ctx, choreKey(chore), time.Now().Add(d).UnixMilli(), 0)
 }
 
 // Runs returns the run of Redis, which changes when it starts or fails over, and the one that

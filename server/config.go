@@ -127,8 +127,8 @@ var variables = []variable{
 	},
 	{
 		name: "JOURNAL_MAX",
-		about: "How many links of each key name can be listed at least: the newest ones, at 16 to 25 bytes of Redis a link. " +
-			"Older links go on working and are not listed.",
+		about: "How many links of each key name can be listed at least without an archive: the newest ones, at 16 to 25 bytes of Redis a link. " +
+			"Older links go on working and are not listed. With an archive all links are.",
 		takes: "a number such as `1000000`, or 0 for no lists",
 	},
 	{

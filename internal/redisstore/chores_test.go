@@ -42,8 +42,10 @@ func TestClaimsAreNotEvicted(t *testing.T) {
 		t.Error("a full Redis forgot who sweeps")
 	}
 
-	if !claim("verify", -time.Second) || !claim("verify", -time.Second) {
-		t.Error("a claim that has ended is kept")
+	for range 2 {
+		if !claim("verify", -time.Second) {
+			t.Error("a claim that has ended is kept")
+		}
 	}
 	store.KeepClaim(ctx, "verify", time.Hour)
 	if claim("verify", time.Hour) {

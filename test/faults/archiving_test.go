@@ -13,6 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/redis/go-redis/v9"
+
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
 	"snowlink/internal/redisstore"
@@ -46,9 +48,17 @@ func TestKilledArchivers(t *testing.T) {
 	left := 0
 	for i := range kills {
 		b := x.fleet.Backends[i%3]
-		fleettest.Eventually(t, recovery, "marks are taken", func() bool { return a.taken() > 0 })
+		fleettest.Eventually(t, recovery, "the backend has taken marks", func() bool {
+			b.Pause() // or it would be done with them before it is killed
+			x.wait(2 * stuck)
+			taken := a.taken()
+			if taken == 0 {
+				b.Resume()
+			}
+			left += taken
+			return taken > 0
+		})
 		b.Kill()
-		left += a.taken()
 		x.expireLease(i%3 + 1)
 		x.restart(b)
 		x.wait(pick(100*time.Millisecond, 200*time.Millisecond))
@@ -70,13 +80,18 @@ func TestKilledArchivers(t *testing.T) {
 	x.fault += fmt.Sprintf(", with %d marks under way", left)
 }
 
-// taken returns how many marks archivers work on.
+// stuck is longer than archivers work on a mark, and shorter than it takes others to claim it.
+const stuck = 50 * time.Millisecond
+
+// taken returns how many marks were taken that nobody has been done with for a while.
 func (a *archive) taken() int {
-	pending, err := a.redis.XPending(a.x.t.Context(), redisstore.OutboxKey, "archivers").Result()
+	pending, err := a.redis.XPendingExt(a.x.t.Context(), &redis.XPendingExtArgs{
+		Stream: redisstore.OutboxKey, Group: "archivers", Idle: stuck, Start: "-", End: "+", Count: 10_000,
+	}).Result()
 	if err != nil { // there is no group yet
 		return 0
 	}
-	return int(pending.Count)
+	return len(pending)
 }
 
 // Experiment 22. The archive grows by one shard while all goes on, and what moves its links is

@@ -138,6 +138,7 @@ func (w *Watcher) judge(ctx context.Context, state redisconn.Info) {
 	reason := ""
 	used := float64(state.Used)
 	full := state.Max > 0 && used > nearlyFull*float64(state.Max)
+	policy := checkPolicy(state)
 	switch archived := w.store.outbox != nil; {
 	case w.store.noLinks:
 		if full {
@@ -151,8 +152,8 @@ func (w *Watcher) judge(ctx context.Context, state redisconn.Info) {
 		if full {
 			reason = nearlyFullOfLinks
 		}
-	case checkPolicy(state) != nil:
-		reason = checkPolicy(state).Error()
+	case policy != nil:
+		reason = policy.Error()
 	case state.Max > 0 && state.Keys > 0 && used*float64(state.Keys-state.Expires)/float64(state.Keys) > nearlyFull*float64(state.Max):
 		reason = "Redis is nearly full of what is not archived: more than 90 % of maxmemory"
 	}
@@ -161,9 +162,6 @@ func (w *Watcher) judge(ctx context.Context, state redisconn.Info) {
 			w.log.Error("redis needs attention", "reason", reason)
 		}
 		w.degraded.Store(&reason)
-	}
-	if w.store.outbox != nil {
-		_ = w.store.RememberArchive(ctx) // again, in case Redis lost everything; the next look repeats it
 	}
 }
 

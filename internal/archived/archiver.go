@@ -242,7 +242,11 @@ func (a *Archiver) archiveSome(ctx context.Context, codes []string, failed map[s
 	var done []redisstore.Archived
 	var refused []string
 	refusedAt := make([]int, 0)
-	for i, err := range a.upsert(ctx, rows) {
+	// A database that failed is left alone for a while, so that the others do not wait for it.
+	upserted := a.archive.shards.UpsertBy(rows, func(db *postgres.DB, mine []postgres.Row) []error {
+		return a.away[db].upsert(ctx, db, mine)
+	})
+	for i, err := range upserted {
 		switch {
 		case err == nil:
 			a.archived.Inc()
@@ -305,31 +309,6 @@ func (a *Archiver) mayForget(done []redisstore.Archived, r redisstore.Record, fo
 		x.Until = forget
 	}
 	return append(done, x)
-}
-
-// upsert writes rows, all databases at once. One that failed is left alone for a while, so that the
-// others do not wait for it.
-func (a *Archiver) upsert(ctx context.Context, rows []postgres.Row) []error {
-	errs := make([]error, len(rows))
-	parts := make(map[*postgres.DB][]int)
-	for i, row := range rows {
-		db := a.archive.shards.Home(row.Code)
-		parts[db] = append(parts[db], i)
-	}
-	var all sync.WaitGroup
-	for db, part := range parts {
-		all.Go(func() {
-			mine := make([]postgres.Row, len(part))
-			for k, i := range part {
-				mine[k] = rows[i]
-			}
-			for k, err := range a.away[db].upsert(ctx, db, mine) {
-				errs[part[k]] = err
-			}
-		})
-	}
-	all.Wait()
-	return errs
 }
 
 var errAway = fmt.Errorf("%w: the database is left alone for a moment, since it failed", link.ErrUnavailable)

@@ -280,6 +280,12 @@ func (s *Shards) split(codes []string, some []int, n int, do func(db *DB, some [
 // Upsert writes the rows at their homes, each database's share in one statement. It returns an error, or
 // nil, for each in order: those of [DB.Upsert].
 func (s *Shards) Upsert(ctx context.Context, rows []Row) []error {
+	return s.UpsertBy(rows, func(db *DB, mine []Row) []error { return db.Upsert(ctx, mine) })
+}
+
+// UpsertBy is Upsert whose caller writes each database's share: write returns an error, or nil, for each
+// row in order. It is called for several databases at once.
+func (s *Shards) UpsertBy(rows []Row, write func(db *DB, mine []Row) []error) []error {
 	errs, codes, all := make([]error, len(rows)), make([]string, len(rows)), make([]int, len(rows))
 	for i, r := range rows {
 		codes[i], all[i] = r.Code, i
@@ -289,7 +295,7 @@ func (s *Shards) Upsert(ctx context.Context, rows []Row) []error {
 		for j, i := range some {
 			mine[j] = rows[i]
 		}
-		for j, err := range db.Upsert(ctx, mine) {
+		for j, err := range write(db, mine) {
 			errs[some[j]] = err
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"snowlink/internal/archived"
 	"snowlink/internal/postgres"
 )
 
@@ -17,8 +18,6 @@ const (
 	// archiversRest is how long archivers may take no marks while some wait. It is twice as long as
 	// they leave alone what another has taken.
 	archiversRest = 20 * time.Second
-	// lagMost is how old the oldest mark may be until that counts as wrong.
-	lagMost = time.Minute
 )
 
 // archiveStatus is the outcome of status.
@@ -179,7 +178,7 @@ func (u *upkeep) redisStatus(ctx context.Context, s *archiveStatus) (wrong []str
 	case resting:
 		s.Outbox.Archivers = "idle"
 	}
-	if lag > lagMost {
+	if lag > archived.LagMost {
 		wrong = append(wrong, fmt.Sprintf("archiving is %s behind", lag.Round(time.Second)))
 	}
 	return wrong

@@ -11,14 +11,14 @@ import (
 	"snowlink/internal/postgres"
 )
 
+// LagMost is how old the oldest mark may be until the operator should attend to it.
+const LagMost = time.Minute
+
 const (
 	// lookEvery is the time between two looks at the backlog, and checkEvery between two at the
 	// databases.
 	lookEvery  = time.Second
 	checkEvery = 5 * time.Second
-	// lagMost is how old the oldest mark may be until the operator should attend to it.
-	lagMost = time.Minute
-
 	// tendEvery is how often Tend looks for something to do. A Redis that lost writes may show what a
 	// link was before, until it has been compared.
 	tendEvery = 5 * time.Second
@@ -39,7 +39,7 @@ func (a *Archiver) Degraded() string {
 	if amiss := a.amiss.Load(); amiss != nil && *amiss != "" {
 		reasons = append(reasons, *amiss)
 	}
-	if lag := a.Lag(); lag > lagMost {
+	if lag := a.Lag(); lag > LagMost {
 		reasons = append(reasons, fmt.Sprintf("archiving is %s behind", lag.Round(time.Second)))
 	}
 	return strings.Join(reasons, "; ")

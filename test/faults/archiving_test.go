@@ -4,16 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/redis/go-redis/v9"
 
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
@@ -48,17 +48,16 @@ func TestKilledArchivers(t *testing.T) {
 	left := 0
 	for i := range kills {
 		b := x.fleet.Backends[i%3]
-		fleettest.Eventually(t, recovery, "the backend has taken marks", func() bool {
-			b.Pause() // or it would be done with them before it is killed
-			x.wait(2 * stuck)
-			taken := a.taken()
-			if taken == 0 {
-				b.Resume()
-			}
-			left += taken
-			return taken > 0
-		})
-		b.Kill()
+		release := a.hold()
+		left += a.taken()
+		if i%2 == 0 { // PostgreSQL writes what nobody waits for any more
+			b.Kill()
+			release()
+		} else { // or it dies between PostgreSQL and Redis
+			release()
+			x.wait(rand.N(10 * time.Millisecond))
+			b.Kill()
+		}
 		x.expireLease(i%3 + 1)
 		x.restart(b)
 		x.wait(pick(100*time.Millisecond, 200*time.Millisecond))
@@ -80,18 +79,53 @@ func TestKilledArchivers(t *testing.T) {
 	x.fault += fmt.Sprintf(", with %d marks under way", left)
 }
 
-// stuck is longer than archivers work on a mark, and shorter than it takes others to claim it.
-const stuck = 50 * time.Millisecond
+// hold keeps the archivers of all backends in the middle of writing to PostgreSQL, which can be read
+// meanwhile, until release is called. It returns when all of them are there, with marks.
+func (a *archive) hold() (release func()) {
+	a.x.t.Helper()
+	var held []*pgx.Conn
+	for _, shard := range a.x.fleet.Archive {
+		conn, err := pgx.Connect(a.x.t.Context(), shard.URL)
+		if err == nil {
+			held = append(held, conn)
+			_, err = conn.Exec(a.x.t.Context(), "BEGIN; LOCK TABLE links IN EXCLUSIVE MODE")
+		}
+		if err != nil {
+			a.x.t.Fatal(err)
+		}
+	}
+	fleettest.Eventually(a.x.t, recovery, "all archivers have marks", func() bool {
+		// One that had none would have taken a mark of a moment ago.
+		groups, err := a.redis.XInfoGroups(a.x.t.Context(), redisstore.OutboxKey).Result()
+		if err != nil || len(groups) == 0 {
+			return false
+		}
+		left, err := a.redis.XRangeN(a.x.t.Context(), redisstore.OutboxKey, "("+groups[0].LastDeliveredID, "+", 1).Result()
+		if err != nil || len(left) == 0 {
+			return false
+		}
+		ms, _, _ := strings.Cut(left[0].ID, "-")
+		made, err := strconv.ParseInt(ms, 10, 64)
+		return err == nil && time.Since(time.UnixMilli(made)) > 3*rest
+	})
+	return func() {
+		for _, conn := range held {
+			_ = conn.Close(context.WithoutCancel(a.x.t.Context())) // which ends the transaction
+		}
+	}
+}
 
-// taken returns how many marks were taken that nobody has been done with for a while.
+// rest is how long an archiver rests when there is little: archived.idleFor.
+const rest = 100 * time.Millisecond
+
+// taken returns how many marks were taken that nobody is done with.
 func (a *archive) taken() int {
-	pending, err := a.redis.XPendingExt(a.x.t.Context(), &redis.XPendingExtArgs{
-		Stream: redisstore.OutboxKey, Group: "archivers", Idle: stuck, Start: "-", End: "+", Count: 10_000,
-	}).Result()
-	if err != nil { // there is no group yet
+	pending, err := a.redis.XPending(a.x.t.Context(), redisstore.OutboxKey, "archivers").Result()
+	if err != nil {
+		a.x.t.Error(err)
 		return 0
 	}
-	return len(pending)
+	return int(pending.Count)
 }
 
 // Experiment 22. The archive grows by one shard while all goes on, and what moves its links is
@@ -196,8 +230,9 @@ func TestFailoverWhileArchiving(t *testing.T) {
 		ctx, end := context.WithTimeout(t.Context(), time.Second)
 		x.createAt(ctx, x.fleet.Backends[0].URL, x.fleet.Backends[1].URL)
 		end()
-		fleettest.Eventually(t, recovery, "marks are taken", func() bool { return a.taken() > 0 })
+		release := a.hold()
 		was.Kill()
+		release()
 		had := x.replicated(was)
 		x.master(was)
 		before := x.ledger.last(everything)

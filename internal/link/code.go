@@ -23,7 +23,7 @@ func (e *CodeError) Error() string { return e.Detail }
 // or may come to have one, or browsers and robots ask every host for it.
 var reserved = map[string]bool{
 	"about": true, "admin": true, "api": true, "apple-touch-icon": true, "assets": true, "bulk": true,
-	"dashboard": true, "debug": true, "docs": true, "export": true, "favicon": true, "generate_url": true,
+	"clicks": true, "dashboard": true, "debug": true, "docs": true, "export": true, "favicon": true, "generate_url": true,
 	"health": true, "healthz": true, "help": true, "import": true, "index": true, "links": true, "login": true,
 	"logout": true, "metrics": true, "openapi": true, "ping": true, "preview": true, "privacy": true, "robots": true,
 	"security": true, "sitemap": true, "static": true, "status": true, "terms": true, "well-known": true,

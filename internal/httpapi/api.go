@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/textproto"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -24,12 +25,14 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"snowlink/internal/apikey"
+	"snowlink/internal/clicks"
 	"snowlink/internal/deadline"
 	"snowlink/internal/link"
 	"snowlink/internal/shorten"
+	"snowlink/internal/stats"
 )
 
-// Config is what New needs. Every field is required.
+// Config is what New needs. Every field is required, but those about clicks.
 type Config struct {
 	Store     link.Store
 	Shortener *shorten.Shortener
@@ -51,6 +54,14 @@ type Config struct {
 	// BulkMemory is how much memory bulks, imports, exports and long lists may take together, in
 	// bytes. One bulk or import is always allowed.
 	BulkMemory int64
+	// Clicks takes note of visits. Nil takes none.
+	Clicks Recorder
+	// CountryHeader is the header in which a proxy says which country a visitor is in, or "".
+	CountryHeader string
+	// Stats answers questions about clicks, and Feed tells of them as they are added up. They are
+	// nil if clicks are not counted.
+	Stats stats.Store
+	Feed  clicks.Feed
 	// Registry takes the collectors of the requests.
 	Registry prometheus.Registerer
 	Log      *slog.Logger
@@ -65,7 +76,11 @@ type API struct {
 	handler  fasthttp.RequestHandler
 	drawing  drawingRoom
 	slots    *slots
+	live     *live
 	draining atomic.Bool
+	drained  chan struct{} // closed when draining begins
+
+	countryHeader string // as fasthttp spells it
 }
 
 // New builds the API. Store operations of bulks, imports and exports run under ctx, which must
@@ -73,7 +88,8 @@ type API struct {
 func New(ctx context.Context, c Config) *API {
 	a := &API{
 		Config: c, ctx: ctx, metrics: newRequestMetrics(c.Registry), requests: deadline.NewShared(RequestTime),
-		drawing: newDrawingRoom(), slots: newSlots(c.BulkMemory, c.Registry),
+		drawing: newDrawingRoom(), slots: newSlots(c.BulkMemory, c.Registry), live: newLive(ctx, c.Feed),
+		drained: make(chan struct{}), countryHeader: textproto.CanonicalMIMEHeaderKey(c.CountryHeader),
 	}
 	router, named := a.routes()
 	routed := router.Handler
@@ -105,8 +121,12 @@ func isSegment(path []byte) bool {
 }
 
 // Drain makes /healthz answer 503 and every answer close its connection, so that clients and
-// proxies go elsewhere before the listener closes.
-func (a *API) Drain() { a.draining.Store(true) }
+// proxies go elsewhere before the listener closes. It ends live views.
+func (a *API) Drain() {
+	if !a.draining.Swap(true) {
+		close(a.drained)
+	}
+}
 
 // routes returns the router with every route of the contract, and the paths that are no codes, such
 // as /ping. Each GET route answers HEAD too.
@@ -125,6 +145,12 @@ func (a *API) routes() (r *router.Router, named map[string]bool) {
 		{"GET", "/links/{code}", routeRead, a.read},
 		{"PATCH", "/links/{code}", routeChange, a.change},
 		{"DELETE", "/links/{code}", routeDelete, a.delete},
+		{"GET", "/links/{code}/clicks", routeClicks, a.linkClicks},
+		{"DELETE", "/links/{code}/clicks", routeClicks, a.forgetClicks},
+		{"GET", "/clicks", routeClicks, a.allClicks},
+		{"GET", "/clicks/top", routeClicks, a.topLinks},
+		{"GET", "/clicks/misses", routeClicks, a.misses},
+		{"GET", "/clicks/live", routeLive, a.watchClicks},
 		{"GET", "/ping", routePing, a.ping},
 		{"GET", "/healthz", routeHealthz, a.healthz},
 		{"GET", "/openapi.yaml", routeOpenAPI, a.openapi},
@@ -227,6 +253,10 @@ func (a *API) explain(err error) (p problem, detail string) {
 	var field *fieldError
 	var body *bodyError
 	switch {
+	case errors.Is(err, errClicksOff):
+		return problemClicksOff, "This service counts no clicks: its operator has set CLICKS=off."
+	case errors.Is(err, errClicksAway): // before ErrUnavailable, which it may wrap
+		return problemUnavailable, "The store of clicks does not answer. Try again."
 	case errors.Is(err, link.ErrNotFound):
 		return problemNotFound, "No link has this code. It was never made, or it was evicted."
 	case errors.Is(err, errForeign):

@@ -17,6 +17,7 @@ import (
 	"github.com/valyala/fasthttp/fasthttputil"
 
 	"snowlink/internal/apikey"
+	"snowlink/internal/clicks"
 	"snowlink/internal/httpapi"
 	"snowlink/internal/link"
 	"snowlink/internal/nearcache"
@@ -47,6 +48,12 @@ func allocations(t *testing.T, srv *fasthttp.Server, request string) float64 {
 	})
 }
 
+// discarded takes note of no visit.
+type discarded struct{}
+
+func (discarded) Record(clicks.Click)    {}
+func (discarded) Miss(string, time.Time) {}
+
 // The budget is what we add to the allocations of fasthttp itself. A server that gives the same
 // answers from constants shows those. A redirect from the near cache may have one: codeOf makes a
 // string of the code.
@@ -63,6 +70,7 @@ func TestRequestBudget(t *testing.T) {
 	api := httpapi.New(context.Background(), httpapi.Config{
 		Store: cache, Shortener: shorten.New(cache, nil, mint, m), Ready: func(context.Context) []string { return nil },
 		Degraded: func() string { return "" }, BaseURL: baseURL, OwnHosts: own, Keys: keys, Registry: m, Log: log,
+		Clicks: discarded{}, CountryHeader: "CF-IPCountry",
 	})
 	ours := api.Server()
 	bare := api.Server()
@@ -80,7 +88,8 @@ func TestRequestBudget(t *testing.T) {
 		request string
 		most    float64
 	}{
-		"redirect":                {"GET /" + code + " HTTP/1.1\r\nHost: x\r\n\r\n", 1},
+		"redirect": {"GET /" + code + "?utm_source=a HTTP/1.1\r\nHost: x\r\nUser-Agent: Mozilla/5.0\r\nReferer: https://example.com/\r\n" +
+			"X-Forwarded-For: 192.0.2.1\r\nSec-Purpose: prefetch\r\nCF-IPCountry: DE\r\nCookie: a=b\r\n\r\n", 1},
 		"create":                  {"POST /generate_url HTTP/1.1\r\nHost: x\r\nAPI-Key: " + key + "\r\nContent-Length: 51\r\n\r\n" + body, 8},
 		"create with a named key": {"POST /generate_url HTTP/1.1\r\nHost: x\r\nAPI-Key: 99\r\nContent-Length: 51\r\n\r\n" + body, 8},
 	} {

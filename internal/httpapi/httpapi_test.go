@@ -46,6 +46,10 @@ type backend struct {
 	missing []string
 
 	degraded string
+
+	visits *visits
+	stats  *fakeStats
+	feed   *fakeFeed
 }
 
 func newBackend(t testing.TB) *backend {
@@ -55,6 +59,12 @@ func newBackend(t testing.TB) *backend {
 
 // newBackendVia is newBackend with its Redis behind the address that via returns.
 func newBackendVia(t testing.TB, via func(redisAddr string) string) *backend {
+	t.Helper()
+	return newBackendWith(t, via, func(*httpapi.Config) {})
+}
+
+// newBackendWith is newBackendVia with a configuration that change has changed.
+func newBackendWith(t testing.TB, via func(redisAddr string) string, change func(*httpapi.Config)) *backend {
 	t.Helper()
 	redis := fleettest.Redis(t)
 	log, m := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
@@ -68,13 +78,18 @@ func newBackendVia(t testing.TB, via func(redisAddr string) string) *backend {
 		t.Fatal(err)
 	}
 	b := &backend{t: t, redis: redis, metrics: m, store: &fragile{Store: store, pages: -1, batches: -1}, keys: apikey.NewKeys("another-key", key), mint: func() (snowflake.ID, error) { return generator.Next(), nil }}
-	b.api = httpapi.New(context.Background(), httpapi.Config{
+	b.visits, b.feed = new(visits), new(fakeFeed)
+	b.stats = &fakeStats{away: func() bool { return !redis.Running() }}
+	c := httpapi.Config{
 		Store: b.store, Shortener: shorten.New(b.store, store, func() (snowflake.ID, error) { return b.mint() }, m),
 		Ready:    func(context.Context) []string { return b.missing },
 		Degraded: func() string { return b.degraded },
 		BaseURL:  baseURL, OwnHosts: own, Keys: b.keys, TakeRequest: store.TakeRequest, Registry: m, Log: log,
 		BulkMemory: 3 * httpapi.SlotMemory,
-	})
+		Clicks:     b.visits, Stats: b.stats, Feed: b.feed, CountryHeader: "CF-IPCountry",
+	}
+	change(&c)
+	b.api = httpapi.New(context.Background(), c)
 	listener := fasthttputil.NewInmemoryListener()
 	srv := b.api.Server()
 	go srv.Serve(httpapi.RefusalListener(listener))

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"io"
 	"slices"
 	"strconv"
@@ -33,15 +34,36 @@ func (a *API) list(ctx *fasthttp.RequestCtx) {
 	if err == nil {
 		query.Owner, err = ownerToList(key, query.Owner)
 	}
+	if err == nil && query.withClicks && a.Stats == nil {
+		err = errClicksOff
+	}
 	var page link.Page
 	if err == nil {
-		page, err = a.Store.List(within, query)
+		page, err = a.Store.List(within, query.Query)
+	}
+	var clicked []int64
+	if err == nil && query.withClicks {
+		clicked, err = a.clicked(within, page.Links)
 	}
 	if err != nil {
 		a.fail(ctx, err)
 		return
 	}
-	b := a.appendPage(nil, page)
+	a.sendLong(ctx, key, contentJSON, a.appendPage(nil, page, clicked))
+}
+
+// clicked returns how many clicks each of the links has had.
+func (a *API) clicked(within context.Context, links []link.Coded) ([]int64, error) {
+	codes := make([]string, len(links))
+	for i, l := range links {
+		codes[i] = l.Code
+	}
+	clicked, err := a.Stats.Totals(within, codes)
+	return clicked, a.clicksError(err)
+}
+
+// sendLong answers the key with a body that may have some megabytes.
+func (a *API) sendLong(ctx *fasthttp.RequestCtx, key *apikey.Key, contentType string, b []byte) {
 	if len(b) > listPart { // it is held until the client has received it
 		release, err := a.slots.take(routeList, key.Name, int64(len(b)))
 		if err != nil {
@@ -50,8 +72,8 @@ func (a *API) list(ctx *fasthttp.RequestCtx) {
 		}
 		defer func() { releaseAfter(ctx, release) }()
 	}
-	// A page may have some megabytes. The client has partTime to receive each part of it.
-	a.stream(ctx, contentJSON, listTime, func(w io.Writer) error {
+	// The client has partTime to receive each part of it.
+	a.stream(ctx, contentType, listTime, func(w io.Writer) error {
 		for part := range slices.Chunk(b, listPart) {
 			if _, err := w.Write(part); err != nil {
 				return err
@@ -62,13 +84,19 @@ func (a *API) list(ctx *fasthttp.RequestCtx) {
 	ctx.Response.Header.SetContentLength(len(b))
 }
 
-func (a *API) appendPage(b []byte, page link.Page) []byte {
+// appendPage appends a page as JSON, with how often each link was clicked unless clicked is nil.
+func (a *API) appendPage(b []byte, page link.Page, clicked []int64) []byte {
 	b = append(b, `{"links":[`...)
 	for i, l := range page.Links {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(appendLink(b, a.BaseURL+"/"+l.Code, l.Code, l.Link, createdAt(l.Code, l.Link)), '}')
+		b = appendLink(b, a.BaseURL+"/"+l.Code, l.Code, l.Link, createdAt(l.Code, l.Link))
+		if clicked != nil {
+			b = append(b, `,"clicks":`...)
+			b = strconv.AppendInt(b, clicked[i], 10)
+		}
+		b = append(b, '}')
 	}
 	b = append(b, ']')
 	if page.Next != "" {
@@ -98,10 +126,16 @@ const everyone = "*"
 // listStates are the values of the parameter "state".
 var listStates = map[string]link.States{"active": link.Active, "gone": link.Gone, "disabled": link.Disabled}
 
+// A listQuery is what a request asks of a list.
+type listQuery struct {
+	link.Query
+	withClicks bool
+}
+
 // parseListQuery reads the parameters of a list, with the owner as it was sent. Its error is a
 // *fieldError.
-func parseListQuery(args *fasthttp.Args) (link.Query, error) {
-	q := link.Query{N: defaultLimit}
+func parseListQuery(args *fasthttp.Args) (listQuery, error) {
+	q := listQuery{Query: link.Query{N: defaultLimit}}
 	for name, value := range args.All() {
 		var err error
 		switch value := string(value); string(name) {
@@ -143,6 +177,10 @@ func parseListQuery(args *fasthttp.Args) (link.Query, error) {
 				return q, fieldErrorf(`The parameter "sort" must be newest or oldest.`)
 			}
 			q.Oldest = value == "oldest"
+		case "with":
+			if q.withClicks = value == "clicks"; !q.withClicks {
+				return q, fieldErrorf(`The parameter "with" must be clicks.`)
+			}
 		default:
 			return q, unknownParameter(name)
 		}

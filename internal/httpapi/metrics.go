@@ -25,6 +25,8 @@ const (
 	routeImport
 	routePreview
 	routeQR
+	routeClicks
+	routeLive
 	routePing
 	routeHealthz
 	routeOpenAPI
@@ -35,7 +37,7 @@ const (
 
 var routeNames = [routes]string{
 	"create", "redirect", "read", "change", "delete", "list", "bulk", "export", "import", "preview", "qr",
-	"ping", "healthz", "openapi", "other", "refused",
+	"clicks", "live", "ping", "healthz", "openapi", "other", "refused",
 }
 
 var classNames = [6]string{"", "1xx", "2xx", "3xx", "4xx", "5xx"}

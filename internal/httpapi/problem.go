@@ -30,6 +30,7 @@ var (
 	problemUnauthorized     = problem{fasthttp.StatusUnauthorized, "unauthorized"}
 	problemForbidden        = problem{fasthttp.StatusForbidden, "forbidden"}
 	problemNotFound         = problem{fasthttp.StatusNotFound, "not_found"}
+	problemClicksOff        = problem{fasthttp.StatusNotFound, "clicks_off"}
 	problemMethodNotAllowed = problem{fasthttp.StatusMethodNotAllowed, "method_not_allowed"}
 	problemCodeTaken        = problem{fasthttp.StatusConflict, "code_taken"}
 	problemGone             = problem{fasthttp.StatusGone, "gone"}

@@ -33,6 +33,9 @@ const (
 
 	// drawWait is how long a picture may wait to be drawn.
 	drawWait = time.Second
+
+	// qrQuery is the query of the short URL in a QR code, by which a scan is told from other visits.
+	qrQuery = "qr"
 )
 
 // errBusy reports that a QR code waited too long to be drawn.
@@ -59,9 +62,10 @@ func (r drawingRoom) draw(f func() error) error {
 	}
 }
 
-// qr answers GET /{code}/qr with the short URL as a QR code. It does not count as a visit.
+// qr answers GET /{code}/qr with the short URL as a QR code. It does not count as a visit, and whoever
+// scans it does.
 func (a *API) qr(ctx *fasthttp.RequestCtx) {
-	query, err := parseQRQuery(ctx.QueryArgs())
+	query, err := parsePictureQuery(ctx.QueryArgs())
 	if err != nil {
 		a.fail(ctx, err)
 		return
@@ -73,7 +77,7 @@ func (a *API) qr(ctx *fasthttp.RequestCtx) {
 	}
 	contentType, body := "image/svg+xml", []byte(nil)
 	err = a.drawing.draw(func() error {
-		picture, err := encodeQR(a.BaseURL + "/" + code)
+		picture, err := encodeQR(a.BaseURL + "/" + code + "?" + qrQuery)
 		switch {
 		case err != nil:
 		case query.png:
@@ -92,14 +96,14 @@ func (a *API) qr(ctx *fasthttp.RequestCtx) {
 	ctx.SetBody(body)
 }
 
-type qrQuery struct {
+type pictureQuery struct {
 	png  bool
 	size int // pixels on a side
 }
 
-// parseQRQuery reads the parameters of a QR code. Its error is a *fieldError.
-func parseQRQuery(args *fasthttp.Args) (qrQuery, error) {
-	q := qrQuery{size: defaultQRSize}
+// parsePictureQuery reads the parameters of a QR code. Its error is a *fieldError.
+func parsePictureQuery(args *fasthttp.Args) (pictureQuery, error) {
+	q := pictureQuery{size: defaultQRSize}
 	for name, value := range args.All() {
 		switch value := string(value); string(name) {
 		case "format":

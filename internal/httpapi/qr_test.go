@@ -53,8 +53,8 @@ func TestQRCodeSaysTheShortURL(t *testing.T) {
 				if size != tt.size {
 					t.Errorf("the picture is %d pixels wide, want %d", size, tt.size)
 				}
-				if got := readQR(t, img); got != baseURL+"/"+code {
-					t.Errorf("the QR code says %q, want %q", got, baseURL+"/"+code)
+				if got := readQR(t, img); got != baseURL+"/"+code+"?qr" {
+					t.Errorf("the QR code says %q, want %q", got, baseURL+"/"+code+"?qr")
 				}
 			})
 		}

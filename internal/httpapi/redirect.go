@@ -42,13 +42,14 @@ func (a *API) redirect(ctx *fasthttp.RequestCtx) {
 	within := a.deadline(ctx)
 	l, err := a.Store.Get(within, code)
 	if err != nil {
-		a.fail(ctx, err)
+		a.noRedirect(ctx, code, err)
 		return
 	}
 	if l.Options != nil {
 		a.redirectOptions(ctx, within, code, l)
 		return
 	}
+	a.record(ctx, code, l)
 	redirectTo(ctx, l.Target, fasthttp.StatusFound, notCached)
 }
 
@@ -65,7 +66,7 @@ func (a *API) redirectOptions(ctx *fasthttp.RequestCtx, within context.Context, 
 		ctx.Response.Header.Set("X-Accel-Expires", "0")
 		var err error
 		if l, err = a.visit(ctx, within, code); err != nil {
-			a.fail(ctx, err)
+			a.noRedirect(ctx, code, err)
 			return
 		}
 		if l.Options == nil { // it is plain by now
@@ -81,6 +82,7 @@ func (a *API) redirectOptions(ctx *fasthttp.RequestCtx, within context.Context, 
 	if status == 0 {
 		status = fasthttp.StatusFound
 	}
+	a.record(ctx, code, l)
 	redirectTo(ctx, target, status, cacheControl(l, ctx.Time()))
 }
 
@@ -129,12 +131,13 @@ func redirectTo(ctx *fasthttp.RequestCtx, target string, status int, cacheContro
 }
 
 // forwarded returns where the link leads this request, and false if that is too long for a
-// Location.
+// Location. The query of our own QR codes is not meant for the target.
 func forwarded(ctx *fasthttp.RequestCtx, l link.Link) (target string, ok bool) {
-	if !l.ForwardQuery {
+	query := ctx.URI().QueryString()
+	if !l.ForwardQuery || string(query) == qrQuery {
 		return l.Target, true
 	}
-	target = withQuery(l.Target, ctx.URI().QueryString())
+	target = withQuery(l.Target, query)
 	return target, len(target) <= maxForwarded
 }
 

@@ -25,6 +25,7 @@ var slotRules = map[route]struct {
 	routeImport: {1, "an import"},
 	routeExport: {4, "four exports"},
 	routeList:   {16, "16 long lists"},
+	routeLive:   {16, "16 live views"},
 }
 
 // slots bound the memory of requests whose clients may take long: of bulks and imports, which hold
@@ -49,9 +50,9 @@ type slotsOf struct {
 // newSlots makes slots that take the memory together, in bytes. There is room for one bulk at least.
 func newSlots(memory int64, reg prometheus.Registerer) *slots {
 	inUse := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "snowlink_slots_held", Help: "Bulks, imports, exports and long lists under way."})
+		Name: "snowlink_slots_held", Help: "Bulks, imports, exports, long lists and live views under way."})
 	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "snowlink_slot_refusals_total", Help: "Bulks, imports, exports and long lists answered 503: their key has as many under way as it may have, or all together take the memory that there is for them.",
+		Name: "snowlink_slot_refusals_total", Help: "Bulks, imports, exports, long lists and live views answered 503: their key has as many under way as it may have, or all together take the memory that there is for them.",
 	}, []string{"reason"})
 	reg.MustRegister(inUse, refused)
 	return &slots{
@@ -72,7 +73,7 @@ func (s *slots) take(route route, owner string, memory int64) (release func(), e
 		return nil, &bodyError{problemUnavailable, "This key has " + rule.what + " under way at this backend, and may not have more at once. Nothing was done. Try again when one has ended."}
 	case s.free < memory:
 		s.memoryRefused.Inc()
-		return nil, &bodyError{problemUnavailable, "Bulks, imports, exports and long lists that are under way take all the memory that is set aside for them. Nothing was done. Try again."}
+		return nil, &bodyError{problemUnavailable, "Bulks, imports, exports, long lists and live views that are under way take all the memory that is set aside for them. Nothing was done. Try again."}
 	}
 	s.change(of, 1, memory)
 	return sync.OnceFunc(func() {

@@ -78,6 +78,7 @@ type Link struct {
 	Tags         []string  `json:"tags"`
 	Disabled     bool      `json:"disabled"`
 	Deleted      bool      `json:"deleted"` // only in lists of what is gone, and then without URL
+	Clicks       *int64    `json:"clicks"`  // of people; only with Query.WithClicks
 
 	// Version is opaque, for [Change.IfVersion]. Like VisitsLeft, it is set by Get and Update only.
 	Version string `json:"-"`
@@ -116,6 +117,8 @@ type Query struct {
 	// From and To are when the links were made: at From or later, and before To.
 	From, To time.Time
 	Oldest   bool // first
+	// WithClicks asks how often each link was clicked.
+	WithClicks bool
 	// Limit is how many links a page has at most, up to 1,000. 0 is 100.
 	Limit int
 	// Cursor is the Next of the page before.
@@ -364,6 +367,9 @@ func (c *Client) Page(ctx context.Context, q Query) (Page, error) {
 	}
 	if q.Oldest {
 		set("sort", "oldest")
+	}
+	if q.WithClicks {
+		set("with", "clicks")
 	}
 	if q.Limit > 0 {
 		set("limit", strconv.Itoa(q.Limit))

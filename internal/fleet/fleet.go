@@ -95,6 +95,8 @@ type Backend struct {
 	Process
 	URL        string // of the backend itself, past Nginx
 	MetricsURL string // of its /metrics
+
+	edgeLog string // where the edge cache may report to it
 }
 
 // Command is the backend's program with other arguments, as "archive", "verify", and with the same
@@ -442,12 +444,14 @@ func (f *Fleet) newBackends(o Options) error {
 	for i := range o.Backends {
 		listen, err1 := f.freeAddr()
 		metrics, err2 := f.freeAddr()
-		if err := errors.Join(err1, err2); err != nil {
+		edgeLog, err3 := f.freeAddr() // no other fleet has the host, and so not this UDP port either
+		if err := errors.Join(err1, err2, err3); err != nil {
 			return err
 		}
 		env := []string{
 			"LISTEN=" + listen,
 			"METRICS_LISTEN=" + metrics,
+			"EDGE_LOG_LISTEN=" + edgeLog,
 			"API_KEY=" + f.APIKey,
 			fmt.Sprintf("NODE_ID=%d", i+1),
 		}
@@ -457,7 +461,7 @@ func (f *Fleet) newBackends(o Options) error {
 		if len(f.Archive) > 0 {
 			env = append(env, "ARCHIVE_URL="+f.ArchiveURL(), "REDIS_STATE_URL=redis://"+f.State.Addr)
 		}
-		b := &Backend{URL: "http://" + listen, MetricsURL: "http://" + metrics + "/metrics"}
+		b := &Backend{URL: "http://" + listen, MetricsURL: "http://" + metrics + "/metrics", edgeLog: edgeLog}
 		b.Process = Process{
 			name: fmt.Sprintf("backend%d", i+1), dir: f.Dir, orphaned: syscall.SIGKILL,
 			args:  []string{o.Binary},

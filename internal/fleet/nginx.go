@@ -23,6 +23,7 @@ type Nginx struct {
 
 var (
 	listenPort  = regexp.MustCompile(`(?m)^(\s*listen\s+)\d+`)
+	syslogAddr  = regexp.MustCompile(`server=[^,]+,`)
 	serverLines = regexp.MustCompile(`(?m)(?:^[ \t]*server\s+\S+(.*;)\n)+`) // $1: the options of the last
 )
 
@@ -50,6 +51,15 @@ func (f *Fleet) newNginx(root string, upstreams []string, accessLog bool) error 
 	}
 	local, upstream := filepath.Join(conf, "upstreams", "local.conf"), filepath.Join(conf, "upstream.conf")
 	if err := rewrite(local, upstream, serverLines, servers.String()); err != nil {
+		return err
+	}
+
+	report, edgeLog := filepath.Join(conf, "edge-log", "local.conf"), filepath.Join(conf, "edge-log.conf")
+	to := "server=127.0.0.1:9514,"
+	if len(f.Backends) > 0 {
+		to = "server=" + f.Backends[0].edgeLog + ","
+	}
+	if err := rewrite(report, edgeLog, syslogAddr, to); err != nil {
 		return err
 	}
 

@@ -43,9 +43,9 @@ type Store struct {
 
 // ops are the operations of a Store.
 type ops struct {
-	get, create, visit, update, list, promise, limit *redisconn.Operation
-	miss, restore, mark, archive                     *redisconn.Operation // in front of an archive
-	record                                           *redisconn.Operation // to read one that was found
+	get, create, visit, update, list, promise, limit, salt *redisconn.Operation
+	miss, restore, mark, archive                           *redisconn.Operation // in front of an archive
+	record                                                 *redisconn.Operation // to read one that was found
 }
 
 // Options say how a Store differs from one without journals.
@@ -70,7 +70,7 @@ func New(conn *redisconn.Conn, o Options) *Store {
 		ops: ops{
 			get: conn.Operation("get"), create: conn.Operation("create"), visit: conn.Operation("visit"),
 			update: conn.Operation("update"), list: conn.Operation("list"), promise: conn.Operation("promise"),
-			limit: conn.Operation("limit"), record: conn.Operation("record"),
+			limit: conn.Operation("limit"), record: conn.Operation("record"), salt: conn.Operation("salt"),
 		},
 		unheard: conn.Outage("announcements of changes"), unreadable: conn.Outage("a record that cannot be read"),
 	}

@@ -1,0 +1,296 @@
+// Package kafkatest gives tests a real Kafka: a broker of their own, started with java from what
+// `make tools` fetches from Maven Central.
+package kafkatest
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"snowlink/internal/fleet"
+	"snowlink/internal/fleet/fleettest"
+)
+
+// jars are the files of Kafka with their checksums, as test/kafka reads them.
+//
+//go:embed jars.sha256
+var jars string
+
+// version is that of Kafka.
+var version = regexp.MustCompile(`/kafka_[0-9.]+-([0-9.]+)\.jar`).FindStringSubmatch(jars)[1]
+
+// Broker is a running Kafka in a temporary folder: one broker, which is its own controller. Others
+// are not to be told of it: it asks nobody for a password.
+type Broker struct {
+	// Addr is its host:port.
+	Addr string
+	// Dir is its folder. It has the log of the program in log, and the data in data.
+	Dir string
+
+	keeper *exec.Cmd
+	hold   io.WriteCloser // a line starts the broker again; its end is the keeper's sign to stop
+	mu     sync.Mutex
+}
+
+var shared struct {
+	once   sync.Once
+	broker *Broker
+	err    error
+}
+
+// Main runs a package's tests and stops the broker that they share. A package whose tests call
+// [Shared] calls it from its TestMain.
+func Main(m *testing.M) int {
+	defer func() {
+		if shared.broker != nil {
+			shared.broker.Stop()
+		}
+	}()
+	return m.Run()
+}
+
+// Shared returns the broker that the tests of a package share. If java or Kafka is not installed, the
+// test is skipped with the program's name, or fails if CI=true. A test that stops or freezes it has it
+// run again before it ends.
+func Shared(t testing.TB) *Broker {
+	t.Helper()
+	shared.once.Do(func() { shared.broker, shared.err = Run() })
+	fleettest.SkipMissing(t, shared.err)
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	return shared.broker
+}
+
+// Start starts a broker for one test. Otherwise it is as [Shared].
+func Start(t testing.TB) *Broker {
+	t.Helper()
+	b, err := Run()
+	fleettest.SkipMissing(t, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Stop)
+	return b
+}
+
+// keep runs the broker, again after each line that it reads, until its standard input ends. That
+// happens when whoever started it stops or dies in whatever way. Then it removes the folder.
+const keep = `dir=$1; shift
+start() { "$@" >>"$dir/log" 2>&1 </dev/null & broker=$!; echo $broker >"$dir/pid"; }
+start "$@"
+while read -r line; do wait $broker; start "$@"; done
+kill -CONT $broker; kill -KILL $broker; wait $broker
+rm -rf "$dir"`
+
+// Run starts a broker. The error is a [*fleet.MissingError] if java or Kafka is not installed.
+func Run() (*Broker, error) {
+	return RunWith(func(addr string, controller int, data string) string {
+		return fmt.Sprintf(settings, addr, controller, data)
+	})
+}
+
+// RunWith is Run with the properties of a broker that listens on addr, and as a controller on another
+// port, and keeps its data in a folder.
+func RunWith(properties func(addr string, controller int, data string) string) (*Broker, error) {
+	java, err := fleet.LookPath("java")
+	if err != nil {
+		return nil, err
+	}
+	cache := os.Getenv("XDG_CACHE_HOME")
+	if cache == "" {
+		cache = filepath.Join(os.Getenv("HOME"), ".cache")
+	}
+	folder := filepath.Join(cache, "snowlink", "kafka-"+version)
+	if complete, err := os.ReadFile(filepath.Join(folder, "complete")); err != nil || string(complete) != jars {
+		return nil, &fleet.MissingError{Program: "Kafka " + version}
+	}
+	b := &Broker{}
+	if b.Dir, err = os.MkdirTemp("", "snowlink-kafka-"); err != nil {
+		return nil, err
+	}
+	ready := false
+	defer func() {
+		if !ready {
+			b.Stop()
+			_ = os.RemoveAll(b.Dir) // also what was there before the keeper
+		}
+	}()
+	ports, err := freePorts(2)
+	if err != nil {
+		return nil, err
+	}
+	b.Addr = "127.0.0.1:" + strconv.Itoa(ports[0])
+	file := filepath.Join(b.Dir, "server.properties")
+	if err := os.WriteFile(file, []byte(properties(b.Addr, ports[1], filepath.Join(b.Dir, "data"))), 0o600); err != nil {
+		return nil, err
+	}
+	// A small heap, and no compiler that only pays off after minutes.
+	command := func(args ...string) []string {
+		return append([]string{java, "-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+			"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", filepath.Join(folder, "*")}, args...)
+	}
+	format := command("kafka.tools.StorageTool", "format", "--cluster-id", "c25vd2xpbmstdGVzdHMtLQ", "--config", file)
+	if out, err := exec.Command(format[0], format[1:]...).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("format the data of Kafka: %w\n%s", err, out)
+	}
+
+	args := append([]string{"-c", keep, "keep", b.Dir}, command("kafka.Kafka", file)...)
+	b.keeper = exec.Command("/bin/sh", args...)
+	b.keeper.Dir, b.keeper.SysProcAttr = b.Dir, &syscall.SysProcAttr{Setpgid: true}
+	if b.hold, err = b.keeper.StdinPipe(); err != nil {
+		return nil, err
+	}
+	if err := b.keeper.Start(); err != nil {
+		b.keeper = nil
+		return nil, err
+	}
+	if err := b.wait(); err != nil {
+		return nil, err
+	}
+	ready = true
+	return b, nil
+}
+
+// settings of the broker: its address, the port of the controller, and the folder are filled in. One
+// that was killed may not come back before its session is over.
+const settings = `process.roles=broker,controller
+node.id=1
+listeners=PLAINTEXT://%[1]s,CONTROLLER://127.0.0.1:%[2]d
+advertised.listeners=PLAINTEXT://%[1]s
+controller.listener.names=CONTROLLER
+controller.quorum.voters=1@127.0.0.1:%[2]d
+log.dirs=%[3]s
+auto.create.topics.enable=false
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
+log.cleaner.dedupe.buffer.size=4194304
+num.network.threads=2
+num.io.threads=4
+controlled.shutdown.enable=false
+`
+
+// wait waits until the broker answers.
+func (b *Broker) wait() error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr), kgo.DisableClientMetrics())
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	for until := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		err := client.Ping(ctx)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if time.Now().After(until) {
+			log, _ := os.ReadFile(filepath.Join(b.Dir, "log"))
+			return fmt.Errorf("Kafka is not ready: %w\n%s", err, bytes.TrimSpace(log))
+		}
+	}
+}
+
+// Stop ends the broker at once, as a crash would, and removes its folder. A second Stop does nothing.
+func (b *Broker) Stop() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.keeper != nil {
+		_ = b.hold.Close()
+		_ = b.keeper.Wait() // its status is that of rm
+		b.keeper = nil
+	}
+}
+
+// Kill ends the broker at once. [Broker.Restart] starts it again.
+func (b *Broker) Kill(t testing.TB) { t.Helper(); b.signal(t, syscall.SIGKILL) }
+
+// Pause freezes the broker, and returns when all of its threads stand still.
+func (b *Broker) Pause(t testing.TB) {
+	t.Helper()
+	b.signal(t, syscall.SIGSTOP)
+	fleettest.Eventually(t, 10*time.Second, "the broker stands still", func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", b.pid(t)))
+		if err != nil || len(threads) == 0 {
+			t.Fatalf("the broker does not run: %v", err)
+		}
+		return !slices.ContainsFunc(threads, func(file string) bool {
+			stat, err := os.ReadFile(file)
+			_, rest, _ := bytes.Cut(stat, []byte(") ")) // behind the name
+			return err == nil && !bytes.HasPrefix(rest, []byte("T"))
+		})
+	})
+}
+
+// Resume lets a broker that was paused go on.
+func (b *Broker) Resume(t testing.TB) { t.Helper(); b.signal(t, syscall.SIGCONT) }
+
+// Restart kills the broker if it runs, starts it with the same data and address, and waits until it
+// answers.
+func (b *Broker) Restart(t testing.TB) {
+	t.Helper()
+	_ = syscall.Kill(b.pid(t), syscall.SIGKILL) // it may be dead
+	if _, err := io.WriteString(b.hold, "\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.wait(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (b *Broker) signal(t testing.TB, sig syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(b.pid(t), sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (b *Broker) pid(t testing.TB) int {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(b.Dir, "pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+func freePorts(n int) ([]int, error) {
+	var ports []int
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close() // only when all are found, so that they differ
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}

@@ -403,6 +403,13 @@ func (db *DB) do(ctx context.Context, name string, within time.Duration, query f
 	return fmt.Errorf("archive shard %d: %s: %w: %w", db.shard+1, name, link.ErrArchive, err)
 }
 
+// Do runs queries of another package under a name, as all queries here run: within ctx, and for as long
+// as within if ctx has no deadline; measured; and with a log of outages. Its error wraps
+// [link.ErrUnavailable].
+func (db *DB) Do(ctx context.Context, name string, within time.Duration, query func(context.Context, *pgxpool.Pool) error) error {
+	return db.do(ctx, name, within, func(ctx context.Context) error { return query(ctx, db.pool) })
+}
+
 // ordered sorts rows as lists have them, the newest first unless oldest is set.
 func ordered(rows []Row, oldest bool) {
 	slices.SortFunc(rows, func(a, b Row) int {

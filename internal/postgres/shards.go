@@ -65,6 +65,18 @@ func (s *Shards) Before() int { return s.before }
 // becomes another one when a move begins.
 func (s *Shards) Home(code string) *DB { return s.dbs[home(code, int(s.writeTo.Load()))] }
 
+// Homes returns where what is kept under a key, and never moves, may be: first the database that it is
+// to be written to, and then the others that were its home when there were fewer databases.
+func (s *Shards) Homes(key string) []*DB {
+	homes := []*DB{s.dbs[home(key, len(s.dbs))]}
+	for n := len(s.dbs) - 1; n > 0; n-- {
+		if db := s.dbs[home(key, n)]; !slices.Contains(homes, db) {
+			homes = append(homes, db)
+		}
+	}
+	return homes
+}
+
 // totals are how many databases there may be, by what a database says, for rows to be written to it:
 // as long as it does not know that there are more, it may take those that have their home elsewhere.
 func (db *DB) totals(rows []Row) []int {

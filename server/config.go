@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/caarlos0/env/v11"
 
+	"snowlink/internal/clicks"
 	"snowlink/internal/link"
 	"snowlink/snowflake"
 )
@@ -26,6 +28,14 @@ type config struct {
 	ArchiveURL    string        `env:"ARCHIVE_URL"`
 	ShardsBefore  int           `env:"ARCHIVE_SHARDS_BEFORE"`
 	Work          onOff         `env:"WORK" envDefault:"on"`
+	Clicks        onOff         `env:"CLICKS" envDefault:"on"`
+	ClicksKeep    time.Duration `env:"CLICKS_KEEP" envDefault:"2160h"`
+	ClicksWithout dimensions    `env:"CLICKS_WITHOUT"`
+	GeoIPFile     string        `env:"GEOIP_FILE"`
+	CountryHeader string        `env:"COUNTRY_HEADER"`
+	KafkaBrokers  string        `env:"KAFKA_BROKERS"`
+	KafkaTopic    string        `env:"KAFKA_TOPIC" envDefault:"snowlink.clicks"`
+	EdgeLogListen string        `env:"EDGE_LOG_LISTEN"`
 	APIKeys       []string      `env:"API_KEY"`
 	APIKeysFile   string        `env:"API_KEYS_FILE"`
 	BaseURL       string        `env:"BASE_URL"`
@@ -87,9 +97,59 @@ var variables = []variable{
 	},
 	{
 		name: "WORK",
-		about: "Whether this backend archives links. With `off` on every backend, processes started as `server work` must run: " +
-			"until they do, nothing new is archived and Redis fills up.",
+		about: "Whether this backend archives links and adds up clicks. With `off` on every backend, processes started as `server work` must run: " +
+			"until they do, nothing new is archived, Redis fills up, and clicks wait in their queue.",
 		takes: "`on` or `off`",
+	},
+	{
+		name: "CLICKS",
+		about: "Whether visits are counted. No visitor's address is ever kept. With `off` nothing is counted, and what was counted cannot be asked for; " +
+			"all backends and workers should agree.",
+		takes: "`on` or `off`",
+	},
+	{
+		name: "CLICKS_KEEP",
+		about: "How long clicks are kept by the hour and with several dimensions together. With an archive, days by single dimensions are kept for ever; " +
+			"without one, nothing is kept for longer.",
+		takes: "a duration of at least `48h`",
+	},
+	{
+		name:  "CLICKS_WITHOUT",
+		about: "Dimensions in which clicks are not told apart. What was counted before stays.",
+		takes: "one or more of " + dimensionList() + ", comma-separated",
+		unset: "clicks are counted in all dimensions",
+	},
+	{
+		name:  "GEOIP_FILE",
+		about: "A database of the countries of addresses, such as GeoLite2 or DB-IP Lite. The file is read again on SIGHUP; a wrong file changes nothing and is reported in the log.",
+		takes: "the path of an MMDB file",
+		unset: "no country is known, unless `COUNTRY_HEADER` says it",
+	},
+	{
+		name: "COUNTRY_HEADER",
+		about: "The header in which a network in front of Nginx says which country a visitor is in. It wins over `GEOIP_FILE`. " +
+			"Nginx passes on `CF-IPCountry`, `CloudFront-Viewer-Country` and `X-Country-Code`; for another, add it to nginx/snippets/proxy.conf. " +
+			"Set it only if nobody reaches Nginx without that network: a visitor could send the header, too.",
+		takes: "the name of a header such as `CF-IPCountry`",
+		unset: "no header is believed",
+	},
+	{
+		name:  "KAFKA_BROKERS",
+		about: "A Kafka that carries clicks from those who count them to those who add them up, for programs that want to read them, too. All backends and workers must agree.",
+		takes: "one or more addresses such as `kafka:9092`, comma-separated; with TLS and a password `kafkas://user:password@kafka:9093`, and `?sasl=` for the mechanism",
+		unset: "Redis carries them",
+	},
+	{
+		name:  "KAFKA_TOPIC",
+		about: "The topic of clicks. It is made if it is not there.",
+		takes: "a name of up to 249 letters, digits, dots, hyphens and underscores",
+	},
+	{
+		name: "EDGE_LOG_LISTEN",
+		about: "The UDP address to which Nginx reports the visits that its edge cache answers: see nginx/edge-log. " +
+			"It asks for no key: whoever reaches it can make clicks up.",
+		takes: "an address such as `127.0.0.1:9514` or, if nobody else can reach it, `:9514`",
+		unset: "visits that the edge cache answers are not counted",
 	},
 	{
 		name:  "API_KEY",
@@ -205,6 +265,18 @@ func readConfig(environ []string, serving bool) (config, error) {
 	if c.StaleIfError < 0 {
 		invalid("StaleIfError")
 	}
+	if c.ClicksKeep < clicksKeepLeast {
+		invalid("ClicksKeep")
+	}
+	if c.CountryHeader != "" && !isToken.MatchString(c.CountryHeader) {
+		invalid("CountryHeader")
+	}
+	if !isTopic.MatchString(c.KafkaTopic) {
+		invalid("KafkaTopic")
+	}
+	if _, ok := portOf(c.EdgeLogListen); !ok && c.EdgeLogListen != "" {
+		invalid("EdgeLogListen")
+	}
 	if c.ShutdownGrace <= 0 {
 		invalid("ShutdownGrace")
 	}
@@ -264,6 +336,39 @@ func (o *onOff) UnmarshalText(text []byte) error {
 	}
 	return errors.New("neither on nor off")
 }
+
+// dimensions are some of those that clicks are told apart by.
+type dimensions []clicks.Dimension
+
+func (d *dimensions) UnmarshalText(text []byte) error {
+	for name := range strings.SplitSeq(string(text), ",") {
+		dimension, ok := clicks.DimensionOf(strings.TrimSpace(name))
+		if !ok || dimension == clicks.Bot { // without which no number would mean people
+			return errors.New("no dimension, or one that is always needed")
+		}
+		*d = append(*d, dimension)
+	}
+	return nil
+}
+
+// dimensionList names all dimensions that may be left out, in Markdown.
+func dimensionList() string {
+	var names []string
+	for d := range clicks.Dimension(clicks.Dimensions) {
+		if d != clicks.Bot {
+			names = append(names, "`"+d.String()+"`")
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// clicksKeepLeast is a day that is over and one that is not: what is older is summed up.
+const clicksKeepLeast = 48 * time.Hour
+
+var (
+	isToken = regexp.MustCompile(`^[0-9A-Za-z-]+$`)
+	isTopic = regexp.MustCompile(`^[0-9A-Za-z._-]{1,249}$`)
+)
 
 // portOf returns the port of a listen address. It must be a number, because it becomes part of
 // short URLs.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -26,23 +25,16 @@ func readKeysFile(path string) ([]apikey.Key, error) {
 	return keys, nil
 }
 
-// rereadKeys reads API_KEYS_FILE again at every hangup until ctx ends. A file that is wrong changes
-// nothing. A file without keys lets nobody in, which may be what the operator wants.
-func rereadKeys(ctx context.Context, hangup <-chan os.Signal, path string, keys *apikey.Keys, log *slog.Logger) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-hangup:
-		}
-		named, err := readKeysFile(path)
-		if err != nil {
-			log.Error("the keys file is wrong and was ignored: the keys read before stay", "err", err)
-			continue
-		}
-		keys.SetNamed(named)
-		log.Info("keys read again", "file", path, "keys", len(named))
+// rereadKeys reads API_KEYS_FILE again. A file that is wrong changes nothing. A file without keys lets
+// nobody in, which may be what the operator wants.
+func rereadKeys(path string, keys *apikey.Keys, log *slog.Logger) {
+	named, err := readKeysFile(path)
+	if err != nil {
+		log.Error("the keys file is wrong and was ignored: the keys read before stay", "err", err)
+		return
 	}
+	keys.SetNamed(named)
+	log.Info("keys read again", "file", path, "keys", len(named))
 }
 
 const keyUsage = `usage: server key NAME [-scopes create,read] [-rate 100/s]

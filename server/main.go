@@ -2,7 +2,7 @@
 // and redirects.
 //
 //	server           serve, as the environment says
-//	server work      archive links, and serve nothing but metrics: see WORK
+//	server work      archive links and add up clicks, and serve nothing but metrics: see WORK
 //	server ping      ask the server on LISTEN for /healthz: a container's health check
 //	server key       make an API key for API_KEYS_FILE
 //	server archive   look after the archive of ARCHIVE_URL
@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+	_ "time/tzdata" // the container has no zones
 
 	"snowlink/internal/buildinfo"
 
@@ -41,7 +42,8 @@ func main() {
 
 const usage = `usage: server [work | ping | key NAME | archive COMMAND | help | version]
 
-Without an argument it serves. On SIGHUP it reads API_KEYS_FILE again.
+Without an argument it serves. On SIGHUP it reads API_KEYS_FILE and GEOIP_FILE
+again.
 server archive lists its commands.
 
 The environment, with defaults; a variable that is empty counts as unset:

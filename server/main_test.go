@@ -8,10 +8,12 @@ import (
 	"net/http"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"snowlink/internal/clicks"
 	"snowlink/internal/fleet/fleettest"
 )
 
@@ -85,6 +87,11 @@ func TestStartErrorsNameTheRemedy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer busy.Close()
+	taken, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
 	empty, wrong := writeFile(t, "# none\n"), writeFile(t, "\nshop hidden scopes=create\nh{dd}n x y\n")
 	for _, tt := range []struct {
 		name    string
@@ -105,6 +112,16 @@ func TestStartErrorsNameTheRemedy(t *testing.T) {
 		{"bad sizes", nil, []string{"CACHE_BYTES=64MB"}, []string{"CACHE_BYTES", "64MiB"}},
 		{"too small a cache", nil, []string{"CACHE_BYTES=1000", "STALE_IF_ERROR=-1s"}, []string{"CACHE_BYTES", "1MiB at least", "STALE_IF_ERROR"}},
 		{"not of the type", nil, []string{"NODE_ID=one", "SHUTDOWN_GRACE=10"}, []string{"NODE_ID", "0 to 1023", "SHUTDOWN_GRACE", "10s"}},
+		{"clicks", nil, []string{"CLICKS=maybe", "CLICKS_KEEP=hidden", "CLICKS_WITHOUT=referrer,planet"},
+			[]string{"CLICKS is not valid: it takes on or off", "CLICKS_KEEP", "48h", "CLICKS_WITHOUT", "country, referrer,"}},
+		{"clicks, too short", nil, []string{"CLICKS_KEEP=47h", "COUNTRY_HEADER=a header", "KAFKA_TOPIC=a/b", "EDGE_LOG_LISTEN=9514"},
+			[]string{"CLICKS_KEEP", "at least 48h", "COUNTRY_HEADER", "CF-IPCountry", "KAFKA_TOPIC", "EDGE_LOG_LISTEN", "127.0.0.1:9514"}},
+		{"clicks without what tells people from bots", nil, []string{"CLICKS_WITHOUT=bot"}, []string{"CLICKS_WITHOUT"}},
+		{"bad brokers", nil, []string{"KAFKA_BROKERS=u:hidden@h", "LISTEN=127.0.0.1:65001", "METRICS_LISTEN=off"}, []string{"KAFKA_BROKERS"}},
+		{"no file of countries", nil, []string{"GEOIP_FILE=/nowhere/countries", "LISTEN=127.0.0.1:65002", "METRICS_LISTEN=off"}, []string{"GEOIP_FILE", "/nowhere/countries", "no such file"}},
+		{"no file of countries but another", nil, []string{"GEOIP_FILE=" + empty, "LISTEN=127.0.0.1:65003", "METRICS_LISTEN=off"}, []string{"GEOIP_FILE", empty, "MMDB"}},
+		{"taken port for the edge", nil, []string{"EDGE_LOG_LISTEN=" + taken.LocalAddr().String(), "LISTEN=127.0.0.1:65004", "METRICS_LISTEN=off"}, []string{"EDGE_LOG_LISTEN", "in use"}},
+		{"no work", []string{"work"}, []string{"REDIS_URL=redis://localhost", "CLICKS=off"}, []string{"ARCHIVE_URL", "CLICKS=off"}},
 		{"a base with a path", nil, []string{"BASE_URL=https://example.com/x"}, []string{"BASE_URL", "without a path"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -143,6 +160,12 @@ func TestConfigDefaults(t *testing.T) {
 		{"cache", []string{"CACHE_BYTES=2GiB", "STALE_IF_ERROR=0s"}, func(c config) bool { return c.CacheBytes == 2<<30 && c.StaleIfError == 0 }},
 		{"no cache", []string{"CACHE_BYTES=0"}, func(c config) bool { return c.CacheBytes == 0 && c.StaleIfError == 24*time.Hour }},
 		{"a Unicode name", []string{"BASE_URL=https://Bücher.example"}, func(c config) bool { return c.BaseURL == "https://xn--bcher-kva.example" }},
+		{"clicks", nil, func(c config) bool {
+			return bool(c.Clicks) && c.ClicksKeep == 90*24*time.Hour && c.KafkaTopic == "snowlink.clicks" && c.KafkaBrokers == "" && c.EdgeLogListen == ""
+		}},
+		{"clicks with less", []string{"CLICKS=off", "CLICKS_WITHOUT=referrer, utm_source"}, func(c config) bool {
+			return !bool(c.Clicks) && slices.Equal(c.ClicksWithout, dimensions{clicks.Referrer, clicks.Source})
+		}},
 		{"another port", []string{"BASE_URL=https://s.example:8443"}, func(c config) bool { return c.BaseURL == "https://s.example:8443" }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

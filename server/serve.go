@@ -67,7 +67,7 @@ type backend struct {
 	registry *prometheus.Registry
 	closers  []func()
 
-	hangup   chan os.Signal // read API_KEYS_FILE again
+	hangup   chan os.Signal // read API_KEYS_FILE and GEOIP_FILE again
 	keys     *apikey.Keys
 	listener net.Listener
 	conn     *redisconn.Conn // of the links
@@ -75,6 +75,7 @@ type backend struct {
 	store    *redisstore.Store
 	archive  *archive         // nil without ARCHIVE_URL
 	cache    *nearcache.Cache // nil if CACHE_BYTES is 0
+	counting *counting        // nil if CLICKS is off
 	lease    *nodelease.Lease
 	watcher  *redisstore.Watcher
 	// stateWatcher watches the Redis at REDIS_STATE_URL; nil without one.
@@ -93,6 +94,10 @@ func (b *backend) close() {
 
 // build makes the backend from Redis up. If it fails, close closes what has been opened.
 func (b *backend) build() (err error) {
+	if b.cfg.APIKeysFile != "" || b.cfg.GeoIPFile != "" {
+		signal.Notify(b.hangup, syscall.SIGHUP) // before a file is read: no change to it is missed
+		b.onClose(func() { signal.Stop(b.hangup) })
+	}
 	if b.keys, err = b.readKeys(); err != nil {
 		return err
 	}
@@ -140,9 +145,18 @@ func (b *backend) build() (err error) {
 		links = b.cache
 	}
 
+	if err := b.openCounting(); err != nil {
+		return err
+	}
+	if b.counting != nil {
+		if err := b.counting.openRecorder(b.cfg, state, links.Get, b.log, b.registry); err != nil {
+			return err
+		}
+	}
+
 	b.lease = nodelease.New(b.state, b.cfg.NodeID, snowflake.MaxNode, b.log)
 	b.watcher = b.store.NewWatcher(b.keys.Owners, log, registry)
-	b.api = httpapi.New(context.Background(), httpapi.Config{
+	c := httpapi.Config{
 		Store:       links,
 		Shortener:   shorten.New(links, state, b.mint, b.registry),
 		Ready:       b.missing,
@@ -154,7 +168,11 @@ func (b *backend) build() (err error) {
 		BulkMemory:  debug.SetMemoryLimit(-1) / bulkShare,
 		Registry:    b.registry,
 		Log:         b.log,
-	})
+	}
+	if b.counting != nil {
+		c.Clicks, c.Stats, c.Feed, c.CountryHeader = b.counting.recorder, b.counting.stats, b.counting.feed, b.cfg.CountryHeader
+	}
+	b.api = httpapi.New(context.Background(), c)
 	return nil
 }
 
@@ -163,8 +181,6 @@ func (b *backend) build() (err error) {
 func (b *backend) readKeys() (*apikey.Keys, error) {
 	var named []apikey.Key
 	if b.cfg.APIKeysFile != "" {
-		signal.Notify(b.hangup, syscall.SIGHUP) // before the file is read: no change to it is missed
-		b.onClose(func() { signal.Stop(b.hangup) })
 		var err error
 		if named, err = readKeysFile(b.cfg.APIKeysFile); err != nil {
 			return nil, err
@@ -229,6 +245,18 @@ func (b *backend) openState() (err error) {
 	return nil
 }
 
+// openCounting makes what CLICKS describes, but for what takes note of visits.
+func (b *backend) openCounting() (err error) {
+	if !b.cfg.Clicks {
+		return nil
+	}
+	if b.counting, err = openCounting(b.cfg, b.state, b.archive, b.log, b.registry); err != nil {
+		return err
+	}
+	b.onClose(b.counting.Close)
+	return nil
+}
+
 // mint makes an ID, if a node ID is held. The node ID may come late, because Redis may. Until then,
 // and whenever the lease is lost, creates answer 503 and everything else works.
 func (b *backend) mint() (snowflake.ID, error) {
@@ -261,6 +289,9 @@ func (b *backend) degraded() string {
 	if b.stateWatcher != nil {
 		reasons = append(reasons, b.stateWatcher.Degraded())
 	}
+	if b.counting != nil {
+		reasons = append(reasons, b.counting.Degraded())
+	}
 	return strings.Join(slices.DeleteFunc(reasons, func(r string) bool { return r == "" }), "; ")
 }
 
@@ -275,7 +306,10 @@ func (b *backend) run(ctx context.Context, stdout io.Writer) error {
 		jobs.Go(func() error { b.store.Changes(running, b.cache.Drop, b.cache.Distrust); return nil })
 	}
 	archive := b.startArchive(running, jobs)
-	jobs.Go(func() error { rereadKeys(running, b.hangup, b.cfg.APIKeysFile, b.keys, b.log); return nil })
+	jobs.Go(func() error { b.reread(running); return nil })
+	if b.counting != nil {
+		b.counting.start(running, jobs, bool(b.cfg.Work))
+	}
 
 	// A create that came before the node ID would be refused, and so would be a link that the archive
 	// alone has. A process that gets no node ID ends, and one whose archive is not what it says. Until
@@ -317,6 +351,23 @@ func (b *backend) run(ctx context.Context, stdout io.Writer) error {
 	failed = errors.Join(failed, drain(b.api, server, b.cfg.ShutdownGrace))
 	stop()
 	return errors.Join(failed, jobs.Wait()) // the node ID is given back
+}
+
+// reread reads the files of the configuration again at every hangup, until ctx ends.
+func (b *backend) reread(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.hangup:
+		}
+		if b.cfg.APIKeysFile != "" {
+			rereadKeys(b.cfg.APIKeysFile, b.keys, b.log)
+		}
+		if b.counting != nil {
+			b.counting.reload(b.log)
+		}
+	}
 }
 
 // startArchive begins the jobs of the archive, or makes sure that there is none. The channel is closed

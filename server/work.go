@@ -12,11 +12,11 @@ import (
 	"snowlink/internal/redisstore"
 )
 
-// work is the life of a worker: it archives links as a backend does, and serves nothing but
-// /metrics.
+// work is the life of a worker: it archives links and adds up clicks as a backend does, and serves
+// nothing but /metrics.
 func work(ctx context.Context, cfg config, log *slog.Logger) (err error) {
-	if cfg.ArchiveURL == "" || cfg.RedisURL == "" {
-		return errors.New("there is no work without an archive: set ARCHIVE_URL and REDIS_URL as the backends have them")
+	if cfg.RedisURL == "" || cfg.ArchiveURL == "" && !cfg.Clicks {
+		return errors.New("there is no work: set REDIS_URL, and ARCHIVE_URL if there is an archive, as the backends have them; with CLICKS=off there is work only for an archive")
 	}
 	b := &backend{cfg: cfg, log: log, registry: newRegistry()}
 	defer b.close()
@@ -28,14 +28,26 @@ func work(ctx context.Context, cfg config, log *slog.Logger) (err error) {
 		return fmt.Errorf("REDIS_URL: %w", err)
 	}
 	b.onClose(func() { b.conn.Close() })
-	b.store = redisstore.New(b.conn, redisstore.Options{Archived: true})
-	if b.archive, err = openArchive(cfg, b.store, log, b.registry); err != nil {
+	if err := b.openState(); err != nil {
 		return err
 	}
-	b.onClose(b.archive.Close)
+	b.store = redisstore.New(b.conn, redisstore.Options{Archived: cfg.ArchiveURL != ""})
+	if cfg.ArchiveURL != "" {
+		if b.archive, err = openArchive(cfg, b.store, log, b.registry); err != nil {
+			return err
+		}
+		b.onClose(b.archive.Close)
+	}
+	if err := b.openCounting(); err != nil {
+		return err
+	}
 
 	jobs, running := errgroup.WithContext(ctx)
-	b.archive.start(running, jobs, true)
-	log.Info("working")
+	b.cfg.Work = true
+	b.startArchive(running, jobs)
+	if b.counting != nil {
+		b.counting.start(running, jobs, true)
+	}
+	log.Info("working", "archive", b.archive != nil, "clicks", b.counting != nil)
 	return jobs.Wait()
 }

@@ -110,6 +110,7 @@ func TestDocsBenchmarks(t *testing.T) {
 		"figures": tableUnder(t, bench, "## Figures").only(t, "", "connections", "requests a second", "limit", "ratio", "p50 ms", "p99 ms",
 			"backend CPU µs", "Nginx CPU µs", "Redis CPU µs").String(),
 		"eviction":    paragraph(t, bench, "Of "),
+		"archive":     tableUnder(t, bench, "## Archive").String(),
 		"bulk":        tableUnder(t, results+"bulk.md", "## Bulk").String() + measured(t, "bulk.md"),
 		"move":        tableUnder(t, results+"bulk.md", "## Export").String(),
 		"links":       tableUnder(t, growth, "## Links").String() + measured(t, "growth.md"),

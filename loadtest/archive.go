@@ -4,12 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -225,7 +221,7 @@ func (b *bench) archiveFacts(ctx context.Context) (facts []fact, err error) {
 		asked += r.total()
 		rates = append(rates, r.PerSecond)
 	}
-	queries, err := metric(ctx, backend.MetricsURL, `snowlink_archive_query_seconds_count{query="get"}`)
+	queries, err := backend.Metric(ctx, `snowlink_archive_query_seconds_count{query="get"}`)
 	if err != nil {
 		return nil, err
 	}
@@ -246,26 +242,4 @@ func linksSize(ctx context.Context, url string) (bytes float64, err error) {
 	defer conn.Close(ctx)
 	err = conn.QueryRow(ctx, "SELECT pg_total_relation_size('links')").Scan(&bytes)
 	return bytes, err
-}
-
-// metric reads a sample from /metrics.
-func metric(ctx context.Context, url, sample string) (float64, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, err
-	}
-	defer response.Body.Close()
-	page, err := io.ReadAll(response.Body)
-	if err != nil {
-		return 0, err
-	}
-	m := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(sample) + ` (\S+)$`).FindSubmatch(page)
-	if m == nil {
-		return 0, fmt.Errorf("%s has no %s", url, sample)
-	}
-	return strconv.ParseFloat(string(m[1]), 64)
 }

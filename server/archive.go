@@ -235,6 +235,14 @@ func (u *upkeep) backfill(ctx context.Context) (outcome, error) {
 	u.progress.begin("looking for links that are not archived")
 	swept, err := archiver.Sweep(ctx, func(s archived.Swept) { u.progress.tell(s.Links, of) })
 	b.Links, b.Marked = swept.Links, swept.Marked
+	if err == nil {
+		// What expires or was deleted before there was an archive has a time to live already, so that
+		// no sweep finds it. Redis evicts it first.
+		u.progress.begin("comparing links with the archive")
+		var found archived.Verified
+		found, err = archiver.Verify(ctx, func(v archived.Verified) { u.progress.tell(v.Links, of) })
+		b.Marked += found.Wrong
+	}
 	if err != nil {
 		after, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()

@@ -208,6 +208,23 @@ func TestArchiveBackfillAndVerify(t *testing.T) {
 	}
 }
 
+// A link that expires had a time to live before there was an archive. A backfill archives it, too.
+func TestArchiveBackfillOfLinksThatExpire(t *testing.T) {
+	t.Parallel()
+	u := newUpkeepTest(t, 1)
+	old := redisstore.New(fleettest.Conn(t, u.redisURL, slog.New(slog.DiscardHandler)), redisstore.Options{})
+	l := link.Link{Target: "https://example.com/", Options: &link.Options{Expires: time.Now().Add(time.Hour)}}
+	if err := old.Create(t.Context(), link.DefaultOwner, "expires", l); err != nil {
+		t.Fatal(err)
+	}
+	if found := u.must(t, "backfill"); found["marked"] != 1. {
+		t.Errorf("backfill: %v", found)
+	}
+	if found := u.must(t, "verify"); found["same"] != 1. {
+		t.Errorf("verify: %v", found)
+	}
+}
+
 // Nothing is archived while a database is away. Whoever breaks the backfill off learns how far it
 // came, and the next one ends.
 func TestArchiveBackfillIsBrokenOff(t *testing.T) {

@@ -84,11 +84,11 @@ func TestRedisAwayBeforeAnArchive(t *testing.T) {
 	x.wait(pick(time.Second, 10*time.Second))
 
 	x.fleet.Redis.Kill()
-	known := x.ledger.last(everything)
-	has := a.archivedOf(known)
+	has := a.archivedOf(x.ledger.last(everything))
 	p := x.probe(16, 100, each(cold))
 	x.wait(away)
 	coldGETs := p.end()
+	known := x.ledger.last(everything) // with those whose creates were answered as Redis died
 	x.startRedis()
 	x.awaitCreate()
 	x.wait(pick(500*time.Millisecond, 20*time.Second))

@@ -9,11 +9,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -165,31 +162,16 @@ func Conn(t testing.TB, redisURL string, log *slog.Logger) *redisconn.Conn {
 	return conn
 }
 
-// Metric reads a series from the /metrics of a backend. It is named with its labels, such as
-// `snowlink_cache_events_total{event="stale"}`.
+// Metric is [fleet.Backend.Metric]. If that fails, so does the test.
 func Metric(t testing.TB, b *fleet.Backend, series string) float64 {
 	t.Helper()
-	client := http.Client{Timeout: 10 * time.Second}
-	resp, err := client.Get(b.MetricsURL)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	n, err := b.Metric(ctx, series)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, series+" "); ok {
-			n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n
-		}
-	}
-	t.Fatalf("%s has no %s", b.MetricsURL, series)
-	return 0
+	return n
 }
 
 // Eventually waits until ok returns true. If that takes too long, the test fails and says what it

@@ -259,6 +259,7 @@ func do(ctx context.Context, c *http.Client, method, url, key, body string) (*ht
 		return nil, nil, err
 	}
 	req.ContentLength = int64(len(body))
+	req.Header.Set("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0") // whose clicks are those of a person
 	if key != "" {
 		req.Header.Set("API-Key", key)
 	}

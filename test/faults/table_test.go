@@ -96,7 +96,7 @@ Nginx {{.Env.Nginx}}, Redis {{.Env.Redis}}, PostgreSQL {{.Env.Postgres}}.
 `))
 
 // experiments is the highest number in the table.
-const experiments = 23
+const experiments = 27
 
 // report prints the table. It also writes it to loadtest/results if every experiment was asked for
 // and all promises held.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -138,4 +140,7 @@ func (c *counting) reload(log *slog.Logger) {
 }
 
 // Degraded says why the operator should attend to the counting of clicks, or returns "".
-func (c *counting) Degraded() string { return c.worker.Degraded() }
+func (c *counting) Degraded() string {
+	reasons := []string{c.worker.Degraded(), c.recorder.Degraded()}
+	return strings.Join(slices.DeleteFunc(reasons, func(r string) bool { return r == "" }), "; ")
+}

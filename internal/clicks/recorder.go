@@ -47,6 +47,7 @@ type Options struct {
 type Recorder struct {
 	o       Options
 	buffers *buffers
+	lost    atomic.Int64 // when clicks were dropped last, in nanoseconds since 1970
 	salts   *saltKeeper
 	metrics *metrics
 	room    *outage.Outage
@@ -163,6 +164,17 @@ func (r *Recorder) Run(ctx context.Context) error {
 	return nil
 }
 
+// lostFor is for how long Degraded speaks of clicks that were dropped.
+const lostFor = time.Minute
+
+// Degraded says why the operator should attend to what is recorded, or returns "".
+func (r *Recorder) Degraded() string {
+	if r == nil || time.Since(time.Unix(0, r.lost.Load())) > lostFor {
+		return ""
+	}
+	return "clicks were dropped within the last minute: the log says why"
+}
+
 // drain adds up what is in the buffers, and says what was lost.
 func (r *Recorder) drain() {
 	a := &r.adder
@@ -182,6 +194,7 @@ func (r *Recorder) drain() {
 		err = errors.Join(err, fmt.Errorf("%d clicks were dropped, because %d MiB of clicks wait for the queue", a.dropped, r.o.Waiting>>20))
 	}
 	if err != nil {
+		r.lost.Store(time.Now().UnixNano())
 		r.room.Observed(err)
 	} else {
 		r.room.Ended()

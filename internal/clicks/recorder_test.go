@@ -246,6 +246,9 @@ func TestFullBuffers(t *testing.T) {
 	if got := total(t, r.queue.Batches(t))["abc"]; dropped == 0 || dropped == n || float64(got) != n+1-dropped {
 		t.Errorf("%d counted, %v dropped", got, dropped)
 	}
+	if why := r.Degraded(); !strings.Contains(why, "dropped within the last minute") {
+		t.Errorf("degraded: %q", why)
+	}
 	if !strings.Contains(r.log.String(), "clicks were dropped") {
 		t.Errorf("the log says %s", r.log)
 	}

@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,17 +37,24 @@ func BenchmarkHandler(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	api := httpapi.New(context.Background(), httpapi.Config{
+	config := httpapi.Config{
 		Store: cache, Shortener: shorten.New(cache, nil, func() (snowflake.ID, error) { return generator.Next(), nil }, m),
 		Ready: func(context.Context) []string { return nil }, Degraded: func() string { return "" }, BaseURL: baseURL, OwnHosts: link.Hosts{},
 		Keys: apikey.NewKeys(key), Registry: m, Log: slog.New(slog.DiscardHandler),
-	})
+	}
+	api := httpapi.New(context.Background(), config)
+	config.Clicks, config.Registry = discarded{}, prometheus.NewRegistry()
+	counting := httpapi.New(context.Background(), config)
 	run := func(name string, handler fasthttp.RequestHandler, method, path, body string) {
 		b.Run(name, func(b *testing.B) {
 			var request fasthttp.Request
 			request.Header.SetMethod(method)
 			request.SetRequestURI("http://x" + path)
 			request.Header.Set("API-Key", key)
+			for _, h := range browser {
+				name, value, _ := strings.Cut(h, ": ")
+				request.Header.Set(name, value)
+			}
 			request.SetBodyString(body)
 			var ctx fasthttp.RequestCtx
 			ctx.Init(&request, nil, nil)
@@ -59,6 +67,7 @@ func BenchmarkHandler(b *testing.B) {
 	}
 	handler := api.Server().Handler
 	run("redirect", handler, "GET", "/"+snowflake.Encode(generator.Next()), "")
+	run("redirect that is recorded", counting.Server().Handler, "GET", "/"+snowflake.Encode(generator.Next()), "")
 	run("create", handler, "POST", "/generate_url", `{"url":"https://example.com/a/page?with=a&query=1"}`)
 	run("constant", func(ctx *fasthttp.RequestCtx) {
 		ctx.SetStatusCode(fasthttp.StatusFound)

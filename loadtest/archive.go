@@ -22,17 +22,40 @@ const shards = 3
 // reads 20,000 cold links a second.
 const archiveLinks = 500_000
 
-// A fact is a figure of the archive with a bar that is no ratio.
+// A fact is a figure with a bar that is no ratio of throughputs.
 type fact struct {
 	Name    string
 	AtLeast float64 // 0 for no bar
+	AtMost  float64 // 0 for no bar
 	Unit    string
 	Value   float64
 	Note    string
 }
 
 // Holds reports whether the bar is reached.
-func (f fact) Holds() bool { return f.Value >= f.AtLeast }
+func (f fact) Holds() bool { return f.Value >= f.AtLeast && (f.AtMost == 0 || f.Value <= f.AtMost) }
+
+// Bar is the bar in words, or "" if there is none.
+func (f fact) Bar() string {
+	switch {
+	case f.AtMost > 0:
+		return figure(f.AtMost) + " " + f.Unit + " at most"
+	case f.AtLeast > 0:
+		return figure(f.AtLeast) + " " + f.Unit
+	}
+	return ""
+}
+
+// Figure is the value for people.
+func (f fact) Figure() string { return figure(f.Value) }
+
+// figure writes small numbers with a fraction.
+func figure(v float64) string {
+	if v < 10 {
+		return fmt.Sprintf("%.2f", v)
+	}
+	return thousands(v)
+}
 
 // archiveName is what the names of the facts have in common, for -only.
 const archiveName = "archive"
@@ -152,7 +175,7 @@ func (b *bench) archiveFacts(ctx context.Context) (facts []fact, err error) {
 	defer client.Close()
 	say := func(f fact) {
 		facts = append(facts, f)
-		fmt.Fprintf(b.output.progress, "%-27s %s %s\n", f.Name, thousands(f.Value), f.Unit)
+		fmt.Fprintf(b.output.progress, "%-27s %s %s\n", f.Name, f.Figure(), f.Unit)
 	}
 
 	empty, err := fleet.Info(ctx, client, "memory", "used_memory")

@@ -43,6 +43,9 @@ var scenarios = []scenario{
 	{Name: "archive paused: create, 64", Script: "create.lua", Connections: 64, Bar: 0.85, pair: (*bench).archivePaused},
 	{Name: "archive paused: create, 256", Script: "create.lua", Connections: 256, Bar: 0.85, pair: (*bench).archivePaused},
 	{Name: "archive: create and archive", Script: "create.lua", Connections: 256, Bar: 0.40, pair: (*bench).archiving},
+	{Name: "clicks: hot redirect, direct", Script: "visit.lua", Connections: 64, Bar: 0.90, pair: (*bench).direct},
+	{Name: "clicks: hot redirect, Nginx", Script: "visit.lua", Connections: 64, Bar: 0.96, pair: (*bench).nginx},
+	{Name: clicksOnOff, Script: "visit.lua", Connections: 64, Bar: 0.96, pair: (*bench).clicksOff},
 }
 
 // evictionName is the last row, which is a count and not a ratio.
@@ -63,6 +66,7 @@ type bench struct {
 	links       int // in the larger Redis of the comparison by links
 
 	real, limit *fleet.Fleet
+	uncounted   *fleet.Fleet // whose backend counts no clicks; nil until it is made
 	archived    *fleet.Fleet // with an archive, whose archivers are paused; nil until it is made
 	stock       *stock       // of the real fleet's Redis, for its count only
 	many, few   *grown       // for the comparison by links; nil until it is made
@@ -104,16 +108,20 @@ func (b *bench) run(ctx context.Context, stdout io.Writer) (err error) {
 			return err
 		}
 	}
+	var facts []fact
+	if i := slices.IndexFunc(rows, func(r row) bool { return r.Name == clicksOnOff }); i >= 0 {
+		facts = append(facts, latencyOfClicks(rows[i]))
+	}
 	var lost *evicted
 	if evict {
 		if lost, err = b.eviction.run(ctx); err != nil {
 			err = fmt.Errorf("%s: %w", evictionName, err)
 		}
 	}
-	var facts []fact
 	if archive && err == nil {
-		if facts, err = b.archiveFacts(ctx); err != nil {
-			err = fmt.Errorf("%s: %w", archiveName, err)
+		more, archiveErr := b.archiveFacts(ctx)
+		if facts = append(facts, more...); archiveErr != nil {
+			err = fmt.Errorf("%s: %w", archiveName, archiveErr)
 		}
 	}
 	return errors.Join(b.report(env, rows, lost, facts, stdout), err) // also after an error: the rows took minutes
@@ -166,7 +174,7 @@ func (b *bench) start(ctx context.Context) (stop func() error, err error) {
 		if b.stock != nil {
 			errs = append(errs, b.stock.close())
 		}
-		return errors.Join(append(errs, closeAll(b.real, b.limit, b.archived), os.RemoveAll(b.dir))...)
+		return errors.Join(append(errs, closeAll(b.real, b.limit, b.archived, b.uncounted), os.RemoveAll(b.dir))...)
 	}
 	defer func() {
 		if err != nil {
@@ -175,7 +183,7 @@ func (b *bench) start(ctx context.Context) (stop func() error, err error) {
 	}()
 
 	// Without a bound: a fast machine creates more than 2 GB of links here.
-	if b.real, err = fleet.Start(ctx, fleet.Options{RedisConfig: []string{"maxmemory 0"}}); err != nil {
+	if b.real, err = fleet.Start(ctx, fleet.Options{State: true, RedisConfig: []string{"maxmemory 0"}, Env: []string{"COUNTRY_HEADER=CF-IPCountry"}}); err != nil {
 		return nil, err
 	}
 	if b.stock, err = newStock(b.real); err != nil {

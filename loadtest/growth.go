@@ -42,12 +42,12 @@ func grow(ctx context.Context, links int) (_ *grown, err error) {
 	}
 	// Memory has no bound, because creates add links. The append-only file is off only while Redis
 	// is filled.
-	if g.cached, err = fleet.Start(ctx, fleet.Options{Backends: 1, NoNginx: true, RedisConfig: []string{"maxmemory 0", "appendonly no"}}); err != nil {
+	if g.cached, err = fleet.Start(ctx, fleet.Options{Backends: 1, NoNginx: true, State: true, RedisConfig: []string{"maxmemory 0", "appendonly no"}}); err != nil {
 		return nil, err
 	}
 	if g.uncached, err = fleet.Start(ctx, fleet.Options{
 		Backends: 1, NoNginx: true, NoRedis: true,
-		Env: []string{"REDIS_URL=redis://" + g.cached.Redis.Addr, "NODE_ID=2", "CACHE_BYTES=0"},
+		Env: []string{"REDIS_URL=redis://" + g.cached.Redis.Addr, "REDIS_STATE_URL=redis://" + g.cached.State.Addr, "NODE_ID=2", "CACHE_BYTES=0"},
 	}); err != nil {
 		return nil, err
 	}

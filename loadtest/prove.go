@@ -22,7 +22,7 @@ type created struct{ code, target string }
 // proveLinks creates n links through Nginx, then proves that there are exactly n,
 // that no two share a code or a target, and that each leads to its own target.
 func proveLinks(ctx context.Context, n, connections int, stdout io.Writer) (err error) {
-	f, err := fleet.Start(ctx, fleet.Options{})
+	f, err := fleet.Start(ctx, fleet.Options{State: true})
 	if err != nil {
 		return err
 	}

@@ -38,10 +38,16 @@ end
 -- ten go to the first hundredth of them, the hot set, the rest to any. HOT is
 -- another share than 0.9.
 function requests.redirects()
+  return requests.followed(function(code) return { wrk.format("GET", "/" .. code) } end)
+end
+
+-- followed yields redirects over the codes as redirects does, with the requests that
+-- of(code) returns, drawn evenly.
+function requests.followed(of)
   local file, name = codes()
   local gets = {}
   for line in file:lines() do
-    gets[#gets + 1] = wrk.format("GET", "/" .. line:match("^%w+"))
+    gets[#gets + 1] = of(line:match("^%w+"))
   end
   file:close()
   if #gets == 0 then error(name .. " holds no codes", 0) end
@@ -51,9 +57,38 @@ function requests.redirects()
   local random = math.random
   math.randomseed(id) -- or every thread would follow the same links in step
   return function()
-    if random() < share then return gets[random(hot)] end
-    return gets[random(all)]
+    local some = gets[random(random() < share and hot or all)]
+    return some[random(#some)]
   end
+end
+
+-- visits yields redirects as redirects does, with the headers of browsers: each link
+-- has eight visitors of some thousand, each with an address, and one in four visits
+-- comes from a campaign. Backends that are asked directly believe X-Forwarded-For.
+function requests.visits()
+  local agents, pages, countries = {}, {}, { "DE", "FR", "US", "IN", "BR", "JP", "GB", "PL" }
+  for version = 100, 119 do
+    agents[#agents + 1] = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/" .. version .. ".0.0.0 Safari/537.36"
+    agents[#agents + 1] = "Mozilla/5.0 (X11; Linux x86_64; rv:" .. version .. ".0) Gecko/20100101 Firefox/" .. version .. ".0"
+    agents[#agents + 1] = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18." .. version - 100 .. " Mobile/15E148 Safari/604.1"
+  end
+  for site = 1, 50 do pages[site] = "https://www.site" .. site .. ".example/news/" .. site * 7919 end
+  math.randomseed(id)
+  local random = math.random
+  return requests.followed(function(code)
+    local some = {}
+    for i = 1, 8 do
+      local path = "/" .. code
+      if i > 6 then path = path .. "?utm_source=mail&utm_medium=email&utm_campaign=c" .. random(20) end
+      some[i] = wrk.format("GET", path, {
+        ["User-Agent"] = agents[random(#agents)],
+        ["Referer"] = pages[random(#pages)],
+        ["X-Forwarded-For"] = "198.51." .. random(0, 255) .. "." .. random(0, 255),
+        ["CF-IPCountry"] = countries[random(#countries)],
+      })
+    end
+    return some
+  end)
 end
 
 -- once yields redirects that follow each code once: COUNT of them, behind the

@@ -55,6 +55,8 @@ type Options struct {
 	// evicts by volatile-lru, and another Redis keeps what is no link. 0 means that there is no
 	// archive.
 	Archive int
+	// State runs another Redis for what is no link, as an archive does.
+	State bool
 	// ArchiveDir is the folder for their data, such as that of a small disk; empty means the fleet's.
 	ArchiveDir string
 	// ArchiveData is a folder that PostgreSQL.Init has made, to begin with copies of it. Empty means:
@@ -75,7 +77,7 @@ type Fleet struct {
 	APIKey   string // which every backend accepts
 	Backends []*Backend
 	Redis    *Redis      // nil where there is none, or more than one
-	State    *Redis      // of what is no link; nil without Options.Archive
+	State    *Redis      // of what is no link; nil without Options.Archive and Options.State
 	Sentinel *Sentinel   // nil without Options.Sentinel
 	Cluster  Cluster     // empty without Options.Cluster
 	Archive  []*Postgres // empty without Options.Archive
@@ -199,10 +201,12 @@ func Start(ctx context.Context, o Options) (_ *Fleet, err error) {
 			return nil, err
 		}
 	}
-	if o.Archive > 0 {
+	if o.Archive > 0 || o.State {
 		if f.State, err = f.newRedisOf(filepath.Join(root, "redis", "state.conf"), "state", nil); err != nil {
 			return nil, err
 		}
+	}
+	if o.Archive > 0 {
 		if err := f.newArchive(ctx, o); err != nil {
 			return nil, err
 		}
@@ -459,7 +463,10 @@ func (f *Fleet) newBackends(o Options) error {
 			env = append(env, "REDIS_URL="+f.redisURL)
 		}
 		if len(f.Archive) > 0 {
-			env = append(env, "ARCHIVE_URL="+f.ArchiveURL(), "REDIS_STATE_URL=redis://"+f.State.Addr)
+			env = append(env, "ARCHIVE_URL="+f.ArchiveURL())
+		}
+		if f.State != nil {
+			env = append(env, "REDIS_STATE_URL=redis://"+f.State.Addr)
 		}
 		b := &Backend{URL: "http://" + listen, MetricsURL: "http://" + metrics + "/metrics", edgeLog: edgeLog}
 		b.Process = Process{

@@ -156,16 +156,17 @@ var previewers = []string{
 
 // crawlers are in the user agents of programs that otherwise look like browsers.
 var crawlers = []string{
-	"crawl", "spider", "slurp", "http:", "https:", "www.", "@", "fetch", "scan", "preview", "python", "java/", "curl", "wget", "httpclient",
+	"crawl", "spider", "slurp", "http:", "https:", "www.", "fetch", "scan", "preview", "python", "java/", "curl", "wget", "httpclient",
 	"libwww", "php/", "ruby", "headless", "lighthouse", "phantomjs", "monitor", "check", "valid", "archive", "feed", "rss", "reader",
 	"aggregator", "scrape", "synthetic", "inspect", "google-", "googleother", "imageproxy", "adsense", "mediapartners", "externalagent",
 	"pingdom", "ptst/", "playwright", "selenium", "puppeteer", "outbrain", "uptime", "thumb", "snapshot", "nikto", "zgrab", "openvas",
 	"nmap", "gtmetrix", "dareboost", "datanyze", "adbeat", "hardenize", "watchtowr", "gomezagent", "securityheaders",
 }
 
-// botOf returns the kind of program that the user agent is of, or "" for a browser. Of the examples
-// of crawler-user-agents 1.60.0 (MIT) it knows 98 percent, and of 3,000 user agents of people (the
-// list that uap-python measures with) it takes 1 for a bot.
+// botOf returns the kind of program that the user agent is of, or "" for a browser. It knows 98
+// percent of the 2,118 examples in crawler-user-agents 1.60.0, and takes 1 in 800 of 75,158 user
+// agents of people for a program (those of Dailymotion, which uap-python measures with; some of them
+// are programs). A list of regular expressions would know the rest, and some that people have.
 //
 // Every browser calls itself Mozilla, or Opera. What does not is a program.
 func botOf(userAgent []byte) string {

@@ -34,8 +34,7 @@ type Options struct {
 	// is 16 MiB, of which only what is used takes memory.
 	Buffers int
 	// Waiting is how many bytes of added-up clicks may wait for the queue. The default is 64 MiB: some
-	// 150,000 links with all that is known of their clicks, or 200,000 with nothing else than how many
-	// there were.
+	// 100,000 links with what is known of their clicks, and 170,000 more with only how many there were.
 	Waiting int64
 
 	Log      *slog.Logger

@@ -246,7 +246,7 @@ func TestFullBuffers(t *testing.T) {
 	if got := total(t, r.queue.Batches(t))["abc"]; dropped == 0 || dropped == n || float64(got) != n+1-dropped {
 		t.Errorf("%d counted, %v dropped", got, dropped)
 	}
-	if !strings.Contains(r.log.String(), "clicks were dropped") {
+	if !strings.Contains(r.log.String(), "clicks so far were dropped") {
 		t.Errorf("the log says %s", r.log)
 	}
 }

@@ -282,9 +282,8 @@ func appendTags(dst []byte, tags []string) []byte {
 // authority returns what is between the scheme and the path of a URL, or nothing if it is too long
 // to have a host.
 func authority(referrer []byte) []byte {
-	head := referrer[:min(len(referrer), 32)] // longer than any scheme
-	i := bytes.Index(head, []byte("://"))
-	if i < 0 {
+	i := bytes.IndexByte(referrer[:min(len(referrer), 32)], ':') // schemes are shorter
+	if i < 0 || len(referrer) < i+3 || string(referrer[i+1:i+3]) != "//" {
 		return nil
 	}
 	rest := referrer[i+3:]

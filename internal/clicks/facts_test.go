@@ -2,6 +2,7 @@ package clicks_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -230,4 +231,53 @@ func TestWithout(t *testing.T) {
 	if got := r.DrainAndTake(true)[0].Counts[0]; got.Clicks != 1 || got.Bots != 0 {
 		t.Errorf("without bots: got %+v", got)
 	}
+}
+
+// A flood of user agents that nobody has ever seen is not looked into further than there is time for.
+// Bots are bots all the same.
+func TestParsesAreBounded(t *testing.T) {
+	const n = 4000
+	r := idle(clicks.Options{})
+	flood := func() (bots int64, facts map[string]int64) {
+		for i := range n {
+			c := click("abc")
+			c.UserAgent = fmt.Appendf(nil, "%s %d", firefox, i)
+			if i%2 == 1 {
+				c.UserAgent = fmt.Appendf(nil, "curl/%d", i)
+			}
+			r.Record(c)
+		}
+		facts = make(map[string]int64)
+		for _, c := range r.DrainAndTake(true)[0].Counts {
+			bots += c.Bots
+			for _, f := range c.Facts {
+				facts[f.Facts[clicks.Browser]+f.Facts[clicks.Bot]] += f.Clicks
+			}
+		}
+		return bots, facts
+	}
+	bots, facts := flood()
+	if bots != n/2 || facts["Firefox"] == 0 || facts[clicks.Other] == 0 || facts["Firefox"]+facts[clicks.Other] != n/2 {
+		t.Errorf("%d bots, %v", bots, facts)
+	}
+	if less := r.metric(t, "reduced_total", "facts"); less < n/4 {
+		t.Errorf("%v clicks are said to have lost facts", less)
+	}
+	eventually(t, "all are known", func() bool { _, facts := flood(); return facts["Firefox"] == n/2 })
+}
+
+func BenchmarkUserAgent(b *testing.B) {
+	r := idle(clicks.Options{})
+	before := cpu()
+	i := 0
+	for b.Loop() {
+		for range 1000 {
+			c := click("abc")
+			c.UserAgent = fmt.Appendf(nil, "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0 Safari/537.36 Edg/%d.0.0.0", i)
+			r.Record(c)
+			i++
+		}
+		r.DrainAndTake(true)
+	}
+	b.ReportMetric(float64(cpu()-before)/float64(i), "cpu-ns/click")
 }

@@ -34,8 +34,7 @@ type Options struct {
 	// is 16 MiB, of which only what is used takes memory.
 	Buffers int
 	// Waiting is how many bytes of added-up clicks may wait for the queue. The default is 64 MiB: some
-	// 150,000 links with all that is known of their clicks, or 200,000 with nothing else than how many
-	// there were.
+	// 100,000 links with what is known of their clicks, and 170,000 more with only how many there were.
 	Waiting int64
 
 	Log      *slog.Logger
@@ -53,12 +52,14 @@ type Recorder struct {
 	room    *outage.Outage
 	queue   *outage.Outage
 
-	adder   adder
-	sealed  chan *tally // to be sent
-	emptied chan *tally // was sent
-	sealing atomic.Int64
-	number  uint64
-	name    string
+	adder            adder // the goroutine of Run has it, and these
+	tooFast, tooMany int64 // clicks that were dropped
+
+	name    string       // the producer
+	number  uint64       // of the last batch
+	sealed  chan *tally  // to be sent
+	emptied chan *tally  // was sent
+	sealing atomic.Int64 // bytes of what is being sent
 }
 
 const (
@@ -89,8 +90,9 @@ func New(o Options) *Recorder {
 // Record counts a click, without waiting for anything. If it cannot be counted now, it is dropped, and
 // the loss is counted instead. It allocates nothing, and keeps nothing of c.
 //
-// It takes 100 ns, and to add the click up later takes another 200 ns
-// (TODO).
+// It takes some 100 ns of processor time. With adding up and batches, a click of one of 20,000 visitors
+// takes 320 ns if all are on one link, and 800 ns if each is on another (BenchmarkClick, two shared
+// cores of an AMD EPYC under load, 2026-11-25).
 func (r *Recorder) Record(c Click) {
 	if r == nil {
 		return
@@ -187,11 +189,13 @@ func (r *Recorder) drain() {
 	var err error
 	if dropped > 0 {
 		r.metrics.droppedBuffers.Add(float64(dropped))
-		err = fmt.Errorf("%d clicks were dropped, because they came faster than they could be added up", dropped)
+		r.tooFast += dropped
+		err = fmt.Errorf("%d clicks so far were dropped, because they came faster than they could be added up", r.tooFast)
 	}
 	if a.dropped > 0 {
 		r.metrics.droppedWaiting.Add(float64(a.dropped))
-		err = errors.Join(err, fmt.Errorf("%d clicks were dropped, because %d MiB of clicks wait for the queue", a.dropped, r.o.Waiting>>20))
+		r.tooMany += a.dropped
+		err = errors.Join(err, fmt.Errorf("%d clicks so far were dropped, because %d MiB of clicks wait for the queue", r.tooMany, r.o.Waiting>>20))
 	}
 	if err != nil {
 		r.lost.Store(time.Now().UnixNano())

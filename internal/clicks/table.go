@@ -4,59 +4,62 @@ package clicks
 // is needed here, and takes half the time: a click is looked up in four of them. A number that is
 // put under a hash twice is found twice.
 type table struct {
-	hashes []uint64 // 0 is free; the length is a power of 2
-	values []int32
-	n      int
+	slots []slot // the length is 0 or a power of 2, and at most half of them are used
+	n     int
+}
+
+type slot struct {
+	hash  uint64 // 0 is free
+	value int32
 }
 
 const minTable = 1 << 10
 
-// find returns the first number under the hash that is right, or -1.
+// find returns the first number under the hash that is right, or -1. Without right, any is.
 func (t *table) find(hash uint64, right func(int32) bool) int32 {
+	if len(t.slots) == 0 {
+		return -1
+	}
 	hash = nonZero(hash)
-	for i := hash; len(t.hashes) > 0; i++ {
-		switch h := t.hashes[i&uint64(len(t.hashes)-1)]; {
-		case h == 0:
+	for i := hash; ; i++ {
+		s := &t.slots[i&uint64(len(t.slots)-1)]
+		if s.hash == 0 {
 			return -1
-		case h == hash:
-			if v := t.values[i&uint64(len(t.hashes)-1)]; right == nil || right(v) {
-				return v
-			}
+		}
+		if s.hash == hash && (right == nil || right(s.value)) {
+			return s.value
 		}
 	}
-	return -1
 }
 
 func (t *table) put(hash uint64, value int32) {
-	if 2*t.n >= len(t.hashes) {
-		old := *t
-		size := max(minTable, 2*len(old.hashes))
-		t.hashes, t.values = make([]uint64, size), make([]int32, size)
-		for i, h := range old.hashes {
-			if h != 0 {
-				t.place(h, old.values[i])
+	if 2*t.n >= len(t.slots) {
+		old := t.slots
+		t.slots = make([]slot, max(minTable, 2*len(old)))
+		for _, s := range old {
+			if s.hash != 0 {
+				t.place(s)
 			}
 		}
 	}
-	t.place(nonZero(hash), value)
+	t.place(slot{nonZero(hash), value})
 	t.n++
 }
 
-func (t *table) place(hash uint64, value int32) {
-	i := hash
-	for t.hashes[i&uint64(len(t.hashes)-1)] != 0 {
+func (t *table) place(s slot) {
+	i := s.hash
+	for t.slots[i&uint64(len(t.slots)-1)].hash != 0 {
 		i++
 	}
-	i &= uint64(len(t.hashes) - 1)
-	t.hashes[i], t.values[i] = hash, value
+	t.slots[i&uint64(len(t.slots)-1)] = s
 }
 
 // clear empties the table. It gives back its memory if that is much more than was needed.
 func (t *table) clear() {
-	if len(t.hashes) > minTable && 16*t.n < len(t.hashes) {
-		*t = table{}
+	if len(t.slots) > minTable && 16*t.n < len(t.slots) {
+		t.slots = nil
 	}
-	clear(t.hashes)
+	clear(t.slots)
 	t.n = 0
 }
 

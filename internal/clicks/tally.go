@@ -65,8 +65,8 @@ type miss struct {
 // What a tally takes for each thing in it, in bytes, with the maps. Measured: see TestWaitingBudget.
 const (
 	linkBytes    = 180
-	factsBytes   = 64
-	visitorBytes = 48
+	factsBytes   = 72
+	visitorBytes = 64
 	comboBytes   = 400
 	missBytes    = 120
 )

@@ -211,7 +211,7 @@ func (b *Broker) wait() error {
 		}
 		if time.Now().After(until) {
 			log, _ := os.ReadFile(filepath.Join(b.Dir, "log"))
-			return fmt.Errorf("Kafka is not ready: %w\n%s", err, bytes.TrimSpace(log))
+			return fmt.Errorf("the broker is not ready: %w\n%s", err, bytes.TrimSpace(log))
 		}
 	}
 }

@@ -451,7 +451,10 @@ func TestUnreadable(t *testing.T) {
 	c := client(t, addr)
 	var batches []clicks.Batch
 	poison := []string{"", "{", `{"v":2,"type":"clicks","hour":"2026-11-25T16:00:00Z","code":"a"}`, `{"v":1,"type":"x","hour":"2026-11-25T16:00:00Z","code":"a"}`,
-		`{"v":1,"type":"clicks","code":"a"}`, `{"v":1,"type":"clicks","hour":"2026-11-25T16:00:00Z","code":"a","clicks":-1}`, "null", "[]", strings.Repeat("[", 1000)}
+		`{"v":1,"type":"clicks","code":"a"}`, `{"v":1,"type":"clicks","hour":"2026-11-25T16:00:00Z","code":"a","clicks":-1}`,
+		`{"v":1,"type":"clicks","hour":"2026-11-25T16:00:00Z","code":"a","owner":"a\u0000b","clicks":1}`, `{"v":1,"type":"miss","hour":"2026-11-25T16:00:00Z","code":"a b","clicks":1}`,
+		`{"v":1,"type":"clicks","hour":"2026-11-25T16:00:00Z","code":"a","clicks":1,"facts":[{"clicks":1,"os":"a\nb"}]}`,
+		`{"v":1,"type":"clicks","hour":"2026-11-25T16:00:00Z","code":"a","clicks":1,"facts":[{"clicks":2}]}`, "null", "[]", strings.Repeat("[", 1000)}
 	for i, value := range poison {
 		b := queuetest.Batch("p", uint64(i+1))
 		queuetest.SendUntil(t, q, &b)

@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"strconv"
@@ -88,6 +90,12 @@ func Open(brokers, topic string, log *slog.Logger, reg prometheus.Registerer) (*
 		sending: make(map[batchID]*sending),
 	}
 	q.opts = append(opts, kgo.ClientID("snowlink"), kgo.WithHooks(connects{q}), kgo.DialTimeout(3*time.Second),
+		// Once Kafka is back, or a topic is there, clicks need not wait for long [5 s, 5 s].
+		kgo.MetadataMinAge(500*time.Millisecond),
+		kgo.RetryBackoffFn(func(fails int) time.Duration {
+			pause := min(backOff<<min(fails, 10), time.Second)
+			return pause/2 + rand.N(pause/2)
+		}),
 		// The telemetry that a broker may ask for is not ours to give.
 		kgo.DisableClientMetrics())
 	// Tries again, for ever and in order, under a number by which the broker knows what it has. That
@@ -371,7 +379,8 @@ func (q *Queue) receive(ctx context.Context, apply func(context.Context, []click
 	if err != nil {
 		return err
 	}
-	client, err := kgo.NewClient(append(slices.Clone(q.opts),
+	r := receiver{Queue: q, id: id, apply: apply, given: make(map[int32]int64), applied: make(map[int32]*kgo.Record)}
+	r.client, err = kgo.NewClient(append(slices.Clone(q.opts), kgo.OnPartitionsRevoked(r.lose), kgo.OnPartitionsLost(r.lose),
 		kgo.ConsumerGroup(q.topic), kgo.ConsumeTopics(q.topic), kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.SessionTimeout(sessionTime), kgo.HeartbeatInterval(sessionTime/4), kgo.DisableAutoCommit(),
 		// Rather too much than too little: what was applied is left out.
@@ -383,17 +392,19 @@ func (q *Queue) receive(ctx context.Context, apply func(context.Context, []click
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
 		defer cancel()
-		_ = client.LeaveGroupContext(ctx) // or the group waits for it for sessionTime
-		client.Close()
+		_ = r.client.LeaveGroupContext(ctx) // or the group waits for it for sessionTime
+		r.client.Close()
 	}()
 
-	r := receiver{Queue: q, id: id, client: client, apply: apply, given: make(map[int32]int64)}
 	for ctx.Err() == nil {
-		fetches := client.PollRecords(ctx, pollMost)
+		fetches := r.poll(ctx)
 		if ctx.Err() != nil {
 			break
 		}
 		for _, e := range fetches.Errors() {
+			if errors.Is(e.Err, context.DeadlineExceeded) {
+				continue // nothing came
+			}
 			err := q.unavailable("receive clicks", e.Err)
 			if gone(e.Err) {
 				return err
@@ -413,6 +424,30 @@ type receiver struct {
 	client *kgo.Client
 	apply  func(context.Context, []clicks.Batch) error
 	given  map[int32]int64 // by partition, the last offset that was given
+
+	mu      sync.Mutex
+	applied map[int32]*kgo.Record // by partition, the last one that is not committed
+}
+
+// poll waits for records: not for ever, if there is something to commit.
+func (r *receiver) poll(ctx context.Context) kgo.Fetches {
+	r.mu.Lock()
+	if len(r.applied) > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Second)
+		defer cancel()
+	}
+	r.mu.Unlock()
+	return r.client.PollRecords(ctx, pollMost)
+}
+
+// lose forgets partitions that are another's now.
+func (r *receiver) lose(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, partition := range lost[r.topic] {
+		delete(r.applied, partition)
+	}
 }
 
 // round applies what came. It tries until that succeeds: what follows must not be applied before. It
@@ -459,7 +494,10 @@ func (r *receiver) round(ctx context.Context, fetches kgo.Fetches) bool {
 		}
 		r.metrics.Repeated.Add(float64(fetches.NumRecords()))
 	}
-	r.commit(ctx, last)
+	r.mu.Lock()
+	maps.Copy(r.applied, last)
+	r.mu.Unlock()
+	r.commit(ctx)
 	return true
 }
 
@@ -473,15 +511,18 @@ func (r *receiver) producer(partition int32) string {
 	return p
 }
 
-// commit says that everything up to the records was applied. If it fails, they are given again. With
-// the offset goes the time of the record, for Lag.
-func (r *receiver) commit(ctx context.Context, last map[int32]*kgo.Record) {
-	offsets := make(map[int32]kgo.EpochOffset)
-	for partition, rec := range last {
-		offsets[partition] = kgo.EpochOffset{Epoch: rec.LeaderEpoch, Offset: rec.Offset + 1}
-	}
-	if len(offsets) == 0 {
+// commit says what was applied. With an offset goes the time of the record, for Lag. If it fails, it is
+// tried again later. Records may be given again then.
+func (r *receiver) commit(ctx context.Context) {
+	r.mu.Lock()
+	applied := maps.Clone(r.applied)
+	r.mu.Unlock()
+	if len(applied) == 0 {
 		return
+	}
+	offsets := make(map[int32]kgo.EpochOffset)
+	for partition, rec := range applied {
+		offsets[partition] = kgo.EpochOffset{Epoch: rec.LeaderEpoch, Offset: rec.Offset + 1}
 	}
 	// What is done is done, even if ctx has ended.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTime)
@@ -490,7 +531,7 @@ func (r *receiver) commit(ctx context.Context, last map[int32]*kgo.Record) {
 		for i := range req.Topics {
 			for j := range req.Topics[i].Partitions {
 				p := &req.Topics[i].Partitions[j]
-				if rec := last[p.Partition]; rec != nil {
+				if rec := applied[p.Partition]; rec != nil {
 					at := strconv.FormatInt(rec.Timestamp.UnixMilli(), 10)
 					p.Metadata = &at
 				}
@@ -508,7 +549,15 @@ func (r *receiver) commit(ctx context.Context, last map[int32]*kgo.Record) {
 				}
 			}
 			if err != nil {
-				r.log.Warn("what was applied of the clicks could not be committed, and will be left out when it comes again", "err", err)
+				_ = r.unavailable("commit what was applied of the clicks", err) // which takes note
+				return
+			}
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			for partition, rec := range applied {
+				if r.applied[partition] == rec {
+					delete(r.applied, partition)
+				}
 			}
 		})
 }

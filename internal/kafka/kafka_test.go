@@ -451,7 +451,10 @@ func TestUnreadable(t *testing.T) {
 	c := client(t, addr)
 	var batches []clicks.Batch
 	poison := []string{"", "{", `{"v":2,"type":"clicks","hour":"2026-11-25T16:00:00Z","code":"a"}`, `{"v":1,"type":"x","hour":"2026-11-25T16:00:00Z","code":"a"}`,
-		`{"v":1,"type":"clicks","code":"a"}`, `{"v":1,"type":"clicks","hour":"2026-11-25T16:00:00Z","code":"a","clicks":-1}`, "null", "[]", strings.Repeat("[", 1000)}
+		`{"v":1,"type":"clicks","code":"a"}`, `{"v":1,"type":"clicks","hour":"2026-11-25T16:00:00Z","code":"a","clicks":-1}`,
+		`{"v":1,"type":"clicks","hour":"2026-11-25T16:00:00Z","code":"a","owner":"a\u0000b","clicks":1}`, `{"v":1,"type":"miss","hour":"2026-11-25T16:00:00Z","code":"a b","clicks":1}`,
+		`{"v":1,"type":"clicks","hour":"2026-11-25T16:00:00Z","code":"a","clicks":1,"facts":[{"clicks":1,"os":"a\nb"}]}`,
+		`{"v":1,"type":"clicks","hour":"2026-11-25T16:00:00Z","code":"a","clicks":1,"facts":[{"clicks":2}]}`, "null", "[]", strings.Repeat("[", 1000)}
 	for i, value := range poison {
 		b := queuetest.Batch("p", uint64(i+1))
 		queuetest.SendUntil(t, q, &b)
@@ -489,4 +492,44 @@ func value(t testing.TB, reg *prometheus.Registry, name string) float64 {
 	}
 	t.Fatalf("there is no %s", name)
 	return 0
+}
+
+// A commit that fails is tried again, also if nothing more comes.
+func TestCommitFails(t *testing.T) {
+	c := fake(t)
+	addr, topic := c.ListenAddrs()[0], topic()
+	q := open(t, addr, topic)
+	var fails atomic.Int64
+	fails.Store(2)
+	c.ControlKey(int16(kmsg.OffsetCommit), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		if fails.Add(-1) < 0 {
+			return nil, nil, false
+		}
+		req := kreq.(*kmsg.OffsetCommitRequest)
+		resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
+		for _, t := range req.Topics {
+			rt := kmsg.NewOffsetCommitResponseTopic()
+			rt.Topic, rt.TopicID = t.Topic, t.TopicID
+			for _, p := range t.Partitions {
+				rp := kmsg.NewOffsetCommitResponseTopicPartition()
+				rp.Partition, rp.ErrorCode = p.Partition, kerr.UnknownServerError.Code
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp, nil, true
+	})
+	b := queuetest.Batch("p", 1)
+	queuetest.SendUntil(t, q, &b)
+	sink := queuetest.NewSink(t)
+	fleettest.Background(t, func(ctx context.Context) error { return q.Receive(ctx, sink.Apply) })
+	sink.Await([]clicks.Batch{b})
+	fleettest.Eventually(t, 20*time.Second, "it is committed", func() bool {
+		lag, err := q.Lag(t.Context())
+		return err == nil && lag == clicks.Lag{}
+	})
+	if r := sink.Repeated(); len(r) > 0 {
+		t.Errorf("%d came more than once", len(r))
+	}
 }

@@ -151,39 +151,46 @@ func split(c clicks.Count) (parts []clicks.Count) {
 	return parts
 }
 
-// addTo adds what a record says to a batch, under the number.
+// addTo adds what a record says to a batch, under the number. Whoever wrote the record, what is added is
+// what package clicks says of batches. The error wraps link.ErrUnreadable.
 func addTo(b *clicks.Batch, value []byte, number uint64) error {
 	var r record
 	if err := json.Unmarshal(value, &r); err != nil {
 		return fmt.Errorf("%w: %w", link.ErrUnreadable, err)
 	}
+	var one clicks.Batch
 	switch {
 	case r.Version != version:
 		return fmt.Errorf("%w: it is of version %d", link.ErrUnreadable, r.Version)
-	case r.Code == "" || r.Hour.IsZero() || r.Clicks < 0 || r.Bots < 0:
-		return fmt.Errorf("%w: it says nothing of a link", link.ErrUnreadable)
+	case r.Hour.IsZero():
+		return fmt.Errorf("%w: it has no hour", link.ErrUnreadable)
 	case r.Type == typeMiss:
-		b.Misses = append(b.Misses, clicks.Miss{Number: number, Hour: r.Hour.UTC(), Code: r.Code, Clicks: r.Clicks})
-		return nil
-	case r.Type != typeClicks:
+		one.Misses = []clicks.Miss{{Hour: r.Hour, Code: r.Code, Clicks: r.Clicks}}
+	case r.Type == typeClicks:
+		c := clicks.Count{Code: r.Code, Owner: r.Owner, Tags: r.Tags, Hour: r.Hour, Clicks: r.Clicks, Bots: r.Bots}
+		for i := range r.Facts {
+			c.Facts = append(c.Facts, r.Facts[i].count())
+		}
+		for _, v := range r.Visitors {
+			c.Visitors = append(c.Visitors, uint64(v))
+		}
+		one.Counts = []clicks.Count{c}
+	default:
 		return fmt.Errorf("%w: it is of type %q", link.ErrUnreadable, r.Type)
 	}
-	c := clicks.Count{
-		Number: number, Code: r.Code, Owner: r.Owner, Tags: r.Tags, Hour: r.Hour.UTC(), Clicks: r.Clicks, Bots: r.Bots,
+	// What a store can keep is for ParseBatch to say.
+	one, err := clicks.ParseBatch(clicks.AppendBatch(nil, &one))
+	if err != nil {
+		return fmt.Errorf("%w: %w", link.ErrUnreadable, err)
 	}
-	if len(r.Facts) > 0 {
-		c.Facts = make([]clicks.FactCount, len(r.Facts))
-		for i := range r.Facts {
-			c.Facts[i] = r.Facts[i].count()
-		}
+	for _, c := range one.Counts {
+		c.Number = number
+		b.Counts = append(b.Counts, c)
 	}
-	if len(r.Visitors) > 0 {
-		c.Visitors = make([]uint64, len(r.Visitors))
-		for i, v := range r.Visitors {
-			c.Visitors[i] = uint64(v)
-		}
+	for _, m := range one.Misses {
+		m.Number = number
+		b.Misses = append(b.Misses, m)
 	}
-	b.Counts = append(b.Counts, c)
 	return nil
 }
 

@@ -122,7 +122,7 @@ func RunWith(properties func(addr string, controller int, data string) string) (
 		return nil, &fleet.MissingError{Program: "Kafka " + version}
 	}
 	b := &Broker{}
-	if b.Dir, err = os.MkdirTemp("", "snowlink-kafka-"); err != nil {
+	if b.Dir, err = os.MkdirTemp(memory(), "snowlink-kafka-"); err != nil {
 		return nil, err
 	}
 	ready := false
@@ -188,6 +188,7 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
+log.index.size.max.bytes=65536
 log.cleaner.dedupe.buffer.size=4194304
 num.network.threads=2
 num.io.threads=4
@@ -210,7 +211,7 @@ func (b *Broker) wait() error {
 		}
 		if time.Now().After(until) {
 			log, _ := os.ReadFile(filepath.Join(b.Dir, "log"))
-			return fmt.Errorf("Kafka is not ready: %w\n%s", err, bytes.TrimSpace(log))
+			return fmt.Errorf("the broker is not ready: %w\n%s", err, bytes.TrimSpace(log))
 		}
 	}
 }
@@ -280,6 +281,17 @@ func (b *Broker) pid(t testing.TB) int {
 		t.Fatal(err)
 	}
 	return pid
+}
+
+// memory is a folder in memory, with some room, or "". A broker that was killed and starts again writes
+// each of its files to disk first, and that takes long.
+func memory() string {
+	const folder, room = "/dev/shm", 1 << 30
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(folder, &fs); err != nil || fs.Bavail*uint64(fs.Bsize) < room {
+		return ""
+	}
+	return folder
 }
 
 func freePorts(n int) ([]int, error) {

@@ -36,17 +36,6 @@ func newWords() *words {
 	return &words{ids: map[string]uint32{"": none, clicks.Other: other}, list: []string{"", clicks.Other}}
 }
 
-func (w *words) reset() {
-	if len(w.list) == int(fixed) {
-		return
-	}
-	for _, word := range w.list[fixed:] {
-		delete(w.ids, word)
-	}
-	clear(w.list[fixed:])
-	w.list = w.list[:fixed]
-}
-
 func (w *words) id(word string) uint32 {
 	if word == "" {
 		return none
@@ -251,22 +240,36 @@ func (s *sums) total() (people, bots int64) {
 //	    for each dimension but Bot: the length of the rest in bytes, and words with clicks
 const version = 1
 
-// encode appends the bytes of the sums.
-func (s *sums) encode(to []byte) []byte {
-	local := make([]uint32, len(s.list)) // the numbers of words as they are written
-	next := uint32(fixed)
-	var body, list []byte
+// encoder is room to encode sums in. It may be used for one after another.
+type encoder struct {
+	local      []uint32 // the numbers of words as they are written, 0 for those that are not
+	used       []uint32 // which are
+	body, list []byte
+}
+
+// encode returns the bytes of the sums.
+func (e *encoder) encode(s *sums) []byte {
+	if len(e.local) < len(s.list) {
+		e.local = append(e.local, make([]uint32, len(s.list)-len(e.local))...)
+	}
+	defer func() {
+		for _, id := range e.used {
+			e.local[id] = 0
+		}
+		e.used = e.used[:0]
+	}()
+	body, list := e.body[:0], e.list[:0]
 	word := func(id uint32) uint64 {
 		if id < fixed {
 			return uint64(id)
 		}
-		if local[id] == 0 {
-			local[id] = next
-			next++
+		if e.local[id] == 0 {
+			e.used = append(e.used, id)
+			e.local[id] = fixed + uint32(len(e.used)) - 1
 			list = binary.AppendUvarint(list, uint64(len(s.list[id])))
 			list = append(list, s.list[id]...)
 		}
-		return uint64(local[id])
+		return uint64(e.local[id])
 	}
 	for i, slot := range s.slots {
 		if slot == nil || len(slot.joint) == 0 && len(slot.folded) == 0 {
@@ -312,10 +315,11 @@ func (s *sums) encode(to []byte) []byte {
 			}
 		}
 	}
-	to = append(to, version)
-	to = binary.AppendUvarint(to, uint64(next-fixed))
-	to = append(to, list...)
-	return append(to, body...)
+	e.body, e.list = body, list
+	b := append(make([]byte, 0, 4+len(list)+len(body)), version)
+	b = binary.AppendUvarint(b, uint64(len(e.used)))
+	b = append(b, list...)
+	return append(b, body...)
 }
 
 // A reader is told what the bytes of sums say. The numbers are those of its words.

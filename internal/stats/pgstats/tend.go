@@ -212,12 +212,13 @@ SELECT `+of+` FROM clicks_hours JOIN unnest($1::bytea[], $2::integer[]) AS merge
 	if _, err := m.addAll(rows); err != nil {
 		return 0, 0, err
 	}
+	var e encoder
 	size, err = m.write(ctx, tx, "clicks_hours", "day", func(r *row, day int32) []any {
 		most := linksToday
 		if day < m.today {
 			most = linksPast
 		}
-		return r.values("", day, most)
+		return r.values(&e, "", day, most)
 	})
 	return size, taken, err
 }
@@ -395,6 +396,7 @@ FROM clicks_days JOIN unnest($1::bytea[], $2::integer[]) AS merged (scope, month
 		return false, err
 	}
 	var u upserting
+	var e encoder
 	for _, key := range keys {
 		m := months[key]
 		m.sums.bound(0, valuesMost)
@@ -403,7 +405,7 @@ FROM clicks_days JOIN unnest($1::bytea[], $2::integer[]) AS merged (scope, month
 			l.bound(linksOld)
 			list = l.encode(list, slot)
 		}
-		u.add(key, m.people, m.bots, m.sums.encode(nil), m.numbers.encode(), list)
+		u.add(key, m.people, m.bots, e.encode(m.sums), m.numbers.encode(), list)
 	}
 	return true, u.exec(ctx, tx, "clicks_days", "month")
 }

@@ -81,9 +81,9 @@ func (l links) encode(to []byte, slot int) []byte {
 // returns nil, they are passed over.
 func readLinks(b []byte, of func(slot int) links) error {
 	s := scanner{b: b}
-	for len(s.b) > 0 {
+	for s.more() {
 		slot := s.uvarint()
-		if slot >= 31 {
+		if slot >= slotsMost {
 			return errCorrupt
 		}
 		to := of(int(slot))

@@ -3,6 +3,7 @@ package pgstats
 import (
 	"encoding/binary"
 	"errors"
+	"math/bits"
 	"slices"
 
 	"snowlink/internal/clicks"
@@ -12,11 +13,12 @@ import (
 // month. In a slot they are kept in combination, up to jointMost ones. Those with the fewest clicks are
 // folded beyond that: they are counted once for each dimension, by its value alone, together with
 // whether they are bots. So sums, bots and single dimensions stay exact, whatever visitors send, until
-// a dimension has more than valuesMost values in a slot. Then those with the fewest clicks are Other.
+// a dimension has more than valuesMost values in a slot, or those of a kind of bots more than a quarter as
+// many. Then those with the fewest clicks are Other.
 const (
 	jointMost  = 256
 	valuesMost = 200
-	botsMost   = 16
+	botsMost   = 16 // kinds of bots
 )
 
 // words are values, each by a number. All numbers of a question or of a merge are of the same words.
@@ -135,7 +137,7 @@ func (s *slot) bound(joint, values int) {
 			delete(s.joint, e.facts)
 		}
 	}
-	if len(s.parts) <= values {
+	if len(s.parts) <= values/4 {
 		return
 	}
 	type entry struct {
@@ -148,6 +150,10 @@ func (s *slot) bound(joint, values int) {
 		lists[of] = append(lists[of], entry{p, n})
 	}
 	for of, list := range lists {
+		values := values
+		if of.bot != none {
+			values /= 4
+		}
 		if len(list) <= values {
 			continue
 		}
@@ -167,10 +173,13 @@ func (s *slot) bound(joint, values int) {
 	}
 }
 
+// slotsMost is how many days a month has, or hours a day.
+const slotsMost = 31
+
 // sums are the slots of a row.
 type sums struct {
 	*words
-	slots [31]*slot
+	slots [slotsMost]*slot
 }
 
 func newSums(w *words) *sums { return &sums{words: w} }
@@ -338,21 +347,32 @@ var errCorrupt = errors.New("the bytes of a row of clicks cannot be read")
 // scanner takes numbers off bytes. After the end of them it has failed.
 type scanner struct {
 	b      []byte
+	at     int
 	failed bool
 }
 
+func (s *scanner) more() bool { return s.at < len(s.b) }
+
+func (s *scanner) fail() {
+	s.at, s.failed = len(s.b), true
+}
+
 func (s *scanner) uvarint() uint64 {
-	if len(s.b) > 0 && s.b[0] < 0x80 {
-		n := s.b[0]
-		s.b = s.b[1:]
+	if s.at < len(s.b) && s.b[s.at] < 0x80 {
+		n := s.b[s.at]
+		s.at++
 		return uint64(n)
 	}
-	n, size := binary.Uvarint(s.b)
+	return s.long()
+}
+
+func (s *scanner) long() uint64 {
+	n, size := binary.Uvarint(s.b[s.at:])
 	if size <= 0 {
-		s.b, s.failed = nil, true
+		s.fail()
 		return 0
 	}
-	s.b = s.b[size:]
+	s.at += size
 	return n
 }
 
@@ -364,13 +384,12 @@ func (s *scanner) varint() int64 {
 // bytes takes as many bytes as the number before them says.
 func (s *scanner) bytes() []byte {
 	n := s.uvarint()
-	if n > uint64(len(s.b)) {
-		s.b, s.failed = nil, true
+	if n > uint64(len(s.b)-s.at) {
+		s.fail()
 		return nil
 	}
-	b := s.b[:n]
-	s.b = s.b[n:]
-	return b
+	s.at += int(n)
+	return s.b[s.at-int(n) : s.at]
 }
 
 // decoder reads the bytes of sums, one row after another.
@@ -379,8 +398,18 @@ type decoder struct {
 	global []uint32 // the words of a row, by their numbers there
 }
 
+// word takes the number of a word and returns that among all words.
+func (d *decoder) word(s *scanner) uint32 {
+	n := s.uvarint()
+	if n >= uint64(len(d.global)) {
+		s.fail()
+		return none
+	}
+	return d.global[n]
+}
+
 func (d *decoder) read(b []byte, r reader) error {
-	s := scanner{b: b}
+	s := &scanner{b: b}
 	if s.uvarint() != version {
 		return errCorrupt
 	}
@@ -388,67 +417,60 @@ func (d *decoder) read(b []byte, r reader) error {
 	for n := s.uvarint(); n > 0 && !s.failed; n-- {
 		d.global = append(d.global, d.idOf(s.bytes()))
 	}
-	word := func() uint32 {
-		n := s.uvarint()
-		if n >= uint64(len(d.global)) {
-			s.b, s.failed = nil, true
-			return none
-		}
-		return d.global[n]
-	}
-	var nobody passer
-	for len(s.b) > 0 {
+	for s.more() {
 		to := r
 		i := s.uvarint()
-		if i >= 31 {
+		if i >= slotsMost {
 			return errCorrupt
 		}
 		if !r.slot(int(i)) {
-			to = nobody
+			to = passer{}
 		}
 		for n := s.uvarint(); n > 0 && !s.failed; n-- {
 			var f facts
-			mask := s.uvarint()
-			for d := range f {
-				if mask&(1<<d) != 0 {
-					f[d] = word()
-				}
+			for mask := s.uvarint() & (1<<clicks.Dimensions - 1); mask != 0; mask &= mask - 1 {
+				f[bits.TrailingZeros64(mask)] = d.word(s)
 			}
 			if clicks := s.varint(); !s.failed {
 				to.joint(&f, clicks)
 			}
 		}
 		for n := s.uvarint(); n > 0 && !s.failed; n-- {
-			bot := word()
+			bot := d.word(s)
 			if clicks := s.varint(); !s.failed {
 				to.folded(bot, clicks)
 			}
 			for dimension := range clicks.Dimensions {
-				if dimension == int(clicks.Bot) {
-					continue
+				if dimension != int(clicks.Bot) {
+					d.parts(s, to, part{bot: bot, dimension: uint32(dimension)})
 				}
-				list := s.bytes()
-				if len(list) == 0 || !to.wants(dimension) {
-					continue
-				}
-				rest := s.b
-				for s.b = list; len(s.b) > 0; {
-					p := part{bot, uint32(dimension), word()}
-					if clicks := s.varint(); !s.failed {
-						to.part(p, clicks)
-					}
-				}
-				s.b = rest
 			}
-		}
-		if s.failed {
-			return errCorrupt
 		}
 	}
 	if s.failed {
 		return errCorrupt
 	}
 	return nil
+}
+
+// parts reads the values of a dimension.
+func (d *decoder) parts(s *scanner, to reader, p part) {
+	n := s.uvarint()
+	end := s.at + int(n)
+	switch {
+	case n > uint64(len(s.b)-s.at):
+		s.fail()
+		return
+	case n == 0 || !to.wants(int(p.dimension)):
+		s.at = end
+		return
+	}
+	for s.at < end && !s.failed {
+		p.value = d.word(s)
+		if clicks := s.varint(); !s.failed {
+			to.part(p, clicks)
+		}
+	}
 }
 
 // passer passes over what it is told.

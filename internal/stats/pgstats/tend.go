@@ -326,7 +326,7 @@ type month struct {
 	both
 	sums    *sums
 	numbers numbers
-	links   [31]links
+	links   [slotsMost]links
 }
 
 // rollUp moves some days that are older than hours are kept to daily totals by single dimensions.

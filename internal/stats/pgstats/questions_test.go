@@ -107,6 +107,7 @@ FROM pg_class WHERE relname LIKE 'clicks%' AND relkind = 'r'`)
 	}
 	measure := func(what string, ask func() error) {
 		var took []time.Duration
+		selfBefore, serverBefore := cpu(t)
 		for began := time.Now(); len(took) < 10 || len(took) < 100 && time.Since(began) < 3*time.Second; {
 			began := time.Now()
 			if err := ask(); err != nil {
@@ -115,8 +116,10 @@ FROM pg_class WHERE relname LIKE 'clicks%' AND relkind = 'r'`)
 			}
 			took = append(took, time.Since(began))
 		}
+		self, server := cpu(t)
+		each := func(d time.Duration) float64 { return d.Seconds() * 1e3 / float64(len(took)) }
 		slices.Sort(took)
-		t.Logf("%-36s n=%-4d p50 %7.2f ms  p99 %7.2f ms", what, len(took), took[len(took)/2].Seconds()*1e3, took[min(len(took)*99/100, len(took)-1)].Seconds()*1e3)
+		t.Logf("%-36s n=%-4d processor %6.2f + %6.2f ms  p50 %7.2f ms  p99 %7.2f ms", what, len(took), each(self-selfBefore), each(server-serverBefore), took[len(took)/2].Seconds()*1e3, took[min(len(took)*99/100, len(took)-1)].Seconds()*1e3)
 	}
 	for _, name := range []string{"any link", "hot link", "owner", "tag", "everything"} {
 		scope := scopes[name]

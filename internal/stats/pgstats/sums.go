@@ -212,29 +212,6 @@ func (s *sums) bound(joint, values int) {
 	}
 }
 
-// total is the clicks of people and of bots.
-func (s *sums) total() (people, bots int64) {
-	add := func(bot uint32, n int64) {
-		if bot == none {
-			people += n
-		} else {
-			bots += n
-		}
-	}
-	for _, slot := range s.slots {
-		if slot == nil {
-			continue
-		}
-		for f, n := range slot.joint {
-			add(f[clicks.Bot], n)
-		}
-		for bot, n := range slot.folded {
-			add(bot, n)
-		}
-	}
-	return people, bots
-}
-
 // The bytes of sums. Numbers are varints, and those of clicks are signed: for a moment there may be
 // fewer than none without facts, while a part of a count that was sent in several has not arrived.
 //

@@ -439,7 +439,7 @@ DELETE FROM clicks_producers WHERE producer IN (
 func (s *Store) Forget(ctx context.Context, code string) error {
 	key := linkKey(code)
 	return each(s.shards.Homes(key), func(db *postgres.DB) error {
-		return db.Do(ctx, "clicks_forget", readTime, func(ctx context.Context, pool *pgxpool.Pool) error {
+		return db.Do(ctx, "clicks_forget", writeTime, func(ctx context.Context, pool *pgxpool.Pool) error {
 			return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 				if _, err := tx.Exec(ctx, "SELECT one FROM clicks_tending FOR UPDATE"); err != nil {
 					return err

@@ -487,3 +487,30 @@ func TestSilentProducersAreForgotten(t *testing.T) {
 		t.Errorf("%d producers after eight days, want 1", n)
 	}
 }
+
+// TestFactsArriveApart: a queue may carry a count in parts, of which only the first has the clicks. Once
+// all have arrived, none of them is without facts.
+func TestFactsArriveApart(t *testing.T) {
+	s := pgstats.New(connect(t, postgrestest.Databases(t, 1)), pgstats.Options{Keep: tenYears})
+	part := func(number uint64, clicked int64, country string, n int64) clicks.Batch {
+		return clicks.Batch{Producer: "kafka:t/0", Ordered: true, Counts: []clicks.Count{{
+			Number: number, Code: "a", Hour: monday, Clicks: clicked,
+			Facts: []clicks.FactCount{{Facts: clicks.Facts{clicks.Country: country}, Clicks: n}},
+		}}}
+	}
+	q := stats.Question{Scope: stats.Scope{Code: "a"}, From: monday, To: monday.Add(time.Hour), By: []clicks.Dimension{clicks.Country}}
+	parts := []clicks.Batch{part(1, 10, "DE", 4), part(2, 0, "FR", 6)}
+	for i, want := range []string{"(other) 6, DE 4", "FR 6, DE 4"} {
+		apply(t, s, parts[:i+1]...)
+		if err := s.TendOnce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var rows []string
+		for _, r := range ask(t, s, q).Rows {
+			rows = append(rows, fmt.Sprint(r.Values[0], " ", r.Clicks))
+		}
+		if got := strings.Join(rows, ", "); got != want {
+			t.Errorf("after part %d: %s, want %s", i+1, got, want)
+		}
+	}
+}

@@ -514,3 +514,52 @@ func TestFactsArriveApart(t *testing.T) {
 		}
 	}
 }
+
+// TestTend: two tend the same databases, which are away for a while, and merge what has gathered.
+func TestTend(t *testing.T) {
+	own := postgrestest.Own(t)
+	urls := []string{own.Database(t), own.Database(t)}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var tenders sync.WaitGroup
+	var s *pgstats.Store
+	for range 2 {
+		s = pgstats.New(connect(t, urls), pgstats.Options{Keep: tenYears})
+		tenders.Go(func() {
+			if err := s.Tend(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err := own.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	away, end := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	<-away.Done()
+	end()
+	if err := own.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(1, 1))
+	const batches, each = 30, 400
+	for number := range uint64(batches) { // enough to be merged at once
+		c := clicks.Count{Code: "a", Hour: time.Now().Truncate(time.Hour)}
+		for i, f := range facts(r)[:each] {
+			f[clicks.Campaign] = fmt.Sprint("a campaign with a long name ", i)
+			c.Facts = append(c.Facts, clicks.FactCount{Facts: f, Clicks: 1})
+			c.Clicks++
+		}
+		apply(t, s, clicks.Batch{Producer: "p", Number: number + 1, Counts: []clicks.Count{c}})
+	}
+	for deadline := time.Now().Add(time.Minute); count(t, urls, "SELECT count(*) FROM clicks_new") >= batches; {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing is merged")
+		}
+	}
+	stop()
+	tenders.Wait()
+	now := time.Now()
+	if a := ask(t, s, stats.Question{From: now.Add(-24 * time.Hour).Truncate(time.Hour), To: now.Add(time.Hour)}); a.Clicks != batches*each {
+		t.Errorf("%d clicks, want %d", a.Clicks, batches*each)
+	}
+}

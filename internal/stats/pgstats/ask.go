@@ -127,7 +127,7 @@ type asking struct {
 	combo   []facts
 
 	table, at int32
-	now       int32 // the part of the time that the present slot is in
+	slotPart  int32 // the part of the time that the present slot is in
 	days      map[int32]*visitors
 	old       map[int32]uint64
 }
@@ -233,7 +233,7 @@ func (a *asking) slot(i int) bool {
 		part = a.partAt(a.begins(t.In(a.zone)))
 		a.parts[seconds] = part
 	}
-	a.now = part
+	a.slotPart = part
 	return true
 }
 
@@ -285,7 +285,7 @@ func (a *asking) joint(f *facts, n int64) {
 }
 
 func (a *asking) add(f *facts, n int64) {
-	g := group{part: a.now}
+	g := group{part: a.slotPart}
 	if by := a.q.By; len(by) <= len(g.values) {
 		for i, d := range by {
 			g.values[i] = f[d]

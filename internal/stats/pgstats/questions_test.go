@@ -23,7 +23,8 @@ import (
 )
 
 // TestQuestionsOf makes as many millions of clicks as PGSTATS_MILLIONS says, on 100,000 links over 90
-// days, and says how large they are and how long questions take:
+// days, and says how large they are and how long questions take. PGSTATS_LINKS may be another number of
+// links, and with PGSTATS_OLD it says how large they are once they are old:
 //
 //	PGSTATS_MILLIONS=100 go test ./internal/stats/pgstats -run QuestionsOf -v -timeout 1h
 func TestQuestionsOf(t *testing.T) {
@@ -41,8 +42,12 @@ func TestQuestionsOf(t *testing.T) {
 		t.Fatal(err)
 	}
 	store := pgstats.New(shards, pgstats.Options{})
+	links, _ := strconv.Atoi(os.Getenv("PGSTATS_LINKS"))
+	if links == 0 {
+		links = 100_000
+	}
 	until := time.Now().UTC()
-	g := pgstats.Generation{Clicks: int64(millions) * 1e6, Links: 100_000, Days: 90, Until: until, Seed: 1}
+	g := pgstats.Generation{Clicks: int64(millions) * 1e6, Links: links, Days: 90, Until: until, Seed: 1}
 	began, last := time.Now(), time.Now()
 	err = store.Generate(t.Context(), g, func(n int64) {
 		if time.Since(last) > 20*time.Second {

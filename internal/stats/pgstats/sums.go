@@ -373,6 +373,7 @@ func (s *scanner) bytes() []byte {
 type decoder struct {
 	*words
 	global []uint32 // the words of a row, by their numbers there
+	now    facts    // those that a reader is told, which would be new for each otherwise
 }
 
 // word takes the number of a word and returns that among all words.
@@ -404,12 +405,12 @@ func (d *decoder) read(b []byte, r reader) error {
 			to = passer{}
 		}
 		for n := s.uvarint(); n > 0 && !s.failed; n-- {
-			var f facts
+			d.now = facts{}
 			for mask := s.uvarint() & (1<<clicks.Dimensions - 1); mask != 0; mask &= mask - 1 {
-				f[bits.TrailingZeros64(mask)] = d.word(s)
+				d.now[bits.TrailingZeros64(mask)] = d.word(s)
 			}
 			if clicks := s.varint(); !s.failed {
-				to.joint(&f, clicks)
+				to.joint(&d.now, clicks)
 			}
 		}
 		for n := s.uvarint(); n > 0 && !s.failed; n-- {

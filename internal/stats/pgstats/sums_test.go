@@ -2,9 +2,11 @@ package pgstats
 
 import (
 	"maps"
+	"syscall"
 	"testing"
 
 	"snowlink/internal/clicks"
+	"snowlink/internal/stats"
 )
 
 // FuzzBytes: bytes are read without a panic, and what they say is the same once it is written again.
@@ -36,4 +38,42 @@ func FuzzBytes(f *testing.F) {
 			}
 		}
 	})
+}
+
+// BenchmarkRead reads what is kept of everything over 90 days, with as much in each hour as is kept at
+// most of visitors who differ as much as they do.
+func BenchmarkRead(b *testing.B) {
+	m := newMaker(Generation{Clicks: 1, Links: 1, Days: 1, Seed: 1})
+	s := newSums(m.words)
+	for hour := range 24 {
+		for range 40_000 {
+			s.at(hour).add(m.pool[m.fact(m.IntN(3000))], 1)
+		}
+	}
+	s.bound(jointMost, valuesMost)
+	row := new(encoder).encode(s)
+	to := timeOf(20_000, 0)
+	for name, q := range map[string]stats.Question{
+		"whole": {}, "by hour": {Unit: stats.Hour}, "by country": {By: []clicks.Dimension{clicks.Country}},
+		"by two":               {By: []clicks.Dimension{clicks.Country, clicks.Browser}},
+		"by referrer and week": {By: []clicks.Dimension{clicks.Referrer}, Unit: stats.Week},
+	} {
+		q.From, q.To = to.AddDate(0, 0, -90), to
+		b.Run(name, func(b *testing.B) {
+			var before, after syscall.Rusage
+			_ = syscall.Getrusage(syscall.RUSAGE_SELF, &before)
+			for b.Loop() {
+				a := newAsking(q, 0)
+				for day := range int32(90) {
+					if err := a.row(inHours, 20_000-90+day, row, nil); err != nil {
+						b.Fatal(err)
+					}
+				}
+				a.answer()
+			}
+			_ = syscall.Getrusage(syscall.RUSAGE_SELF, &after)
+			b.ReportMetric(float64(after.Utime.Nano()+after.Stime.Nano()-before.Utime.Nano()-before.Stime.Nano())/1e6/float64(b.N), "processor-ms")
+			b.ReportMetric(float64(90*len(row)), "bytes")
+		})
+	}
 }

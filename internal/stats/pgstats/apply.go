@@ -119,9 +119,10 @@ func (s *Store) plan(batches []clicks.Batch) map[*postgres.DB][]*share {
 // something, and the clicks of links.
 func (s *Store) applyTo(ctx context.Context, db *postgres.DB, batches []clicks.Batch, shares []*share) (fresh []bool, clicked int64, err error) {
 	var rows [][]any
+	var keys []string
 	err = db.Do(ctx, "clicks_apply", writeTime, func(ctx context.Context, pool *pgxpool.Pool) error {
 		return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-			producers, err := lockProducers(ctx, tx, batches)
+			producers, err := lockProducers(ctx, tx, s.now(), batches)
 			if err != nil {
 				return err
 			}
@@ -133,7 +134,7 @@ func (s *Store) applyTo(ctx context.Context, db *postgres.DB, batches []clicks.B
 			if !slices.Contains(fresh, true) {
 				return nil
 			}
-			rows, clicked = rowsOf(batches, shares, from, fresh)
+			rows, keys, clicked = rowsOf(batches, shares, from, fresh)
 			_, err = tx.CopyFrom(ctx, pgx.Identifier{"clicks_new"}, columns, pgx.CopyFromRows(rows))
 			if err != nil {
 				return err
@@ -144,7 +145,7 @@ func (s *Store) applyTo(ctx context.Context, db *postgres.DB, batches []clicks.B
 	if err != nil {
 		return nil, 0, err
 	}
-	s.heap(db, rows)
+	s.heap(db, keys, rows)
 	return fresh, clicked, nil
 }
 
@@ -182,7 +183,7 @@ func (p *producer) take(b *clicks.Batch) (from uint64, fresh bool) {
 }
 
 // lockProducers returns what was applied of the producers. They are locked in order.
-func lockProducers(ctx context.Context, tx pgx.Tx, batches []clicks.Batch) (map[string]*producer, error) {
+func lockProducers(ctx context.Context, tx pgx.Tx, now time.Time, batches []clicks.Batch) (map[string]*producer, error) {
 	ordered := make(map[string]bool)
 	for _, b := range batches {
 		ordered[b.Producer] = b.Ordered
@@ -200,9 +201,9 @@ func lockProducers(ctx context.Context, tx pgx.Tx, batches []clicks.Batch) (map[
 	}
 	found, err := tx.Query(ctx, `
 INSERT INTO clicks_producers (producer, ordered, last, mask, seen)
-SELECT producer, ordered, 0, 0, now() FROM unnest($1::bytea[], $2::boolean[]) AS batch (producer, ordered) ORDER BY producer
+SELECT producer, ordered, 0, 0, $3 FROM unnest($1::bytea[], $2::boolean[]) AS batch (producer, ordered) ORDER BY producer
 ON CONFLICT (producer) DO UPDATE SET seen = excluded.seen
-RETURNING producer, last, mask`, keys, kinds)
+RETURNING producer, last, mask`, keys, kinds, now)
 	if err != nil {
 		return nil, err
 	}
@@ -244,27 +245,32 @@ func newRow(w *words) *row { return &row{sums: newSums(w), links: links{}} }
 func (r *row) reset() {
 	r.both, r.visitors = both{}, visitors{}
 	r.sums.reset()
-	r.sums.words.reset()
 	clear(r.links)
 }
 
 // values are those of columns.
-func (r *row) values(key string, day int32, linksMost int) []any {
+func (r *row) values(e *encoder, key string, day int32, linksMost int) []any {
 	r.sums.bound(jointMost, valuesMost)
 	r.links.bound(linksMost)
-	return []any{r.people, r.bots, day, []byte(key), r.sums.encode(nil), r.visitors.encode(), r.links.encode(nil, 0)}
+	return []any{r.people, r.bots, day, []byte(key), e.encode(r.sums), r.visitors.encode(), r.links.encode(nil, 0)}
 }
 
-// add adds a count. Clicks without facts are Other in each dimension, those of bots in Bot, too.
-func (r *row) add(c *clicks.Count, hour int, ofLinks bool) {
-	s := r.sums.at(hour)
+// factCount is clicks.FactCount by numbers of words.
+type factCount struct {
+	facts
+	n int64
+}
+
+// factsOf returns all clicks of a count by facts. Clicks without facts are Other in each dimension, those
+// of bots in Bot, too.
+func factsOf(w *words, c *clicks.Count, to []factCount) []factCount {
 	rest := both{c.Clicks, c.Bots}
 	for i := range c.Facts {
 		f := &c.Facts[i]
 		if f.Clicks <= 0 {
 			continue
 		}
-		s.add(r.sums.facts(&f.Facts), f.Clicks)
+		to = append(to, factCount{w.facts(&f.Facts), f.Clicks})
 		if f.Facts[clicks.Bot] == "" {
 			rest.people -= f.Clicks
 		} else {
@@ -276,11 +282,20 @@ func (r *row) add(c *clicks.Count, hour int, ofLinks bool) {
 		unknown[d] = other
 	}
 	if rest.bots != 0 {
-		s.add(unknown, rest.bots)
+		to = append(to, factCount{unknown, rest.bots})
 	}
 	if rest.people != 0 {
 		unknown[clicks.Bot] = none
-		s.add(unknown, rest.people)
+		to = append(to, factCount{unknown, rest.people})
+	}
+	return to
+}
+
+// add adds a count, whose clicks are by those facts.
+func (r *row) add(c *clicks.Count, facts []factCount, hour int, ofLinks bool) {
+	s := r.sums.at(hour)
+	for i := range facts {
+		s.add(facts[i].facts, facts[i].n)
 	}
 	r.people += c.Clicks
 	r.bots += c.Bots
@@ -291,9 +306,15 @@ func (r *row) add(c *clicks.Count, hour int, ofLinks bool) {
 }
 
 // rowsOf makes the rows to be appended, of what is fresh.
-func rowsOf(batches []clicks.Batch, shares []*share, from []uint64, fresh []bool) (rows [][]any, clicked int64) {
+func rowsOf(batches []clicks.Batch, shares []*share, from []uint64, fresh []bool) (rows [][]any, keys []string, clicked int64) {
 	rows = make([][]any, 0, len(shares))
-	small, large := newRow(newWords()), newRow(newWords())
+	w, e := newWords(), &encoder{}
+	small, large := newRow(w), newRow(w)
+	known := make([][][]factCount, len(batches)) // each count's facts are looked up once, not for each scope
+	for i := range batches {
+		known[i] = make([][]factCount, len(batches[i].Counts))
+	}
+	var room []factCount // for many of them
 	var refs []ref
 	for _, sh := range shares {
 		r, misses, link := large, sh.key == ofMisses, sh.key[0] == ofLink
@@ -347,16 +368,24 @@ func rowsOf(batches []clicks.Batch, shares []*share, from []uint64, fresh []bool
 					rest = append(rest, ref)
 					continue
 				}
-				r.add(c, hour, !link)
+				facts := known[ref.batch][ref.index]
+				if facts == nil {
+					before := len(room)
+					room = factsOf(w, c, room)
+					facts = room[before:len(room):len(room)]
+					known[ref.batch][ref.index] = facts
+				}
+				r.add(c, facts, hour, !link)
 			}
 			if link {
 				clicked += r.people + r.bots
 			}
-			rows = append(rows, r.values(sh.key, day, linksToday))
+			keys = append(keys, sh.key)
+			rows = append(rows, r.values(e, sh.key, day, linksToday))
 			refs = rest
 		}
 	}
-	return rows, clicked
+	return rows, keys, clicked
 }
 
 // A heap is the rows of a scope in clicks_new that this process appended since they were merged.
@@ -381,11 +410,11 @@ const (
 )
 
 // heap takes note of rows that were appended.
-func (s *Store) heap(db *postgres.DB, rows [][]any) {
+func (s *Store) heap(db *postgres.DB, keys []string, rows [][]any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, r := range rows {
-		of := heapOf{db, string(r[3].([]byte))}
+	for i, r := range rows {
+		of := heapOf{db, keys[i]}
 		h := s.heaps[of]
 		if h == nil {
 			if len(s.heaps) >= heapsMost {

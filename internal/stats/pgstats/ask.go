@@ -119,14 +119,15 @@ type asking struct {
 	takeAll bool
 	people  bool // how many there were is to be told
 
-	parts  map[int64]int32 // of the time, by Unix seconds
-	starts []time.Time
-	groups map[group]int64
-	combos map[facts]uint32 // combinations of more values than a group has, by number
-	combo  []facts
+	parts   map[int64]int32 // of the time, by the Unix seconds of hours
+	byStart map[int64]int32 // and by those at which they begin
+	starts  []time.Time
+	groups  map[group]int64
+	combos  map[facts]uint32 // combinations of more values than a group has, by number
+	combo   []facts
 
 	table, at int32
-	now       int32 // the part of the time that the present slot is in
+	slotPart  int32 // the part of the time that the present slot is in
 	days      map[int32]*visitors
 	old       map[int32]uint64
 }
@@ -146,7 +147,7 @@ type group struct {
 func newAsking(q stats.Question, cutoff int32) *asking {
 	a := &asking{
 		q: q, zone: q.Zone, cutoff: cutoff, decoder: decoder{words: newWords()}, from: q.From.Unix(), to: q.To.Unix(),
-		parts: make(map[int64]int32), groups: make(map[group]int64), combos: make(map[facts]uint32),
+		parts: make(map[int64]int32), byStart: make(map[int64]int32), groups: make(map[group]int64), combos: make(map[facts]uint32),
 		days: make(map[int32]*visitors), old: make(map[int32]uint64),
 	}
 	if a.zone == nil {
@@ -229,15 +230,22 @@ func (a *asking) slot(i int) bool {
 	}
 	part, ok := a.parts[seconds]
 	if !ok {
-		start := a.begins(t.In(a.zone))
-		if part = int32(slices.IndexFunc(a.starts, start.Equal)); part < 0 {
-			part = int32(len(a.starts))
-			a.starts = append(a.starts, start)
-		}
+		part = a.partAt(a.begins(t.In(a.zone)))
 		a.parts[seconds] = part
 	}
-	a.now = part
+	a.slotPart = part
 	return true
+}
+
+// partAt returns the number of the part of the time that begins then.
+func (a *asking) partAt(start time.Time) int32 {
+	part, ok := a.byStart[start.Unix()]
+	if !ok {
+		part = int32(len(a.starts))
+		a.byStart[start.Unix()] = part
+		a.starts = append(a.starts, start)
+	}
+	return part
 }
 
 // begins returns when the part of the time that t is in begins.
@@ -277,7 +285,7 @@ func (a *asking) joint(f *facts, n int64) {
 }
 
 func (a *asking) add(f *facts, n int64) {
-	g := group{part: a.now}
+	g := group{part: a.slotPart}
 	if by := a.q.By; len(by) <= len(g.values) {
 		for i, d := range by {
 			g.values[i] = f[d]

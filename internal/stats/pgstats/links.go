@@ -50,13 +50,21 @@ func (l links) bound(most int) {
 
 // most returns the codes, the most clicked ones first.
 func (l links) most(bots stats.Bots) []string {
-	codes := make([]string, 0, len(l))
-	for code := range l {
-		codes = append(codes, code)
+	type link struct {
+		code   string
+		clicks int64
 	}
-	slices.SortFunc(codes, func(a, b string) int {
-		return cmp.Or(cmp.Compare(l[b].of(bots), l[a].of(bots)), cmp.Compare(a, b))
+	all := make([]link, 0, len(l))
+	for code, b := range l {
+		all = append(all, link{code, b.of(bots)})
+	}
+	slices.SortFunc(all, func(a, b link) int {
+		return cmp.Or(cmp.Compare(b.clicks, a.clicks), cmp.Compare(a.code, b.code))
 	})
+	codes := make([]string, len(all))
+	for i := range all {
+		codes[i] = all[i].code
+	}
 	return codes
 }
 
@@ -81,9 +89,9 @@ func (l links) encode(to []byte, slot int) []byte {
 // returns nil, they are passed over.
 func readLinks(b []byte, of func(slot int) links) error {
 	s := scanner{b: b}
-	for len(s.b) > 0 {
+	for s.more() {
 		slot := s.uvarint()
-		if slot >= 31 {
+		if slot >= slotsMost {
 			return errCorrupt
 		}
 		to := of(int(slot))

@@ -16,7 +16,6 @@ import (
 	"sync"
 	"time"
 
-	"snowlink/internal/clicks"
 	"snowlink/internal/postgres"
 	"snowlink/internal/stats"
 )
@@ -146,10 +145,5 @@ func dayIn(month int32, slot int) int32 {
 	return dayOf(time.Date(0, time.Month(month+1), slot+1, 0, 0, 0, 0, time.UTC))
 }
 
-// isBot reports whether the value of Bot is that of a bot.
-func isBot(value string) bool { return value != "" }
-
 // counts reports whether clicks count, by whether they are a bot's.
 func counts(b stats.Bots, bot bool) bool { return b == stats.WithBots || bot == (b == stats.OnlyBots) }
-
-var _ = clicks.Other

@@ -3,6 +3,7 @@ package pgstats
 import (
 	"encoding/binary"
 	"errors"
+	"math/bits"
 	"slices"
 
 	"snowlink/internal/clicks"
@@ -12,11 +13,12 @@ import (
 // month. In a slot they are kept in combination, up to jointMost ones. Those with the fewest clicks are
 // folded beyond that: they are counted once for each dimension, by its value alone, together with
 // whether they are bots. So sums, bots and single dimensions stay exact, whatever visitors send, until
-// a dimension has more than valuesMost values in a slot. Then those with the fewest clicks are Other.
+// a dimension has more than valuesMost values in a slot, or those of a kind of bots more than a quarter as
+// many. Then those with the fewest clicks are Other.
 const (
 	jointMost  = 256
 	valuesMost = 200
-	botsMost   = 16
+	botsMost   = 16 // kinds of bots
 )
 
 // words are values, each by a number. All numbers of a question or of a merge are of the same words.
@@ -34,17 +36,6 @@ const (
 
 func newWords() *words {
 	return &words{ids: map[string]uint32{"": none, clicks.Other: other}, list: []string{"", clicks.Other}}
-}
-
-func (w *words) reset() {
-	if len(w.list) == int(fixed) {
-		return
-	}
-	for _, word := range w.list[fixed:] {
-		delete(w.ids, word)
-	}
-	clear(w.list[fixed:])
-	w.list = w.list[:fixed]
 }
 
 func (w *words) id(word string) uint32 {
@@ -146,7 +137,7 @@ func (s *slot) bound(joint, values int) {
 			delete(s.joint, e.facts)
 		}
 	}
-	if len(s.parts) <= values {
+	if len(s.parts) <= values/4 {
 		return
 	}
 	type entry struct {
@@ -159,6 +150,10 @@ func (s *slot) bound(joint, values int) {
 		lists[of] = append(lists[of], entry{p, n})
 	}
 	for of, list := range lists {
+		values := values
+		if of.bot != none {
+			values /= 4
+		}
 		if len(list) <= values {
 			continue
 		}
@@ -178,10 +173,13 @@ func (s *slot) bound(joint, values int) {
 	}
 }
 
+// slotsMost is how many days a month has, or hours a day.
+const slotsMost = 31
+
 // sums are the slots of a row.
 type sums struct {
 	*words
-	slots [31]*slot
+	slots [slotsMost]*slot
 }
 
 func newSums(w *words) *sums { return &sums{words: w} }
@@ -214,29 +212,6 @@ func (s *sums) bound(joint, values int) {
 	}
 }
 
-// total is the clicks of people and of bots.
-func (s *sums) total() (people, bots int64) {
-	add := func(bot uint32, n int64) {
-		if bot == none {
-			people += n
-		} else {
-			bots += n
-		}
-	}
-	for _, slot := range s.slots {
-		if slot == nil {
-			continue
-		}
-		for f, n := range slot.joint {
-			add(f[clicks.Bot], n)
-		}
-		for bot, n := range slot.folded {
-			add(bot, n)
-		}
-	}
-	return people, bots
-}
-
 // The bytes of sums. Numbers are varints, and those of clicks are signed: for a moment there may be
 // fewer than none without facts, while a part of a count that was sent in several has not arrived.
 //
@@ -251,22 +226,36 @@ func (s *sums) total() (people, bots int64) {
 //	    for each dimension but Bot: the length of the rest in bytes, and words with clicks
 const version = 1
 
-// encode appends the bytes of the sums.
-func (s *sums) encode(to []byte) []byte {
-	local := make([]uint32, len(s.list)) // the numbers of words as they are written
-	next := uint32(fixed)
-	var body, list []byte
+// encoder is room to encode sums in. It may be used for one after another.
+type encoder struct {
+	local      []uint32 // the numbers of words as they are written, 0 for those that are not
+	used       []uint32 // which are
+	body, list []byte
+}
+
+// encode returns the bytes of the sums.
+func (e *encoder) encode(s *sums) []byte {
+	if len(e.local) < len(s.list) {
+		e.local = append(e.local, make([]uint32, len(s.list)-len(e.local))...)
+	}
+	defer func() {
+		for _, id := range e.used {
+			e.local[id] = 0
+		}
+		e.used = e.used[:0]
+	}()
+	body, list := e.body[:0], e.list[:0]
 	word := func(id uint32) uint64 {
 		if id < fixed {
 			return uint64(id)
 		}
-		if local[id] == 0 {
-			local[id] = next
-			next++
+		if e.local[id] == 0 {
+			e.used = append(e.used, id)
+			e.local[id] = fixed + uint32(len(e.used)) - 1
 			list = binary.AppendUvarint(list, uint64(len(s.list[id])))
 			list = append(list, s.list[id]...)
 		}
-		return uint64(local[id])
+		return uint64(e.local[id])
 	}
 	for i, slot := range s.slots {
 		if slot == nil || len(slot.joint) == 0 && len(slot.folded) == 0 {
@@ -312,10 +301,11 @@ func (s *sums) encode(to []byte) []byte {
 			}
 		}
 	}
-	to = append(to, version)
-	to = binary.AppendUvarint(to, uint64(next-fixed))
-	to = append(to, list...)
-	return append(to, body...)
+	e.body, e.list = body, list
+	b := append(make([]byte, 0, 4+len(list)+len(body)), version)
+	b = binary.AppendUvarint(b, uint64(len(e.used)))
+	b = append(b, list...)
+	return append(b, body...)
 }
 
 // A reader is told what the bytes of sums say. The numbers are those of its words.
@@ -334,21 +324,32 @@ var errCorrupt = errors.New("the bytes of a row of clicks cannot be read")
 // scanner takes numbers off bytes. After the end of them it has failed.
 type scanner struct {
 	b      []byte
+	at     int
 	failed bool
 }
 
+func (s *scanner) more() bool { return s.at < len(s.b) }
+
+func (s *scanner) fail() {
+	s.at, s.failed = len(s.b), true
+}
+
 func (s *scanner) uvarint() uint64 {
-	if len(s.b) > 0 && s.b[0] < 0x80 {
-		n := s.b[0]
-		s.b = s.b[1:]
+	if s.at < len(s.b) && s.b[s.at] < 0x80 {
+		n := s.b[s.at]
+		s.at++
 		return uint64(n)
 	}
-	n, size := binary.Uvarint(s.b)
+	return s.long()
+}
+
+func (s *scanner) long() uint64 {
+	n, size := binary.Uvarint(s.b[s.at:])
 	if size <= 0 {
-		s.b, s.failed = nil, true
+		s.fail()
 		return 0
 	}
-	s.b = s.b[size:]
+	s.at += size
 	return n
 }
 
@@ -360,23 +361,33 @@ func (s *scanner) varint() int64 {
 // bytes takes as many bytes as the number before them says.
 func (s *scanner) bytes() []byte {
 	n := s.uvarint()
-	if n > uint64(len(s.b)) {
-		s.b, s.failed = nil, true
+	if n > uint64(len(s.b)-s.at) {
+		s.fail()
 		return nil
 	}
-	b := s.b[:n]
-	s.b = s.b[n:]
-	return b
+	s.at += int(n)
+	return s.b[s.at-int(n) : s.at]
 }
 
 // decoder reads the bytes of sums, one row after another.
 type decoder struct {
 	*words
 	global []uint32 // the words of a row, by their numbers there
+	now    facts    // those that a reader is told, which would be new for each otherwise
+}
+
+// word takes the number of a word and returns that among all words.
+func (d *decoder) word(s *scanner) uint32 {
+	n := s.uvarint()
+	if n >= uint64(len(d.global)) {
+		s.fail()
+		return none
+	}
+	return d.global[n]
 }
 
 func (d *decoder) read(b []byte, r reader) error {
-	s := scanner{b: b}
+	s := &scanner{b: b}
 	if s.uvarint() != version {
 		return errCorrupt
 	}
@@ -384,67 +395,60 @@ func (d *decoder) read(b []byte, r reader) error {
 	for n := s.uvarint(); n > 0 && !s.failed; n-- {
 		d.global = append(d.global, d.idOf(s.bytes()))
 	}
-	word := func() uint32 {
-		n := s.uvarint()
-		if n >= uint64(len(d.global)) {
-			s.b, s.failed = nil, true
-			return none
-		}
-		return d.global[n]
-	}
-	var nobody passer
-	for len(s.b) > 0 {
+	for s.more() {
 		to := r
 		i := s.uvarint()
-		if i >= 31 {
+		if i >= slotsMost {
 			return errCorrupt
 		}
 		if !r.slot(int(i)) {
-			to = nobody
+			to = passer{}
 		}
 		for n := s.uvarint(); n > 0 && !s.failed; n-- {
-			var f facts
-			mask := s.uvarint()
-			for d := range f {
-				if mask&(1<<d) != 0 {
-					f[d] = word()
-				}
+			d.now = facts{}
+			for mask := s.uvarint() & (1<<clicks.Dimensions - 1); mask != 0; mask &= mask - 1 {
+				d.now[bits.TrailingZeros64(mask)] = d.word(s)
 			}
 			if clicks := s.varint(); !s.failed {
-				to.joint(&f, clicks)
+				to.joint(&d.now, clicks)
 			}
 		}
 		for n := s.uvarint(); n > 0 && !s.failed; n-- {
-			bot := word()
+			bot := d.word(s)
 			if clicks := s.varint(); !s.failed {
 				to.folded(bot, clicks)
 			}
 			for dimension := range clicks.Dimensions {
-				if dimension == int(clicks.Bot) {
-					continue
+				if dimension != int(clicks.Bot) {
+					d.parts(s, to, part{bot: bot, dimension: uint32(dimension)})
 				}
-				list := s.bytes()
-				if len(list) == 0 || !to.wants(dimension) {
-					continue
-				}
-				rest := s.b
-				for s.b = list; len(s.b) > 0; {
-					p := part{bot, uint32(dimension), word()}
-					if clicks := s.varint(); !s.failed {
-						to.part(p, clicks)
-					}
-				}
-				s.b = rest
 			}
-		}
-		if s.failed {
-			return errCorrupt
 		}
 	}
 	if s.failed {
 		return errCorrupt
 	}
 	return nil
+}
+
+// parts reads the values of a dimension.
+func (d *decoder) parts(s *scanner, to reader, p part) {
+	n := s.uvarint()
+	end := s.at + int(n)
+	switch {
+	case n > uint64(len(s.b)-s.at):
+		s.fail()
+		return
+	case n == 0 || !to.wants(int(p.dimension)):
+		s.at = end
+		return
+	}
+	for s.at < end && !s.failed {
+		p.value = d.word(s)
+		if clicks := s.varint(); !s.failed {
+			to.part(p, clicks)
+		}
+	}
 }
 
 // passer passes over what it is told.

@@ -212,12 +212,13 @@ SELECT `+of+` FROM clicks_hours JOIN unnest($1::bytea[], $2::integer[]) AS merge
 	if _, err := m.addAll(rows); err != nil {
 		return 0, 0, err
 	}
+	var e encoder
 	size, err = m.write(ctx, tx, "clicks_hours", "day", func(r *row, day int32) []any {
 		most := linksToday
 		if day < m.today {
 			most = linksPast
 		}
-		return r.values("", day, most)
+		return r.values(&e, "", day, most)
 	})
 	return size, taken, err
 }
@@ -325,7 +326,7 @@ type month struct {
 	both
 	sums    *sums
 	numbers numbers
-	links   [31]links
+	links   [slotsMost]links
 }
 
 // rollUp moves some days that are older than hours are kept to daily totals by single dimensions.
@@ -395,6 +396,7 @@ FROM clicks_days JOIN unnest($1::bytea[], $2::integer[]) AS merged (scope, month
 		return false, err
 	}
 	var u upserting
+	var e encoder
 	for _, key := range keys {
 		m := months[key]
 		m.sums.bound(0, valuesMost)
@@ -403,7 +405,7 @@ FROM clicks_days JOIN unnest($1::bytea[], $2::integer[]) AS merged (scope, month
 			l.bound(linksOld)
 			list = l.encode(list, slot)
 		}
-		u.add(key, m.people, m.bots, m.sums.encode(nil), m.numbers.encode(), list)
+		u.add(key, m.people, m.bots, e.encode(m.sums), m.numbers.encode(), list)
 	}
 	return true, u.exec(ctx, tx, "clicks_days", "month")
 }
@@ -437,7 +439,7 @@ DELETE FROM clicks_producers WHERE producer IN (
 func (s *Store) Forget(ctx context.Context, code string) error {
 	key := linkKey(code)
 	return each(s.shards.Homes(key), func(db *postgres.DB) error {
-		return db.Do(ctx, "clicks_forget", readTime, func(ctx context.Context, pool *pgxpool.Pool) error {
+		return db.Do(ctx, "clicks_forget", writeTime, func(ctx context.Context, pool *pgxpool.Pool) error {
 			return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 				if _, err := tx.Exec(ctx, "SELECT one FROM clicks_tending FOR UPDATE"); err != nil {
 					return err

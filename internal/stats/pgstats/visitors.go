@@ -107,7 +107,7 @@ func (v *visitors) read(b []byte) error {
 }
 
 // numbers are how many visitors there were, by the day of a month.
-type numbers [31]uint64
+type numbers [slotsMost]uint64
 
 func (n *numbers) encode() (b []byte) {
 	for day, number := range n {
@@ -121,7 +121,7 @@ func (n *numbers) encode() (b []byte) {
 
 func (n *numbers) read(b []byte) error {
 	s := scanner{b: b}
-	for len(s.b) > 0 {
+	for s.more() {
 		day, number := s.uvarint(), s.uvarint()
 		if day >= uint64(len(n)) {
 			return errCorrupt

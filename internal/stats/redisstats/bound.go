@@ -168,16 +168,8 @@ func (s *Store) tend(ctx context.Context) error {
 		if !mine {
 			continue
 		}
-		ids := make([]pageID, daysPages)
-		for n := range ids {
-			ids[n] = pageID{day, n}
-		}
-		cost := make(map[int]int64)
-		if err := s.rewrite(ctx, ids, rewriting{settle: true}, cost); err != nil {
+		if err := s.settle(ctx, day); err != nil {
 			return errors.Join(err, s.conn.Aside.Del(ctx, settled(day)).Err())
-		}
-		if err := s.account(ctx, cost); err != nil {
-			return err
 		}
 	}
 	for name := range known {
@@ -190,6 +182,19 @@ func (s *Store) tend(ctx context.Context) error {
 		}
 	}
 	return s.account(ctx, nil)
+}
+
+// settle rewrites the pages of a day that is long over.
+func (s *Store) settle(ctx context.Context, day int) error {
+	ids := make([]pageID, daysPages)
+	for n := range ids {
+		ids[n] = pageID{day, n}
+	}
+	cost := make(map[int]int64)
+	if err := s.rewrite(ctx, ids, rewriting{settle: true}, cost); err != nil {
+		return err
+	}
+	return s.account(ctx, cost)
 }
 
 // recount counts the memory of a day anew. What others account for meanwhile may be lost or counted

@@ -100,13 +100,13 @@ func (s *Store) rewrite(ctx context.Context, ids []pageID, why rewriting, cost m
 				if name = linkName(why.forget); some[i].day == totals {
 					name = why.forget
 				}
-				if p, err := readPage(text, name); err != nil {
+				if p, err := readPage(text, name, 0); err != nil {
 					return err
 				} else if p.scopes[name] == nil {
 					continue
 				}
 			}
-			p, err := readPage(text, "")
+			p, err := readPage(text, "", everyList)
 			if err != nil {
 				return err
 			}

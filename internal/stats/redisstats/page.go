@@ -320,6 +320,9 @@ func (s *sums) read(r *reader, facts *factsReader, want byte) {
 					v.hours = append(v.hours, h)
 				}
 			}
+			if r.err != nil {
+				return
+			}
 			if want&hasSingle != 0 {
 				s.single = append(s.single, v)
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -365,4 +366,61 @@ func TestSettledDaysKeepNoVisitors(t *testing.T) {
 		t.Errorf("%d clicks of %d visitors became %d of %d", before.Clicks, before.Visitors, after.Clicks, after.Visitors)
 	}
 	t.Logf("10,000 clicks of 10,000 links took %d bytes, and take %d", was, bytes())
+}
+
+// Pages are rewritten while others append to them and rewrite them, too. No click is lost, and none
+// counts twice.
+func TestRewritesLoseNothing(t *testing.T) {
+	addr := fleettest.Redis(t).Addr
+	var stores []*redisstats.Store
+	for range 4 {
+		stores = append(stores, open(t, "redis://"+addr, quiet, redisstats.Options{Keep: 90 * day}))
+	}
+	const batches, links = 60, 40
+	var wg sync.WaitGroup
+	for p, store := range stores {
+		wg.Go(func() {
+			for n := range uint64(batches) {
+				b := today(fmt.Sprint("p", p), n+1, links)
+				for i := range b.Counts {
+					b.Counts[i].Code = fmt.Sprint("code", i)
+					for f := range 40 { // so that each page is soon long
+						facts := realistic(n*40 + uint64(f))
+						facts[clicks.Campaign] = fmt.Sprint(f)
+						b.Counts[i].Facts = append(b.Counts[i].Facts, clicks.FactCount{Facts: facts, Clicks: 1})
+					}
+					b.Counts[i].Clicks += 40
+				}
+				if _, err := store.Apply(t.Context(), []clicks.Batch{b}); err != nil {
+					t.Error(err)
+				}
+				if err := store.Forget(t.Context(), "code0"); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	const each = 4 * batches * 41
+	for i := range links {
+		scope := stats.Scope{Code: fmt.Sprint("code", i)}
+		want := int64(each)
+		if i == 0 {
+			want = 0
+		}
+		q := ofTwoDays(scope)
+		if a := ask(t, stores[0], q); a.Clicks != want {
+			t.Errorf("%s has %d clicks, want %d", scope.Code, a.Clicks, want)
+		}
+		q.By = []clicks.Dimension{clicks.Campaign}
+		if a := ask(t, stores[0], q); a.Clicks != want {
+			t.Errorf("%s has %d clicks by campaign, want %d", scope.Code, a.Clicks, want)
+		}
+		if totals, err := stores[0].Totals(t.Context(), []string{scope.Code}); err != nil || totals[0] != want {
+			t.Errorf("the total of %s is %v, %v, want %d", scope.Code, totals, err, want)
+		}
+	}
+	if a := ask(t, stores[0], ofTwoDays(stats.Scope{Owner: "owner"})); a.Clicks != each*links {
+		t.Errorf("%d clicks, want %d", a.Clicks, each*links)
+	}
 }

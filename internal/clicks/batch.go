@@ -10,9 +10,9 @@ type Batch struct {
 	// are what a batch is counted once by. Batches of one producer may arrive in another order than
 	// they were made in, but by no more than ReorderMost.
 	Number uint64
-	// Ordered says that each of Counts has a Number of its own instead, which only grows: of the
-	// counts that have arrived, those up to the last Number were applied. A queue that numbers what
-	// it carries, as Kafka does, is the Producer then.
+	// Ordered says that each of Counts and Misses has a Number of its own instead, which only grows
+	// and begins with 1: of those that have arrived, those up to the last Number were applied. A queue
+	// that numbers what it carries, as Kafka does, is the Producer then.
 	Ordered bool
 
 	Counts []Count
@@ -47,6 +47,7 @@ type FactCount struct {
 
 // A Miss is how often a code was asked for that has no link.
 type Miss struct {
+	Number uint64 // see Batch.Ordered
 	Hour   time.Time
 	Code   string
 	Clicks int64

@@ -13,6 +13,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"sort"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -66,6 +67,7 @@ type Store struct {
 	most      atomic.Int64 // bytes; 0 until it is known
 	lookedAt  atomic.Int64 // when most was looked up, in Unix seconds
 	full      atomic.Bool  // there is nothing left to forget but today
+	fullOn    atomic.Int64 // the day of which the log says so
 	oldest    atomic.Int64 // the oldest day that is kept, as far as it is known
 
 	bytes     prometheus.Gauge
@@ -268,8 +270,9 @@ func (s *Store) leaveOutDone(ctx context.Context, batches []clicks.Batch) ([]cli
 			continue
 		}
 		next := uint64(offsets[i].Val()[0]) // 0 if there is none
-		if first := slices.IndexFunc(b.Counts, func(c clicks.Count) bool { return c.Number >= next }); first >= 0 {
-			b.Counts = b.Counts[first:]
+		b.Counts = b.Counts[sort.Search(len(b.Counts), func(i int) bool { return b.Counts[i].Number >= next }):]
+		b.Misses = b.Misses[sort.Search(len(b.Misses), func(i int) bool { return b.Misses[i].Number >= next }):]
+		if len(b.Counts)+len(b.Misses) > 0 {
 			unknown = append(unknown, b)
 		}
 	}
@@ -286,7 +289,13 @@ func (s *Store) markDone(ctx context.Context, batches []clicks.Batch) ([]bool, e
 	marks := make([]*redis.IntCmd, len(batches))
 	for i := range batches {
 		if b := &batches[i]; b.Ordered {
-			last := b.Counts[len(b.Counts)-1].Number
+			var last uint64
+			if n := len(b.Counts); n > 0 {
+				last = b.Counts[n-1].Number
+			}
+			if n := len(b.Misses); n > 0 {
+				last = max(last, b.Misses[n-1].Number)
+			}
 			marks[i] = pipe.ZAddArgs(ctx, offsetsKey, redis.ZAddArgs{GT: true, Ch: true, Members: []redis.Z{{Score: float64(last + 1), Member: b.Producer}}})
 			pipe.Expire(ctx, offsetsKey, s.o.Keep+doneFor)
 		} else {
@@ -319,19 +328,26 @@ func (s *Store) draw(batches []clicks.Batch) []drawn {
 		b := &batches[i]
 		producer := xxhash.Sum64String(b.Producer)
 		d := drawing{store: s, drafts: make(map[pageID]*draft)}
-		if b.Ordered {
-			for i := range b.Counts {
+		misses := b.Misses
+		for i := range b.Counts {
+			if number := b.Counts[i].Number; b.Ordered {
+				for len(misses) > 0 && misses[0].Number < number {
+					d.miss(&misses[0])
+					d.flush(misses[0].Number)
+					misses = misses[1:]
+				}
 				d.count(&b.Counts[i])
-				d.flush(b.Counts[i].Number)
-			}
-		} else {
-			for i := range b.Counts {
+				d.flush(number)
+			} else {
 				d.count(&b.Counts[i])
 			}
-			for _, m := range b.Misses {
-				sums := d.of(dayOf(m.Hour), missed)
-				sums.links = append(sums.links, linkSum{m.Code, tally{people: m.Clicks}})
+		}
+		for i := range misses {
+			if d.miss(&misses[i]); b.Ordered {
+				d.flush(misses[i].Number)
 			}
+		}
+		if !b.Ordered {
 			d.flush(b.Number)
 		}
 		for id, draft := range d.drafts {
@@ -439,6 +455,13 @@ func (d *drawing) count(c *clicks.Count) {
 		total := d.sums(totalsPage(c.Code), c.Code)
 		total.hours = append(total.first[:0], hourSum{tally: tally{people: c.Clicks}})
 		total.last = day
+	}
+}
+
+func (d *drawing) miss(m *clicks.Miss) {
+	if m.Clicks > 0 {
+		s := d.of(dayOf(m.Hour), missed)
+		s.links = append(s.links, linkSum{m.Code, tally{people: m.Clicks}})
 	}
 }
 

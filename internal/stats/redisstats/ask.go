@@ -15,8 +15,8 @@ import (
 const askTrip = 64
 
 // eachDay reads the scope's page of each day from the day of from to that before to, and calls f with
-// those that have the scope. Its sums are tidy.
-func (s *Store) eachDay(ctx context.Context, scope string, from, to time.Time, f func(day int, p *page, sums *sums)) error {
+// those that have the scope. Its sums are tidy. They have the lists that are wanted.
+func (s *Store) eachDay(ctx context.Context, scope string, want byte, from, to time.Time, f func(day int, p *page, sums *sums)) error {
 	now := time.Now()
 	first, last := max(dayOf(from), s.firstKept(now)), min(dayOf(to.Add(-1)), dayOf(now)+1)
 	var ids []pageID
@@ -29,7 +29,7 @@ func (s *Store) eachDay(ctx context.Context, scope string, from, to time.Time, f
 			return err
 		}
 		for i, text := range texts {
-			p, err := readPage(text, scope)
+			p, err := readPage(text, scope, want)
 			if err != nil {
 				return err
 			}
@@ -47,7 +47,7 @@ func (s *Store) Ask(ctx context.Context, q stats.Question) (stats.Answer, error)
 	ctx, cancel := s.conn.Limit(ctx)
 	defer cancel()
 	a := newAnswering(q)
-	err := s.eachDay(ctx, scopeName(q.Scope), q.From, q.To, a.add)
+	err := s.eachDay(ctx, scopeName(q.Scope), a.want(), q.From, q.To, a.add)
 	if err != nil {
 		return stats.Answer{}, s.ops.ask.Unavailable(s.conn.Reads, err)
 	}
@@ -92,6 +92,20 @@ func newAnswering(q stats.Question) *answering {
 	whole := func(t time.Time) bool { return t.Equal(t.Truncate(24 * time.Hour)) }
 	a.visitors = len(a.dimensions) == 0 && whole(q.From) && whole(q.To) && q.Bots != stats.OnlyBots
 	return a
+}
+
+// want returns which lists of sums the question is about.
+func (a *answering) want() byte {
+	switch {
+	case a.visitors:
+		return hasHours | hasVisitors | hasSketch | hasCounted
+	case len(a.dimensions) == 0:
+		return hasHours
+	case len(a.dimensions) == 1:
+		return hasHours | hasCombined | hasSingle
+	default:
+		return hasHours | hasCombined
+	}
 }
 
 // begins returns when the part of the time that t is in begins, and when the next one does.
@@ -238,15 +252,21 @@ func (a *answering) add(day int, p *page, s *sums) {
 	}
 	if len(a.dimensions) == 1 {
 		for _, v := range s.single {
-			if !a.dimensions[clicks.Dimension(v.dimension)] || partAt(v.hour) < 0 {
+			if !a.dimensions[clicks.Dimension(v.dimension)] {
 				continue
 			}
-			rest[v.hour].people -= v.people
-			rest[v.hour].bots -= v.bots
 			var f clicks.Facts
 			f[v.dimension] = v.value
-			if a.where(&f) {
-				count(v.hour, a.valuesOf(&f), a.counted(v.tally))
+			wanted, number := a.where(&f), a.valuesOf(&f)
+			for _, h := range v.hours {
+				if partAt(h.hour) < 0 {
+					continue
+				}
+				rest[h.hour].people -= h.people
+				rest[h.hour].bots -= h.bots
+				if wanted {
+					count(h.hour, number, a.counted(h.tally))
+				}
 			}
 		}
 	}
@@ -282,41 +302,43 @@ func (a *answering) answer() stats.Answer {
 		answer.Visitors = a.people
 	}
 	partVisitors := a.visitors && a.zone.String() == "UTC" && a.Unit != stats.Hour
-	other := slices.Repeat([]string{clicks.Other}, len(a.By))
-	byPart := make([][]stats.Row, len(a.parts))
+	type valuesClicks struct {
+		values int32
+		clicks int64
+	}
+	byPart := make([][]valuesClicks, len(a.parts))
 	for id, n := range a.rows {
-		visitors := int64(-1)
-		if partVisitors {
-			visitors = a.parts[id.part].people
-		}
-		byPart[id.part] = append(byPart[id.part], stats.Row{Start: a.parts[id.part].start, Values: a.texts[id.values], Clicks: n, Visitors: visitors})
+		byPart[id.part] = append(byPart[id.part], valuesClicks{id.values, n})
 		answer.Clicks += n
 	}
-	for _, rows := range byPart {
-		slices.SortFunc(rows, func(x, y stats.Row) int {
-			return cmp.Or(cmp.Compare(y.Clicks, x.Clicks), slices.Compare(x.Values, y.Values))
+	other := slices.Repeat([]string{clicks.Other}, len(a.By))
+	for i, sorted := range byPart {
+		slices.SortFunc(sorted, func(x, y valuesClicks) int {
+			return cmp.Or(cmp.Compare(y.clicks, x.clicks), slices.Compare(a.texts[x.values], a.texts[y.values]))
 		})
-		if a.Most > 0 && len(a.By) > 0 && len(rows) > a.Most {
-			rows = cut(rows, a.Most, other)
+		row := stats.Row{Start: a.parts[i].start, Visitors: -1}
+		if partVisitors {
+			row.Visitors = a.parts[i].people
 		}
-		answer.Rows = append(answer.Rows, rows...)
+		rest := row
+		rest.Values = other
+		kept := make([]stats.Row, 0, len(sorted))
+		cut := a.Most > 0 && len(a.By) > 0 && len(sorted) > a.Most
+		for _, v := range sorted {
+			row.Values, row.Clicks = a.texts[v.values], v.clicks
+			if cut && (len(kept) == a.Most-1 || slices.Equal(row.Values, other)) {
+				rest.Clicks += v.clicks
+			} else {
+				kept = append(kept, row)
+			}
+		}
+		if cut {
+			at, _ := slices.BinarySearchFunc(kept, rest.Clicks, func(r stats.Row, n int64) int { return cmp.Compare(n, r.Clicks) })
+			kept = slices.Insert(kept, at, rest)
+		}
+		answer.Rows = append(answer.Rows, kept...)
 	}
 	return answer
-}
-
-// cut keeps the first rows, and makes one of the rest.
-func cut(rows []stats.Row, most int, other []string) []stats.Row {
-	rest := stats.Row{Start: rows[0].Start, Values: other, Visitors: -1}
-	kept := make([]stats.Row, 0, most)
-	for _, r := range rows {
-		if len(kept) < most-1 && !slices.Equal(r.Values, other) {
-			kept = append(kept, r)
-		} else {
-			rest.Clicks += r.Clicks
-		}
-	}
-	i, _ := slices.BinarySearchFunc(kept, rest.Clicks, func(r stats.Row, n int64) int { return cmp.Compare(n, r.Clicks) })
-	return slices.Insert(kept, i, rest)
 }
 
 // Top adds up the links of each day. A list of a day has the linksMost most frequent ones: the
@@ -342,7 +364,7 @@ func (s *Store) topOf(ctx context.Context, scope string, from, to time.Time, bot
 	defer cancel()
 	wanted := answering{Question: stats.Question{Bots: bots}}
 	clicked := make(map[string]int64)
-	err := s.eachDay(ctx, scope, from, to, func(_ int, _ *page, day *sums) {
+	err := s.eachDay(ctx, scope, hasLinks, from, to, func(_ int, _ *page, day *sums) {
 		for _, l := range day.links {
 			if n := wanted.counted(l.tally); n > 0 {
 				clicked[l.code] += n
@@ -384,7 +406,7 @@ func (s *Store) Totals(ctx context.Context, codes []string) ([]int64, error) {
 		}
 		for i, text := range texts {
 			for _, at := range byPage[some[i]] {
-				p, err := readPage(text, codes[at])
+				p, err := readPage(text, codes[at], everyList)
 				if err != nil {
 					return nil, s.ops.ask.Unavailable(s.conn.Reads, err)
 				}

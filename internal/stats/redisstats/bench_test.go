@@ -79,12 +79,17 @@ func BenchmarkAsk(b *testing.B) {
 				n := zipf.Uint64()
 				facts := realistic(random.Uint64N(1 << 40))
 				batch.Counts = append(batch.Counts, clicks.Count{
-					Code: fmt.Sprintf("8h4L%06x", n), Owner: fmt.Sprint("owner", n%10), Hour: at.Add(time.Duration(random.IntN(24)) * time.Hour),
+					Code: fmt.Sprintf("8h4L%06x", n), Owner: fmt.Sprint("owner", n%10), Hour: at.Add(time.Duration(part*6+random.IntN(6)) * time.Hour),
 					Clicks: 1, Facts: []clicks.FactCount{{Facts: facts, Clicks: 1}}, Visitors: []uint64{random.Uint64()},
 				})
 			}
 			total += len(batch.Counts)
 			apply(b, store, batch)
+		}
+		if ago >= 4 {
+			if err := store.Settle(b.Context(), at); err != nil {
+				b.Fatal(err)
+			}
 		}
 	}
 	info, err := fleettest.Conn(b, "redis://"+r.Addr, quiet).Info(b.Context())

@@ -49,8 +49,11 @@ func (s *Store) account(ctx context.Context, cost map[int]int64) error {
 	}
 	pipe.Expire(ctx, daysKey, s.o.Keep+48*time.Hour)
 	kept := pipe.HGetAll(ctx, daysKey)
-	if _, err := pipe.Exec(ctx); err != nil {
+	if _, err := pipe.Exec(ctx); err != nil && !redis.IsOOMError(err) {
 		return err
+	}
+	if kept.Err() != nil { // while a Redis that is full only did not take the costs
+		return kept.Err()
 	}
 	for {
 		oldest, sum := "", int64(0)
@@ -69,7 +72,7 @@ func (s *Store) account(ctx context.Context, cost map[int]int64) error {
 			s.oldest.Store(int64(s.oldestKept(dayOf(day))))
 		}
 		if !over || err != nil || oldest >= field(dayOf(time.Now())) {
-			if s.full.Swap(over) != over && over {
+			if s.full.Swap(over) != over && over && s.fullOn.Swap(int64(dayOf(time.Now()))) != int64(dayOf(time.Now())) {
 				s.log.Warn("the clicks of today alone take all memory that clicks may take: those of links and tags are left out until tomorrow", "bytes", sum, "most", most)
 			}
 			return nil
@@ -148,6 +151,12 @@ func (s *Store) tendOnce(ctx context.Context) error {
 
 func (s *Store) tend(ctx context.Context) error {
 	today := dayOf(time.Now())
+	s.rewriteAt.Range(func(id, _ any) bool {
+		if day := id.(pageID).day; day != totals && day < today-settledAfter {
+			s.rewriteAt.Delete(id)
+		}
+		return true
+	})
 	known, err := s.conn.Aside.HGetAll(ctx, daysKey).Result()
 	if err != nil {
 		return err
@@ -168,16 +177,8 @@ func (s *Store) tend(ctx context.Context) error {
 		if !mine {
 			continue
 		}
-		ids := make([]pageID, daysPages)
-		for n := range ids {
-			ids[n] = pageID{day, n}
-		}
-		cost := make(map[int]int64)
-		if err := s.rewrite(ctx, ids, rewriting{settle: true}, cost); err != nil {
+		if err := s.settle(ctx, day); err != nil {
 			return errors.Join(err, s.conn.Aside.Del(ctx, settled(day)).Err())
-		}
-		if err := s.account(ctx, cost); err != nil {
-			return err
 		}
 	}
 	for name := range known {
@@ -190,6 +191,19 @@ func (s *Store) tend(ctx context.Context) error {
 		}
 	}
 	return s.account(ctx, nil)
+}
+
+// settle rewrites the pages of a day that is long over.
+func (s *Store) settle(ctx context.Context, day int) error {
+	ids := make([]pageID, daysPages)
+	for n := range ids {
+		ids[n] = pageID{day, n}
+	}
+	cost := make(map[int]int64)
+	if err := s.rewrite(ctx, ids, rewriting{settle: true}, cost); err != nil {
+		return err
+	}
+	return s.account(ctx, cost)
 }
 
 // recount counts the memory of a day anew. What others account for meanwhile may be lost or counted

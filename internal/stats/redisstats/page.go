@@ -5,9 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
+	"math/bits"
 	"math/rand/v2"
-	"slices"
 
 	"github.com/axiomhq/hyperloglog"
 
@@ -61,17 +60,28 @@ type page struct {
 // factsTable gives combinations of facts numbers.
 type factsTable struct {
 	list   []clicks.Facts
-	number map[clicks.Facts]int32
+	number map[clicks.Facts]int32 // made when it is needed
 }
 
 func (t *factsTable) add(f clicks.Facts) int32 {
+	if t.number == nil {
+		t.number = make(map[clicks.Facts]int32, len(t.list))
+		for n, f := range t.list {
+			t.number[f] = int32(n)
+		}
+	}
 	n, ok := t.number[f]
 	if !ok {
-		if t.number == nil {
-			t.number = make(map[clicks.Facts]int32)
-		}
-		n = int32(len(t.list))
-		t.number[f], t.list = n, append(t.list, f)
+		n = t.addNew(f)
+	}
+	return n
+}
+
+// addNew adds facts that are not there yet.
+func (t *factsTable) addNew(f clicks.Facts) int32 {
+	n := int32(len(t.list))
+	if t.list = append(t.list, f); t.number != nil {
+		t.number[f] = n
 	}
 	return n
 }
@@ -127,8 +137,12 @@ func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// readPage reads a page, of the scopes only the one if that is not "".
-func readPage(text, only string) (*page, error) {
+// everyList is for readers who want all lists of sums.
+const everyList byte = 0xff
+
+// readPage reads a page, of the scopes only the one if that is not "", and of their sums only the
+// lists that are wanted, unless that is less work.
+func readPage(text, only string, want byte) (*page, error) {
 	p := &page{producers: make(map[uint64]*numbers), scopes: make(map[string]*sums)}
 	for r := (reader{text: text}); r.text != ""; {
 		head := r.take(4)
@@ -140,7 +154,7 @@ func readPage(text, only string) (*page, error) {
 		switch kind := segment.byte(); kind {
 		case kindWhole:
 			p.readProducers(&segment)
-			p.readScopes(&segment, p.facts.reader(segment.string()), only)
+			p.readScopes(&segment, p.facts.reader(segment.string(), true), only, want, true)
 		case kindDelta:
 			producer, ordered, day := segment.uint64(), segment.byte() == 1, int(segment.uvarint())
 			n := p.producers[producer]
@@ -149,11 +163,11 @@ func readPage(text, only string) (*page, error) {
 				p.producers[producer] = n
 			}
 			n.day = max(n.day, day)
-			facts := p.facts.reader(segment.string())
+			facts := p.facts.reader(segment.string(), false)
 			for segment.text != "" {
 				number := segment.uvarint()
 				if group := (reader{text: segment.string()}); n.add(number) {
-					p.readScopes(&group, facts, only)
+					p.readScopes(&group, facts, only, want, false)
 					segment.err = cmp.Or(segment.err, group.err)
 				}
 			}
@@ -188,39 +202,36 @@ func (p *page) readProducers(r *reader) {
 	}
 }
 
-// factsReader turns the numbers of facts in a segment into those in the page. It reads the texts
-// when the first is asked for, since most questions need those of few segments.
+// factsReader turns the numbers of facts in a segment into those in the page. It reads each of them
+// when it is asked for, since most questions need few.
 type factsReader struct {
-	table *factsTable
-	text  string
-	to    []int32
+	table        *factsTable
+	isNew        bool     // no other segment was read before: all of its facts are new
+	text         string   // not read yet
+	texts        []string // that combinations name
+	combinations []string // as they are written
+	to           []int32  // the number in the page, or -1 while that is not known
 }
 
-func (t *factsTable) reader(text string) *factsReader { return &factsReader{table: t, text: text} }
+func (t *factsTable) reader(text string, whole bool) *factsReader {
+	return &factsReader{table: t, isNew: whole && len(t.list) == 0, text: text}
+}
 
 func (f *factsReader) number(n uint64) (int32, error) {
-	if r := (reader{text: f.text}); r.text != "" {
+	if f.text != "" {
+		r := reader{text: f.text}
 		f.text = ""
-		var texts []string
 		for range r.uvarint() {
-			if texts = append(texts, r.string()); r.err != nil {
+			if f.texts = append(f.texts, r.string()); r.err != nil {
 				return 0, r.err
 			}
 		}
 		for r.text != "" {
-			var facts clicks.Facts
-			has := r.uvarint()
-			for d := range facts {
-				if has&(1<<d) == 0 {
-					continue
-				}
-				n := r.uvarint()
-				if n >= uint64(len(texts)) || r.err != nil {
-					return 0, errPage
-				}
-				facts[d] = texts[n]
+			whole := r.text
+			for range bits.OnesCount64(r.uvarint()) {
+				r.uvarint()
 			}
-			f.to = append(f.to, f.table.add(facts))
+			f.combinations, f.to = append(f.combinations, whole[:len(whole)-len(r.text)]), append(f.to, -1)
 		}
 		if r.err != nil {
 			return 0, r.err
@@ -229,10 +240,30 @@ func (f *factsReader) number(n uint64) (int32, error) {
 	if n >= uint64(len(f.to)) {
 		return 0, errPage
 	}
+	if f.to[n] < 0 {
+		r := reader{text: f.combinations[n]}
+		has := r.uvarint()
+		var facts clicks.Facts
+		for d := range facts {
+			if has&(1<<d) == 0 {
+				continue
+			}
+			at := r.uvarint()
+			if at >= uint64(len(f.texts)) {
+				return 0, errPage
+			}
+			facts[d] = f.texts[at]
+		}
+		if f.isNew {
+			f.to[n] = f.table.addNew(facts)
+		} else {
+			f.to[n] = f.table.add(facts)
+		}
+	}
 	return f.to[n], nil
 }
 
-func (p *page) readScopes(r *reader, facts *factsReader, only string) {
+func (p *page) readScopes(r *reader, facts *factsReader, only string, want byte, whole bool) {
 	for r.text != "" {
 		name, body := r.string(), reader{text: r.string()}
 		if only != "" && name != only || r.err != nil {
@@ -240,16 +271,18 @@ func (p *page) readScopes(r *reader, facts *factsReader, only string) {
 		}
 		s := p.scopes[name]
 		if s == nil {
-			s = &sums{}
+			s = &sums{isTidy: whole}
 			p.scopes[name] = s
+		} else {
+			s.isTidy = false
 		}
-		s.read(&body, facts)
+		s.read(&body, facts, want)
 		r.err = cmp.Or(r.err, body.err)
 	}
 }
 
 // read adds the sums of a segment to s.
-func (s *sums) read(r *reader, facts *factsReader) {
+func (s *sums) read(r *reader, facts *factsReader, want byte) {
 	has := r.byte()
 	if has&hasHours != 0 {
 		for range r.uvarint() {
@@ -261,44 +294,63 @@ func (s *sums) read(r *reader, facts *factsReader) {
 	}
 	if has&hasCombined != 0 {
 		for range r.uvarint() {
-			hour := r.byte()
-			number, err := facts.number(r.uvarint())
-			if r.err = cmp.Or(r.err, err); r.err != nil {
+			hour, number, n := r.byte(), r.uvarint(), int64(r.uvarint())
+			if r.err != nil {
 				return
 			}
-			s.addCombined(combinedSum{number, hour, int64(r.uvarint())})
+			if want&hasCombined != 0 {
+				combination, err := facts.number(number)
+				if r.err = err; err != nil {
+					return
+				}
+				s.addCombined(combinedSum{combination, hour, n})
+			}
 		}
 	}
 	if has&hasSingle != 0 {
 		for range r.uvarint() {
-			dimension, value := r.byte(), r.string()
+			v := valueSum{dimension: r.byte(), value: r.string()}
 			for range r.uvarint() {
-				s.single = append(s.single, singleSum{dimension, r.byte(), value, tally{int64(r.uvarint()), int64(r.uvarint())}})
-				if r.err != nil || dimension >= clicks.Dimensions {
+				h := hourSum{r.byte(), tally{int64(r.uvarint()), int64(r.uvarint())}}
+				if r.err != nil || v.dimension >= clicks.Dimensions {
 					r.err = errPage
 					return
 				}
+				if want&hasSingle != 0 {
+					v.hours = append(v.hours, h)
+				}
+			}
+			if r.err != nil {
+				return
+			}
+			if want&hasSingle != 0 {
+				s.single = append(s.single, v)
 			}
 		}
 	}
 	if has&hasVisitors != 0 {
 		for range r.uvarint() {
-			s.visitors = append(s.visitors, r.uint64())
+			if v := r.uint64(); want&hasVisitors != 0 {
+				s.visitors = append(s.visitors, v)
+			}
 			if r.err != nil {
 				return
 			}
 		}
 	}
 	if has&hasSketch != 0 {
-		other := hyperloglog.New14()
-		err := other.UnmarshalBinary([]byte(r.string()))
-		if s.sketch == nil {
-			s.sketch = other
-		} else if err == nil {
-			err = s.sketch.Merge(other)
-		}
-		if r.err = cmp.Or(r.err, err); r.err != nil {
-			return
+		text := r.string()
+		if want&hasSketch != 0 {
+			other := hyperloglog.New14()
+			err := other.UnmarshalBinary([]byte(text))
+			if s.sketch == nil {
+				s.sketch = other
+			} else if err == nil {
+				err = s.sketch.Merge(other)
+			}
+			if r.err = cmp.Or(r.err, err); r.err != nil {
+				return
+			}
 		}
 	}
 	if has&hasCounted != 0 {
@@ -306,9 +358,12 @@ func (s *sums) read(r *reader, facts *factsReader) {
 	}
 	if has&hasLinks != 0 {
 		for range r.uvarint() {
-			s.links = append(s.links, linkSum{r.string(), tally{int64(r.uvarint()), int64(r.uvarint())}})
+			l := linkSum{r.string(), tally{int64(r.uvarint()), int64(r.uvarint())}}
 			if r.err != nil {
 				return
+			}
+			if want&hasLinks != 0 {
+				s.links = append(s.links, l)
 			}
 		}
 		if len(s.links) > 10*linksMost {
@@ -400,27 +455,14 @@ func appendSums(b []byte, s *sums, facts *factsWriter) []byte {
 			b = binary.AppendUvarint(b, uint64(c.clicks))
 		}
 	}
-	values := 0
-	same := func(i int) bool {
-		return i > 0 && s.single[i].dimension == s.single[i-1].dimension && s.single[i].value == s.single[i-1].value
-	}
-	for i := range s.single {
-		if !same(i) {
-			values++
-		}
-	}
-	if list(hasSingle, values) {
-		for i := 0; i < len(s.single); {
-			to := i + 1
-			for to < len(s.single) && same(to) {
-				to++
-			}
-			b = append(b, s.single[i].dimension)
-			b = appendString(b, s.single[i].value)
-			b = binary.AppendUvarint(b, uint64(to-i))
-			for ; i < to; i++ {
-				b = append(b, s.single[i].hour)
-				appendTally(s.single[i].tally)
+	if list(hasSingle, len(s.single)) {
+		for _, v := range s.single {
+			b = append(b, v.dimension)
+			b = appendString(b, v.value)
+			b = binary.AppendUvarint(b, uint64(len(v.hours)))
+			for _, h := range v.hours {
+				b = append(b, h.hour)
+				appendTally(h.tally)
 			}
 		}
 	}
@@ -492,8 +534,8 @@ func (p *page) appendWhole(b []byte) []byte {
 	}
 	var scopes, body []byte
 	facts := newFactsWriter(p.facts.list)
-	for _, name := range slices.Sorted(maps.Keys(p.scopes)) {
-		scopes, body = appendScope(scopes, body, name, p.scopes[name], facts)
+	for name, s := range p.scopes {
+		scopes, body = appendScope(scopes, body, name, s, facts)
 	}
 	return endSegment(append(facts.append(b), scopes...), from)
 }

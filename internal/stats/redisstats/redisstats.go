@@ -13,6 +13,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"sort"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -66,6 +67,7 @@ type Store struct {
 	most      atomic.Int64 // bytes; 0 until it is known
 	lookedAt  atomic.Int64 // when most was looked up, in Unix seconds
 	full      atomic.Bool  // there is nothing left to forget but today
+	fullOn    atomic.Int64 // the day of which the log says so
 	oldest    atomic.Int64 // the oldest day that is kept, as far as it is known
 
 	bytes     prometheus.Gauge
@@ -268,8 +270,9 @@ func (s *Store) leaveOutDone(ctx context.Context, batches []clicks.Batch) ([]cli
 			continue
 		}
 		next := uint64(offsets[i].Val()[0]) // 0 if there is none
-		if first := slices.IndexFunc(b.Counts, func(c clicks.Count) bool { return c.Number >= next }); first >= 0 {
-			b.Counts = b.Counts[first:]
+		b.Counts = b.Counts[sort.Search(len(b.Counts), func(i int) bool { return b.Counts[i].Number >= next }):]
+		b.Misses = b.Misses[sort.Search(len(b.Misses), func(i int) bool { return b.Misses[i].Number >= next }):]
+		if len(b.Counts)+len(b.Misses) > 0 {
 			unknown = append(unknown, b)
 		}
 	}
@@ -286,7 +289,13 @@ func (s *Store) markDone(ctx context.Context, batches []clicks.Batch) ([]bool, e
 	marks := make([]*redis.IntCmd, len(batches))
 	for i := range batches {
 		if b := &batches[i]; b.Ordered {
-			last := b.Counts[len(b.Counts)-1].Number
+			var last uint64
+			if n := len(b.Counts); n > 0 {
+				last = b.Counts[n-1].Number
+			}
+			if n := len(b.Misses); n > 0 {
+				last = max(last, b.Misses[n-1].Number)
+			}
 			marks[i] = pipe.ZAddArgs(ctx, offsetsKey, redis.ZAddArgs{GT: true, Ch: true, Members: []redis.Z{{Score: float64(last + 1), Member: b.Producer}}})
 			pipe.Expire(ctx, offsetsKey, s.o.Keep+doneFor)
 		} else {
@@ -319,19 +328,26 @@ func (s *Store) draw(batches []clicks.Batch) []drawn {
 		b := &batches[i]
 		producer := xxhash.Sum64String(b.Producer)
 		d := drawing{store: s, drafts: make(map[pageID]*draft)}
-		if b.Ordered {
-			for i := range b.Counts {
+		misses := b.Misses
+		for i := range b.Counts {
+			if number := b.Counts[i].Number; b.Ordered {
+				for len(misses) > 0 && misses[0].Number < number {
+					d.miss(&misses[0])
+					d.flush(misses[0].Number)
+					misses = misses[1:]
+				}
 				d.count(&b.Counts[i])
-				d.flush(b.Counts[i].Number)
-			}
-		} else {
-			for i := range b.Counts {
+				d.flush(number)
+			} else {
 				d.count(&b.Counts[i])
 			}
-			for _, m := range b.Misses {
-				sums := d.of(dayOf(m.Hour), missed)
-				sums.links = append(sums.links, linkSum{m.Code, tally{people: m.Clicks}})
+		}
+		for i := range misses {
+			if d.miss(&misses[i]); b.Ordered {
+				d.flush(misses[i].Number)
 			}
+		}
+		if !b.Ordered {
 			d.flush(b.Number)
 		}
 		for id, draft := range d.drafts {
@@ -352,26 +368,44 @@ type drawing struct {
 	facts  factsTable
 	drafts map[pageID]*draft
 
-	scopes map[scopeDay]*sums // of one number
-	order  []scopeDay
-	totals map[string]*sums
+	// Of one number:
+	drawn  []drawnSums
+	shared map[sharedBy]*sums // those that many links are in
+	slab   []sums             // not used yet
 }
 
-type scopeDay struct {
+type drawnSums struct {
+	page pageID
+	name string
+	*sums
+}
+
+type sharedBy struct {
 	day   int
 	scope string
 }
 
-// of returns the sums of a scope and a day, which it makes if there are none.
+// sums makes the sums of a scope in a page. A page may have several of the same: a reader adds them up.
+func (d *drawing) sums(page pageID, name string) *sums {
+	if len(d.slab) == 0 {
+		d.slab = make([]sums, 128)
+	}
+	s := &d.slab[0]
+	d.slab = d.slab[1:]
+	d.drawn = append(d.drawn, drawnSums{page, name, s})
+	return s
+}
+
+// of returns the sums of a scope that many links are in.
 func (d *drawing) of(day int, scope string) *sums {
-	id := scopeDay{day, scope}
-	s := d.scopes[id]
+	by := sharedBy{day, scope}
+	s := d.shared[by]
 	if s == nil {
-		if d.scopes == nil {
-			d.scopes, d.totals = make(map[scopeDay]*sums), make(map[string]*sums)
+		s = d.sums(dayPage(day, scope), scope)
+		if d.shared == nil {
+			d.shared = make(map[sharedBy]*sums)
 		}
-		s = &sums{}
-		d.scopes[id], d.order = s, append(d.order, id)
+		d.shared[by] = s
 	}
 	return s
 }
@@ -382,77 +416,67 @@ func (d *drawing) count(c *clicks.Count) {
 		return
 	}
 	day, t := dayOf(c.Hour), tally{c.Clicks, c.Bots}
-	hour := uint8(c.Hour.Unix() / 3600 % 24)
+	hour := hourSum{uint8(c.Hour.Unix() / 3600 % 24), t}
 	facts := make([]combinedSum, 0, len(c.Facts))
 	for _, f := range c.Facts {
 		if f.Clicks > 0 {
-			facts = append(facts, combinedSum{d.facts.add(f.Facts), hour, f.Clicks})
+			facts = append(facts, combinedSum{d.facts.add(f.Facts), hour.hour, f.Clicks})
 		}
 	}
-	add := func(scope string, links bool) {
-		s := d.of(day, scope)
-		if n := len(s.hours); n > 0 && s.hours[n-1].hour == hour {
+	add := func(s *sums) {
+		if n := len(s.hours); n > 0 && s.hours[n-1].hour == hour.hour {
 			s.hours[n-1].add(t)
 		} else {
-			s.hours = append(s.hours, hourSum{hour, t})
+			s.hours = append(s.hours, hour)
 		}
-		if len(s.combined) == 0 && !links {
-			s.combined = facts[:len(facts):len(facts)]
-		} else {
-			for _, f := range facts {
-				s.addCombined(f)
-			}
+		for _, f := range facts {
+			s.addCombined(f)
 		}
-		if len(s.visitors) == 0 {
-			s.visitors = c.Visitors[:len(c.Visitors):len(c.Visitors)]
-		} else {
-			s.visitors = append(s.visitors, c.Visitors...)
-		}
-		if links {
-			s.links = append(s.links, linkSum{c.Code, t})
-		}
+		s.visitors = append(s.visitors, c.Visitors...)
+		s.links = append(s.links, linkSum{c.Code, t})
 	}
-	add(everything, true)
-	add(scopeName(stats.Scope{Owner: c.Owner}), true)
+	add(d.of(day, everything))
+	add(d.of(day, scopeName(stats.Scope{Owner: c.Owner})))
 	if d.store.full.Load() {
 		d.store.leftOut.Add(float64(t.sum()))
 		return
 	}
-	add(linkName(c.Code), false)
 	for i, tag := range c.Tags {
 		if tag != "" && !slices.Contains(c.Tags[:i], tag) {
-			add(scopeName(stats.Scope{Tag: tag}), true)
-			add(scopeName(stats.Scope{Owner: c.Owner, Tag: tag}), true)
+			add(d.of(day, scopeName(stats.Scope{Tag: tag})))
+			add(d.of(day, scopeName(stats.Scope{Owner: c.Owner, Tag: tag})))
 		}
 	}
+	name := linkName(c.Code)
+	link := d.sums(dayPage(day, name), name)
+	link.hours = append(link.first[:0], hour)
+	link.combined, link.visitors = facts, c.Visitors[:len(c.Visitors):len(c.Visitors)]
 	if c.Clicks > 0 {
-		sum := d.totals[c.Code]
-		if sum == nil {
-			sum = &sums{hours: []hourSum{{}}}
-			d.totals[c.Code] = sum
-		}
-		sum.hours[0].people += c.Clicks
-		sum.last = max(sum.last, day)
+		total := d.sums(totalsPage(c.Code), c.Code)
+		total.hours = append(total.first[:0], hourSum{tally: tally{people: c.Clicks}})
+		total.last = day
+	}
+}
+
+func (d *drawing) miss(m *clicks.Miss) {
+	if m.Clicks > 0 {
+		s := d.of(dayOf(m.Hour), missed)
+		s.links = append(s.links, linkSum{m.Code, tally{people: m.Clicks}})
 	}
 }
 
 // flush drafts what was counted, all of it under one number.
 func (d *drawing) flush(number uint64) {
-	draftOf := func(id pageID) *draft {
-		if d.drafts[id] == nil {
-			d.drafts[id] = &draft{}
+	for _, s := range d.drawn {
+		draftOf := d.drafts[s.page]
+		if draftOf == nil {
+			draftOf = &draft{}
+			d.drafts[s.page] = draftOf
 		}
-		return d.drafts[id]
-	}
-	for _, id := range d.order {
-		s := d.scopes[id]
 		s.shorten(d.facts.list)
-		draftOf(dayPage(id.day, id.scope)).add(number, id.scope, s)
+		draftOf.add(number, s.name, s.sums)
 	}
-	for code, s := range d.totals {
-		draftOf(totalsPage(code)).add(number, code, s)
-	}
-	d.scopes, d.totals, d.order = nil, nil, d.order[:0]
+	d.drawn, d.shared = d.drawn[:0], nil
 }
 
 // append appends to pages, and returns how long they are now.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -272,6 +273,61 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
+// Days are forgotten the oldest first, and as many as there must be.
+func TestOldestDaysAreForgotten(t *testing.T) {
+	for name, start := range map[string]func(t *testing.T) string{
+		"redis-server": func(t *testing.T) string { return "redis://" + fleettest.Redis(t).Addr },
+		"Redis Cluster": func(t *testing.T) string {
+			return fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, Cluster: true}).Cluster.URL()
+		},
+		"embedded": func(t *testing.T) string {
+			r, err := embedded.Start()
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(r.Close)
+			return r.URL()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log fleettest.Output
+			const days = 20
+			links, most := 4000, int64(8<<20)
+			if name == "embedded" { // it is slow with many keys
+				links, most = 400, 1600<<10
+			}
+			store := open(t, start(t), slog.New(slog.NewTextHandler(&log, nil)), redisstats.Options{Keep: 90 * day, Most: most})
+			at := func(ago int) time.Time { return time.Now().UTC().Truncate(day).AddDate(0, 0, -ago) }
+			for ago := days - 1; ago >= 0; ago-- {
+				b := today("p", uint64(days-ago), links)
+				for i := range b.Counts {
+					b.Counts[i].Hour = at(ago)
+				}
+				apply(t, store, b)
+			}
+			fleettest.Background(t, store.Tend) // which counts anew, and comes to the same
+			kept := 0
+			for ago := range days {
+				switch a := ask(t, store, stats.Question{From: at(ago), To: at(ago).Add(day)}); {
+				case a.Clicks == int64(links) && kept == ago:
+					kept++
+				case a.Clicks != 0 || kept == 0:
+					t.Errorf("%d days ago there were %d clicks, and %d days are kept", ago, a.Clicks, kept)
+				}
+			}
+			if kept < 4 || kept > 16 {
+				t.Errorf("%d days are kept", kept)
+			}
+			if since, _ := store.Since(time.Now()); !since.Equal(at(kept - 1)) {
+				t.Errorf("clicks are said to be kept since %s, want %s", since, at(kept-1))
+			}
+			if n := strings.Count(log.String(), "clicks of the oldest day were forgotten"); n != days-kept {
+				t.Errorf("the log tells of %d days, want %d:\n%s", n, days-kept, &log)
+			}
+		})
+	}
+}
+
 // A Redis that is full refuses batches, which are added once there is room, each once.
 func TestFullRedisRefusesAndIsRepeated(t *testing.T) {
 	r := fleettest.Redis(t, "maxmemory-policy noeviction")
@@ -288,6 +344,14 @@ func TestFullRedisRefusesAndIsRepeated(t *testing.T) {
 	}
 	if a := ask(t, store, ofTwoDays(stats.Scope{})); a.Clicks != 100 {
 		t.Errorf("%d clicks, want 100", a.Clicks)
+	}
+	// What a link has can be deleted all the same.
+	forgotten := today("p", 1, 100).Counts[7].Code
+	if err := store.Forget(t.Context(), forgotten); err != nil {
+		t.Error(err)
+	}
+	if a := ask(t, store, ofTwoDays(stats.Scope{Code: forgotten})); a.Clicks != 0 {
+		t.Errorf("a forgotten link has %d clicks", a.Clicks)
 	}
 	if err := client.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
 		t.Fatal(err)
@@ -365,4 +429,61 @@ func TestSettledDaysKeepNoVisitors(t *testing.T) {
 		t.Errorf("%d clicks of %d visitors became %d of %d", before.Clicks, before.Visitors, after.Clicks, after.Visitors)
 	}
 	t.Logf("10,000 clicks of 10,000 links took %d bytes, and take %d", was, bytes())
+}
+
+// Pages are rewritten while others append to them and rewrite them, too. No click is lost, and none
+// counts twice.
+func TestRewritesLoseNothing(t *testing.T) {
+	addr := fleettest.Redis(t).Addr
+	var stores []*redisstats.Store
+	for range 4 {
+		stores = append(stores, open(t, "redis://"+addr, quiet, redisstats.Options{Keep: 90 * day}))
+	}
+	const batches, links = 60, 40
+	var wg sync.WaitGroup
+	for p, store := range stores {
+		wg.Go(func() {
+			for n := range uint64(batches) {
+				b := today(fmt.Sprint("p", p), n+1, links)
+				for i := range b.Counts {
+					b.Counts[i].Code = fmt.Sprint("code", i)
+					for f := range 40 { // so that each page is soon long
+						facts := realistic(n*40 + uint64(f))
+						facts[clicks.Campaign] = fmt.Sprint(f)
+						b.Counts[i].Facts = append(b.Counts[i].Facts, clicks.FactCount{Facts: facts, Clicks: 1})
+					}
+					b.Counts[i].Clicks += 40
+				}
+				if _, err := store.Apply(t.Context(), []clicks.Batch{b}); err != nil {
+					t.Error(err)
+				}
+				if err := store.Forget(t.Context(), "code0"); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	const each = 4 * batches * 41
+	for i := range links {
+		scope := stats.Scope{Code: fmt.Sprint("code", i)}
+		want := int64(each)
+		if i == 0 {
+			want = 0
+		}
+		q := ofTwoDays(scope)
+		if a := ask(t, stores[0], q); a.Clicks != want {
+			t.Errorf("%s has %d clicks, want %d", scope.Code, a.Clicks, want)
+		}
+		q.By = []clicks.Dimension{clicks.Campaign}
+		if a := ask(t, stores[0], q); a.Clicks != want {
+			t.Errorf("%s has %d clicks by campaign, want %d", scope.Code, a.Clicks, want)
+		}
+		if totals, err := stores[0].Totals(t.Context(), []string{scope.Code}); err != nil || totals[0] != want {
+			t.Errorf("the total of %s is %v, %v, want %d", scope.Code, totals, err, want)
+		}
+	}
+	if a := ask(t, stores[0], ofTwoDays(stats.Scope{Owner: "owner"})); a.Clicks != each*links {
+		t.Errorf("%d clicks, want %d", a.Clicks, each*links)
+	}
 }

@@ -100,13 +100,13 @@ func (s *Store) rewrite(ctx context.Context, ids []pageID, why rewriting, cost m
 				if name = linkName(why.forget); some[i].day == totals {
 					name = why.forget
 				}
-				if p, err := readPage(text, name); err != nil {
+				if p, err := readPage(text, name, 0); err != nil {
 					return err
 				} else if p.scopes[name] == nil {
 					continue
 				}
 			}
-			p, err := readPage(text, "")
+			p, err := readPage(text, "", everyList)
 			if err != nil {
 				return err
 			}
@@ -181,7 +181,7 @@ func (s *Store) firstKept(now time.Time) int { return dayOf(now.Add(-s.o.Keep)) 
 // cutTotals leaves out the totals of those links that were not clicked for longest, so that all
 // totals take no more than a quarter of the memory.
 func (s *Store) cutTotals(p *page, whole string) string {
-	most := int(s.most.Load()) / 4 / totalsPages
+	most := int(s.most.Load()) / 4 / growingCost / totalsPages
 	if most == 0 || len(whole) <= most || len(p.scopes) < 2 {
 		return whole
 	}

@@ -29,14 +29,16 @@ func (t tally) sum() int64 { return t.people + t.bots }
 type sums struct {
 	hours    []hourSum
 	combined []combinedSum
-	single   []singleSum
+	single   []valueSum
 	visitors []uint64
 	sketch   *hyperloglog.Sketch // of more visitors, nil if there are none
 	counted  int64               // even more, of a day that is over
 	links    []linkSum
 	last     int
 
-	tidied int // how long combined was after it was tidied
+	isTidy bool       // whether it was read as it was once tidied
+	tidied int        // how long combined was after it was tidied
+	first  [1]hourSum // saves an allocation for hours where there is one
 }
 
 type hourSum struct {
@@ -51,12 +53,11 @@ type combinedSum struct {
 	clicks int64
 }
 
-// singleSum is the clicks with a value, of those whose combination of facts is not kept.
-type singleSum struct {
+// valueSum is the clicks with a value, of those whose combination of facts is not kept.
+type valueSum struct {
 	dimension uint8
-	hour      uint8
 	value     string
-	tally
+	hours     []hourSum
 }
 
 // linkSum is the clicks of a link of the scope.
@@ -90,12 +91,6 @@ func (s *sums) tidyCombined() {
 	s.tidied = len(s.combined)
 }
 
-func (s *sums) tidySingle() {
-	s.single = merge(s.single, func(a, b singleSum) int {
-		return cmp.Or(cmp.Compare(a.dimension, b.dimension), cmp.Compare(a.value, b.value), cmp.Compare(a.hour, b.hour))
-	}, func(to *singleSum, from singleSum) { to.add(from.tally) })
-}
-
 // addCombined adds clicks, and keeps the list from growing without end.
 func (s *sums) addCombined(c combinedSum) {
 	if s.combined = append(s.combined, c); len(s.combined) > 2*s.tidied+1024 {
@@ -105,6 +100,9 @@ func (s *sums) addCombined(c combinedSum) {
 
 // tidy adds up what is equal, and keeps the bounds.
 func (s *sums) tidy(facts []clicks.Facts) {
+	if s.isTidy {
+		return
+	}
 	s.hours = merge(s.hours, func(a, b hourSum) int { return cmp.Compare(a.hour, b.hour) },
 		func(to *hourSum, from hourSum) { to.add(from.tally) })
 	s.tidyCombined()
@@ -131,6 +129,12 @@ func (s *sums) fold(facts []clicks.Facts) {
 		g := &groups[len(groups)-1]
 		g.to, g.clicks = i+1, g.clicks+c.clicks
 	}
+	var values valueSums
+	for _, v := range s.single {
+		for _, h := range v.hours {
+			values.add(values.number(v.dimension, v.value), h.hour, h.tally)
+		}
+	}
 	if len(groups) > combinationsMost {
 		slices.SortStableFunc(groups, func(a, b group) int { return cmp.Compare(b.clicks, a.clicks) })
 		kept := make([]combinedSum, 0, combinationsMost)
@@ -139,67 +143,100 @@ func (s *sums) fold(facts []clicks.Facts) {
 				kept = append(kept, s.combined[g.from:g.to]...)
 				continue
 			}
+			f := &facts[s.combined[g.from].facts]
+			var numbers [clicks.Dimensions]int
+			for d, value := range f {
+				numbers[d] = values.number(uint8(d), value)
+			}
 			for _, c := range s.combined[g.from:g.to] {
-				f := &facts[c.facts]
 				t := tally{people: c.clicks}
 				if f[clicks.Bot] != "" {
 					t = tally{bots: c.clicks}
 				}
-				for d, value := range f {
-					s.single = append(s.single, singleSum{uint8(d), c.hour, value, t})
+				for _, n := range numbers {
+					values.add(n, c.hour, t)
 				}
 			}
 		}
 		s.combined = kept
 		s.tidyCombined()
 	}
-	if len(s.single) > 0 {
-		s.tidySingle()
-		s.foldValues()
+	s.single = values.list()
+}
+
+// valueSums adds up clicks by values.
+type valueSums struct {
+	of   map[dimensionValue]int
+	sums []hourSums
+}
+
+type dimensionValue struct {
+	dimension uint8
+	value     string
+}
+
+type hourSums struct {
+	dimensionValue
+	hours  [24]tally
+	clicks int64
+}
+
+func (v *valueSums) number(dimension uint8, value string) int {
+	id := dimensionValue{dimension, value}
+	n, ok := v.of[id]
+	if !ok {
+		if v.of == nil {
+			v.of = make(map[dimensionValue]int)
+		}
+		n = len(v.sums)
+		v.of[id], v.sums = n, append(v.sums, hourSums{dimensionValue: id})
+	}
+	return n
+}
+
+func (v *valueSums) add(number int, hour uint8, t tally) {
+	if s := &v.sums[number]; int(hour) < len(s.hours) {
+		s.hours[hour].add(t)
+		s.clicks += t.sum()
 	}
 }
 
-func (s *sums) foldValues() {
-	folded := false
-	for from := 0; from < len(s.single); {
-		to := from
-		for to < len(s.single) && s.single[to].dimension == s.single[from].dimension {
-			to++
+// list returns the sums of the most frequent values of each dimension, and of the others as Other.
+func (v *valueSums) list() (list []valueSum) {
+	slices.SortFunc(v.sums, func(a, b hourSums) int {
+		return cmp.Or(cmp.Compare(a.dimension, b.dimension), cmp.Compare(b.clicks, a.clicks))
+	})
+	var others hourSums
+	var values int // of the dimension so far
+	appendSums := func(s *hourSums) {
+		if s.clicks == 0 {
+			return
 		}
-		folded = foldValues(s.single[from:to]) || folded
-		from = to
-	}
-	if folded {
-		s.tidySingle()
-	}
-}
-
-// foldValues turns the rarer values of one dimension into Other, and reports whether there were any.
-func foldValues(list []singleSum) bool {
-	type group struct {
-		from, to int
-		clicks   int64
-	}
-	var groups []group
-	for i, v := range list {
-		if i == 0 || v.value != list[i-1].value {
-			groups = append(groups, group{from: i})
+		sum := valueSum{dimension: s.dimension, value: s.value}
+		for hour, t := range s.hours {
+			if t != (tally{}) {
+				sum.hours = append(sum.hours, hourSum{uint8(hour), t})
+			}
 		}
-		g := &groups[len(groups)-1]
-		g.to, g.clicks = i+1, g.clicks+v.sum()
+		list = append(list, sum)
 	}
-	if len(groups) <= valuesMost {
-		return false
-	}
-	slices.SortStableFunc(groups, func(a, b group) int { return cmp.Compare(b.clicks, a.clicks) })
-	folded := false
-	for _, g := range groups[valuesMost-1:] {
-		for i := g.from; i < g.to; i++ {
-			folded = folded || list[i].value != clicks.Other
-			list[i].value = clicks.Other
+	for i := range v.sums {
+		s := &v.sums[i]
+		if i == 0 || s.dimension != v.sums[i-1].dimension {
+			appendSums(&others)
+			values, others = 0, hourSums{dimensionValue: dimensionValue{s.dimension, clicks.Other}}
 		}
+		if values++; values < valuesMost && s.value != clicks.Other {
+			appendSums(s)
+			continue
+		}
+		for hour, t := range s.hours {
+			others.hours[hour].add(t)
+		}
+		others.clicks += s.clicks
 	}
-	return folded
+	appendSums(&others)
+	return list
 }
 
 func (s *sums) tidyLinks() {

@@ -618,15 +618,19 @@ func (s suite) ordered(t *testing.T) {
 	store := s.open(t)
 	r := rand.New(rand.NewPCG(5, 6))
 	var counts []clicks.Count
+	var misses []clicks.Miss // each between two counts
+	sums := map[string]int64{}
 	for offset := range uint64(300) {
 		c := pick(r, monday.AddDate(0, 0, int(offset)*10/300), int(offset))
-		c.Number = offset * 7 // 0 is the first; others have numbers of the queue, too
+		c.Number = 1 + offset*7 // others have numbers of the queue, too
 		counts = append(counts, c)
+		miss := clicks.Miss{Number: c.Number + 2, Hour: c.Hour, Code: fmt.Sprint("miss", offset%9), Clicks: int64(offset + 1)}
+		misses, sums[miss.Code] = append(misses, miss), sums[miss.Code]+miss.Clicks
 	}
 	var m model
 	m.add(clicks.Batch{Counts: counts})
 	ordered := func(partition string, from, to int) clicks.Batch {
-		return clicks.Batch{Producer: "kafka:t/" + partition, Ordered: true, Counts: counts[from:to]}
+		return clicks.Batch{Producer: "kafka:t/" + partition, Ordered: true, Counts: counts[from:to], Misses: misses[from:to]}
 	}
 	// Who takes over begins where the last one said that it was, and with other batches.
 	apply(t, store, ordered("0", 0, 100))
@@ -648,6 +652,11 @@ func (s suite) ordered(t *testing.T) {
 	wg.Wait()
 	apply(t, store, ordered("0", 0, 300))
 	s.compareAll(t, store, &m)
+	missed, err := store.Misses(t.Context(), monday, monday.AddDate(0, 0, 10), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkTop(t, missed, sums, 100)
 
 	m.add(clicks.Batch{Counts: counts})
 	apply(t, store, ordered("1", 0, 300)) // another partition has numbers of its own

@@ -108,7 +108,8 @@ type Query struct {
 	// Owner is another key name, which takes the scope admin. The links of API_KEY are those of
 	// "default". "*" is everyone's, if the service has an archive.
 	Owner string
-	// Words are whole words, all of which a link has in its target, code, title and tags.
+	// Words are words, all of which a link has in its target, code, title and tags. They are whole
+	// words, unless the operator turned on that they are also found within others.
 	Words string
 	Tag   string
 	// State is "active", "disabled" or "gone": only links that lead somewhere, that are disabled, or

@@ -51,7 +51,7 @@ var upkeeps = []upkeepCommand{
 	{"backfill", "archive what Redis has and the archive has not, as from before it", true, true, (*upkeep).backfill},
 	{"verify", "compare every link in Redis with the archive", true, true, (*upkeep).verify},
 	{"move", "bring links home after databases were added to ARCHIVE_URL", true, true, (*upkeep).move},
-	{"migrate", "bring the schema of each database up to date, as every start does", false, false, (*upkeep).migrate},
+	{"migrate", "update each schema, as every start does, and build pg_trgm's index", false, false, (*upkeep).migrate},
 }
 
 type upkeepCommand struct {
@@ -400,7 +400,9 @@ type migratedShard struct {
 	Address string `json:"address"`
 	From    int64  `json:"from"`
 	To      int64  `json:"to"`
-	Error   string `json:"error,omitempty"`
+	// Search is how the database finds words now.
+	Search postgres.Search `json:"search,omitempty"`
+	Error  string          `json:"error,omitempty"`
 }
 
 func (m migrated) soFar() string {
@@ -414,7 +416,7 @@ func (m migrated) soFar() string {
 }
 
 func (m migrated) table(w io.Writer) {
-	fmt.Fprint(w, "SHARD\tADDRESS\tSCHEMA\n")
+	fmt.Fprint(w, "SHARD\tADDRESS\tSCHEMA\tSEARCH\n")
 	for _, s := range m.Shards {
 		says := fmt.Sprintf("from version %d to %d", s.From, s.To)
 		switch {
@@ -423,7 +425,8 @@ func (m migrated) table(w io.Writer) {
 		case s.From == s.To:
 			says = fmt.Sprintf("version %d already", s.To)
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\n", s.Shard, s.Address, says)
+		finds := map[postgres.Search]string{postgres.WholeWords: "whole words", postgres.Parts: "parts of words"}[s.Search]
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", s.Shard, s.Address, says, finds)
 	}
 }
 
@@ -440,6 +443,10 @@ func (u *upkeep) migrate(ctx context.Context) (outcome, error) {
 			if err = db.Migrate(ctx); err == nil {
 				s.To, _, err = db.Version(ctx)
 			}
+		}
+		if err == nil {
+			u.progress.begin(fmt.Sprintf("looking after the search of shard %d of %d", s.Shard, len(u.shards.DBs())))
+			s.Search, err = db.IndexParts(ctx)
 		}
 		if err != nil {
 			s.Error = oneLine(err)

@@ -169,6 +169,62 @@ func TestArchiveMigrate(t *testing.T) {
 	}
 }
 
+// Once pg_trgm is in all databases and migrate has run, searches find parts of words. Until then status
+// says what that takes.
+func TestArchiveMigrateIndexesForPartsOfWords(t *testing.T) {
+	t.Parallel()
+	u := newUpkeepTest(t, 2)
+	migrate := func(want ...string) {
+		t.Helper()
+		for i, s := range u.must(t, "migrate")["shards"].([]any) {
+			if got := s.(map[string]any)["search"]; got != want[i] {
+				t.Errorf("shard %d: %v, want %s", i+1, got, want[i])
+			}
+		}
+	}
+	status := func(want string) {
+		t.Helper()
+		if out, err := u.run(t, "status"); err != nil || !strings.Contains(out, "\nSearch finds "+want+".\n") {
+			t.Errorf("status does not say that it finds %s: %v", want, err)
+		}
+	}
+	extend := func(url string) {
+		t.Helper()
+		conn, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(t.Context())
+		if _, err := conn.Exec(t.Context(), "CREATE EXTENSION pg_trgm"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	migrate("words", "words")
+	u.old(t, 10)
+	u.must(t, "backfill")
+	status("whole words")
+	store := archived.New(u.hot(t), u.shards(t, 0, u.urls), prometheus.NewRegistry())
+	finds := func(want int) {
+		t.Helper()
+		if page, err := store.List(t.Context(), link.Query{Words: "xampl", N: 100}); err != nil || len(page.Links) != want {
+			t.Errorf("part of a word: %d links, %v, want %d", len(page.Links), err, want)
+		}
+	}
+
+	extend(u.urls[0])
+	status("whole words: for parts of words, pg_trgm is missing in shard 2")
+	migrate("parts", "words")
+	finds(0)
+	extend(u.urls[1])
+	status("whole words: for parts of words, run server archive migrate, which builds the index of shard 2")
+	migrate("parts", "parts")
+	status("parts of words")
+	finds(10)
+	if out, err := u.run(t, "migrate"); err != nil || strings.Count(out, "parts of words") != 2 {
+		t.Errorf("again: %v\n%s", err, out)
+	}
+}
+
 // Links from before there was an archive are archived by a backfill alone. What is wrong afterwards is
 // found by verify, and mended by what it says.
 func TestArchiveBackfillAndVerify(t *testing.T) {

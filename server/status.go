@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -59,6 +60,8 @@ type shardStatus struct {
 	Share   float64 `json:"share"` // of the rows of all that answer
 	Bytes   int64   `json:"bytes"`
 	Each    int64   `json:"bytes_per_row"`
+	// Search is how the database finds words.
+	Search postgres.Search `json:"search,omitempty"`
 }
 
 func (archiveStatus) soFar() string { return "" }
@@ -100,10 +103,38 @@ func (s archiveStatus) table(w io.Writer) {
 		fmt.Fprintf(w, "%d\t%s\t%d of %d\t~%s\t%.1f %%\t%s\t%d\n",
 			d.Shard, d.Address, d.Schema, d.Newest, grouped(d.Rows), 100*d.Share, sized(d.Bytes), d.Each)
 	}
+	if finds := s.finds(); finds != "" {
+		fmt.Fprintf(w, "\nSearch finds %s.\n", finds)
+	}
 	if s.Moving {
 		fmt.Fprint(w, "\nLinks are being moved: run server archive move until it says that every link is at home.\n")
 	}
 	fmt.Fprint(w, "\nA number of links with ~ is PostgreSQL's estimate. It has deleted links, too.\n")
+}
+
+// finds says what a search finds, and what it takes to find more, if somebody began to see to that. It
+// is "" unless all databases answer.
+func (s archiveStatus) finds() string {
+	var without, unindexed []string
+	for _, d := range s.Shards {
+		switch d.Search {
+		case postgres.WholeWords:
+			without = append(without, strconv.Itoa(d.Shard))
+		case postgres.Unindexed:
+			unindexed = append(unindexed, strconv.Itoa(d.Shard))
+		case "":
+			return ""
+		}
+	}
+	switch {
+	case len(without) == len(s.Shards):
+		return "whole words"
+	case len(without) > 0:
+		return "whole words: for parts of words, pg_trgm is missing in shard " + strings.Join(without, ", ")
+	case len(unindexed) > 0:
+		return "whole words: for parts of words, run server archive migrate, which builds the index of shard " + strings.Join(unindexed, ", ")
+	}
+	return "parts of words"
 }
 
 // status asks Redis and every database at once. What is away keeps nothing else from showing.
@@ -198,6 +229,9 @@ func (d *shardStatus) ask(ctx context.Context, db *postgres.DB) (wrong []string)
 		return wrong
 	}
 	stat, err := db.Stat(ctx)
+	if err == nil {
+		d.Search, err = db.Search(ctx)
+	}
 	if err != nil {
 		d.Answers = false
 		return append(wrong, oneLine(err))

@@ -32,6 +32,12 @@ func (s *Store) List(ctx context.Context, q link.Query) (link.Page, error) {
 			return link.Page{}, err
 		}
 	}
+	if q.Words != "" {
+		var err error
+		if q.Parts, err = s.archive.shards.FindsParts(ctx); err != nil {
+			return link.Page{}, err
+		}
+	}
 	fresh, more, err := s.unarchived(ctx)
 	if err != nil {
 		return link.Page{}, err

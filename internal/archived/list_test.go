@@ -32,6 +32,37 @@ func onEach(t *testing.T, test func(t *testing.T, s *system)) {
 	}
 }
 
+// onEachSearch does so, too, and with three databases of which some or all find parts of words. parts says
+// whether lists are to find them.
+func onEachSearch(t *testing.T, test func(t *testing.T, s *system, parts bool)) {
+	onEach(t, func(t *testing.T, s *system) { test(t, s, false) })
+	for name, with := range map[string]int{"pg_trgm in 2 of 3": 2, "pg_trgm in 3 of 3": 3} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			urls := postgrestest.Databases(t, 3)
+			for _, url := range urls[:with] {
+				conn, err := pgx.Connect(t.Context(), url)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := conn.Exec(t.Context(), "CREATE EXTENSION pg_trgm"); err != nil {
+					t.Fatal(err)
+				}
+				if err := conn.Close(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s := start(t, urls)
+			for _, db := range s.shards.DBs() {
+				if _, err := db.IndexParts(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			test(t, s, with == 3)
+		})
+	}
+}
+
 // pages turns all pages of a list, and calls between before each next one.
 func (s *system) pages(t testing.TB, q link.Query, between func()) (codes []string, first link.Page) {
 	t.Helper()
@@ -56,13 +87,14 @@ func (s *system) pages(t testing.TB, q link.Query, between func()) (codes []stri
 }
 
 // Whatever is archived of links and their changes, and whatever Redis has forgotten, lists have all
-// that their queries ask for, in order, as it is now.
+// that their queries ask for, in order, as it is now. Searches find parts of words if all databases do.
 func TestListsAreTheSameWhateverIsArchived(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, s *system) {
+	onEachSearch(t, func(t *testing.T, s *system, parts bool) {
 		random := rand.New(rand.NewPCG(11, 25))
 		start := time.UnixMilli(time.Now().Add(-time.Hour).UnixMilli()).UTC()
 		owners, words := []string{"shop", "blog", link.DefaultOwner}, []string{"Spring", "größe", "news", "a1"}
+		searches := append([]string{"PRING", "röß", "ew", "ews", "made", "1", "pri ings", "%", "%ews", "s_ring", `news\`, "xamp"}, words...)
 		links := make(map[string]link.Link)
 		some := func(from []string) string { return from[random.IntN(len(from))] }
 		make := func(n int) {
@@ -121,9 +153,9 @@ func TestListsAreTheSameWhateverIsArchived(t *testing.T) {
 				}
 				switch random.IntN(4) {
 				case 0:
-					q.Words = some(words)
+					q.Words = some(searches)
 				case 1:
-					q.Words = some(words) + " example " + some(words)
+					q.Words = some(searches) + " example " + some(searches)
 				}
 				if random.IntN(4) == 0 {
 					q.Tag = some(words)
@@ -131,9 +163,11 @@ func TestListsAreTheSameWhateverIsArchived(t *testing.T) {
 				if random.IntN(3) == 0 {
 					q.From, q.To = start.Add(5*time.Second), start.Add(time.Duration(5+random.IntN(10))*time.Second)
 				}
+				asked := q
+				asked.Parts = parts
 				var all []link.Position
 				for code, l := range links {
-					if (q.Owner == "" || q.Owner == l.OwnerName()) && q.Takes(link.Coded{Code: code, Link: l}, l.Created, time.Now()) {
+					if (q.Owner == "" || q.Owner == l.OwnerName()) && asked.Takes(link.Coded{Code: code, Link: l}, l.Created, time.Now()) {
 						all = append(all, link.Position{Created: l.Created, Code: code})
 					}
 				}

@@ -15,8 +15,11 @@ type Query struct {
 	// Owner is the name of the links' owner, as [Link.OwnerName] has it. "" is everyone's.
 	Owner string
 	// Words are looked for in the target, the code, the title and the tags: a link has all of them,
-	// as whole words, in upper or lower case. "" is no condition.
+	// as whole words unless Parts is set, in upper or lower case. "" is no condition.
 	Words string
+	// Parts has words that [IsPart] takes be found in the middle of words, too. A store that is able to
+	// do so sets it, whatever was asked for.
+	Parts bool
 	// Tag is one that the links have. "" is no condition.
 	Tag string
 	// States is which links there are in the list.
@@ -72,11 +75,11 @@ func (q Query) Takes(l Coded, created, now time.Time) bool {
 	if q.Tag != "" && (l.Options == nil || !slices.Contains(l.Tags, q.Tag)) {
 		return false
 	}
-	return q.Words == "" || l.hasWords(q.Words)
+	return q.Words == "" || l.hasWords(q.Words, q.Parts)
 }
 
-// hasWords reports whether the link has all of the words.
-func (l Coded) hasWords(words string) bool {
+// hasWords reports whether the link has all of the words, some as parts of others if parts is set.
+func (l Coded) hasWords(words string, parts bool) bool {
 	_, target, _ := strings.Cut(l.Target, "://") // the scheme would be a word of every link
 	texts := []string{l.Code, target}
 	if l.Options != nil {
@@ -85,7 +88,11 @@ func (l Coded) hasWords(words string) bool {
 	text := strings.ToLower(strings.Join(texts, " "))
 	found := Words(words)
 	for _, word := range found {
-		if !hasWord(text, word) {
+		if parts && IsPart(word) {
+			if !strings.Contains(text, word) {
+				return false
+			}
+		} else if !hasWord(text, word) {
 			return false
 		}
 	}
@@ -96,6 +103,12 @@ func (l Coded) hasWords(words string) bool {
 // separates them.
 func Words(text string) []string {
 	return strings.FieldsFunc(strings.ToLower(text), isSeparator)
+}
+
+// IsPart reports whether the word may be looked for as a part of others: it has three letters or digits
+// in a row. An index of trigrams does not help to find less.
+func IsPart(word string) bool {
+	return slices.ContainsFunc(strings.FieldsFunc(word, unicode.IsMark), func(s string) bool { return utf8.RuneCountInString(s) >= 3 })
 }
 
 // isSeparator reports whether r is of no word. Marks are parts of the letters before them.

@@ -111,7 +111,8 @@ record = excluded.record, expires = excluded.expires WHERE links.number < exclud
 	return tx.Commit(ctx)
 }
 
-// TestArchiveOf measures lists and searches in an archive of as many links as ARCHIVE_LINKS says.
+// TestArchiveOf measures lists and searches in an archive of as many links as ARCHIVE_LINKS says, and what
+// the index for parts of words does to them, to its size and to the archiving of more links.
 func TestArchiveOf(t *testing.T) {
 	n, _ := strconv.Atoi(os.Getenv("ARCHIVE_LINKS"))
 	if n == 0 {
@@ -146,50 +147,86 @@ func TestArchiveOf(t *testing.T) {
 	}
 	stat, _ := s.DBs()[0].Stat(t.Context())
 	t.Logf("%d rows, %d bytes each", stat.Rows, stat.Bytes/int64(n))
-	most, few, tag := "owner3", "few", made(10).Tags[0]
-	_, middle, _ := s.List(t.Context(), link.Query{Owner: most, N: 1, To: created.Add(time.Duration(n/2) * time.Millisecond)})
-	for _, m := range []struct {
-		name string
-		q    link.Query
-	}{
-		{"first page of an owner", link.Query{Owner: most, N: 100}},
-		{"1000 of an owner from the middle", link.Query{Owner: most, N: 1000, Cursor: middle}},
-		{"an owner of few", link.Query{Owner: few, N: 100}},
-		{"gone", link.Query{Owner: most, States: link.Gone, N: 100}},
-		{"tag", link.Query{Tag: tag, N: 100}},
-		{"tag of the oldest hundredth, an owner's", link.Query{Owner: most, Tag: "oldest tag", N: 100}},
-		{"no such tag", link.Query{Owner: most, Tag: "none", N: 100}},
-		{"word of one", link.Query{Words: "needle", N: 100}},
-		{"word of none", link.Query{Words: "nothing", N: 100}},
-		{"word of a two thousandth", link.Query{Words: "thousandth", N: 100}},
-		{"word of the oldest hundredth", link.Query{Words: "oldest", N: 100}},
-		{"word of the oldest tenth", link.Query{Words: "older", N: 100}},
-		{"word of 1/50", link.Query{Words: "shop7", N: 100}},
-		{"word of 1/50, an owner's", link.Query{Words: "shop7", Owner: most, N: 100}},
-		{"word of all", link.Query{Words: "mail", N: 100}},
-		{"three words", link.Query{Words: "summer3 mail shop7", N: 100}},
-		{"word of all, of an owner of few", link.Query{Words: "mail", Owner: few, N: 100}},
-	} {
-		var took, totals []float64
-		var found int
-		var total int64
-		for range 5 {
+	next := n
+	more := func() {
+		t.Helper()
+		var took []float64
+		for range 20 {
+			rows := make([]postgres.Row, 5000)
+			for i := range rows {
+				rows[i] = made(next)
+				next++
+			}
 			began := time.Now()
-			page, _, err := s.List(t.Context(), m.q)
-			if err != nil {
-				t.Fatal(m.name, err)
-			}
-			took, found = append(took, time.Since(began).Seconds()*1000), len(page)
-			began = time.Now()
-			if total, _, err = s.Total(t.Context(), m.q); err != nil {
-				t.Error(m.name, err)
-			}
-			totals = append(totals, time.Since(began).Seconds()*1000)
+			put(t, s, rows...)
+			took = append(took, time.Since(began).Seconds())
 		}
 		sort.Float64s(took)
-		sort.Float64s(totals)
-		t.Logf("%-40s %5d found, median %6.1f ms, most %6.1f ms; total %7d, %6.1f ms", m.name, found, took[2], took[4], total, totals[2])
+		t.Logf("100000 links more, by 5000: %.0f/s in the median, %.0f/s the slowest", 5000/took[10], 5000/took[19])
 	}
+	most, few, tag := "owner3", "few", made(10).Tags[0]
+	_, middle, _ := s.List(t.Context(), link.Query{Owner: most, N: 1, To: created.Add(time.Duration(n/2) * time.Millisecond)})
+	search := func(parts bool) {
+		t.Helper()
+		for _, m := range []struct {
+			name string
+			q    link.Query
+		}{
+			{"first page of an owner", link.Query{Owner: most, N: 100}},
+			{"1000 of an owner from the middle", link.Query{Owner: most, N: 1000, Cursor: middle}},
+			{"an owner of few", link.Query{Owner: few, N: 100}},
+			{"gone", link.Query{Owner: most, States: link.Gone, N: 100}},
+			{"tag", link.Query{Tag: tag, N: 100}},
+			{"tag of the oldest hundredth, an owner's", link.Query{Owner: most, Tag: "oldest tag", N: 100}},
+			{"no such tag", link.Query{Owner: most, Tag: "none", N: 100}},
+			{"word of one", link.Query{Words: "needle", N: 100}},
+			{"word of none", link.Query{Words: "nothing", N: 100}},
+			{"word of a two thousandth", link.Query{Words: "thousandth", N: 100}},
+			{"word of the oldest hundredth", link.Query{Words: "oldest", N: 100}},
+			{"word of the oldest tenth", link.Query{Words: "older", N: 100}},
+			{"word of 1/50", link.Query{Words: "shop7", N: 100}},
+			{"word of 1/50, an owner's", link.Query{Words: "shop7", Owner: most, N: 100}},
+			{"word of all", link.Query{Words: "mail", N: 100}},
+			{"three words", link.Query{Words: "summer3 mail shop7", N: 100}},
+			{"words or parts of 1/5", link.Query{Words: "hop1", N: 100}},
+			{"words or parts, of trigrams of all", link.Query{Words: "example7", N: 100}},
+			{"word of all, of an owner of few", link.Query{Words: "mail", Owner: few, N: 100}},
+		} {
+			m.q.Parts = parts
+			var took, totals []float64
+			var found int
+			var total int64
+			for range 5 {
+				began := time.Now()
+				page, _, err := s.List(t.Context(), m.q)
+				if err != nil {
+					t.Fatal(m.name, err)
+				}
+				took, found = append(took, time.Since(began).Seconds()*1000), len(page)
+				began = time.Now()
+				if total, _, err = s.Total(t.Context(), m.q); err != nil {
+					t.Error(m.name, err)
+				}
+				totals = append(totals, time.Since(began).Seconds()*1000)
+			}
+			sort.Float64s(took)
+			sort.Float64s(totals)
+			t.Logf("%-40s %5d found, median %6.1f ms, most %6.1f ms; total %7d, %6.1f ms", m.name, found, took[2], took[4], total, totals[2])
+		}
+	}
+	search(false)
+	more()
+	began = time.Now()
+	execute(t, s.DBs()[0], "CREATE EXTENSION pg_trgm")
+	index(t, s)
+	var bytes int64
+	if err := s.DBs()[0].QueryRow(t.Context(), &bytes, "SELECT pg_relation_size('links_by_part')"); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the index for parts of words was built in %s: %d bytes a link", time.Since(began), bytes/int64(next))
+	search(true)
+	more()
+	search(true) // while links wait in the list of what the index has not taken in yet
 }
 
 // BenchmarkMove measures a move from three databases to four, and what it costs to look at

@@ -24,3 +24,8 @@ func (db *DB) Exec(ctx context.Context, sql string) error {
 
 // CountBy is Count with as many rows a query.
 func (db *DB) CountBy(ctx context.Context, most int64) (int64, error) { return db.count(ctx, most) }
+
+// QueryRow scans the one row of a query.
+func (db *DB) QueryRow(ctx context.Context, into any, sql string) error {
+	return db.pool.QueryRow(ctx, sql).Scan(into)
+}

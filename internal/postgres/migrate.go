@@ -59,9 +59,15 @@ func (db *DB) Version(ctx context.Context) (version, newest int64, err error) {
 	return version, newest, nil
 }
 
-func (db *DB) provider() (*sql.DB, *goose.Provider, error) {
+// unlimited opens connections without a limit on the time of a statement: an index on many links takes
+// its time.
+func (db *DB) unlimited() *sql.DB {
 	config := db.pool.Config().ConnConfig
-	config.RuntimeParams["statement_timeout"] = "0" // an index on many links takes its time
+	config.RuntimeParams["statement_timeout"] = "0"
+	return stdlib.OpenDB(*config)
+}
+
+func (db *DB) provider() (*sql.DB, *goose.Provider, error) {
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, nil, err
@@ -71,7 +77,7 @@ func (db *DB) provider() (*sql.DB, *goose.Provider, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	pool := stdlib.OpenDB(*config)
+	pool := db.unlimited()
 	provider, err := goose.NewProvider(goose.DialectPostgres, pool, files,
 		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true), goose.WithSlog(slog.New(slog.DiscardHandler)))
 	if err != nil {

@@ -4,8 +4,8 @@
 // beside the record only what lists and search look for. A row is replaced by a record with a higher
 // number, never by another: so marks may be archived in any order, twice, and by several at once. A
 // code's database follows from the code and the number of databases alone: nothing is asked to find
-// it. It is plain SQL, for PostgreSQL 14 and newer, without extensions; what the records mean is for
-// the caller.
+// it. It is plain SQL, for PostgreSQL 14 and newer, and needs no extension; where pg_trgm is there,
+// searches find parts of words. What the records mean is for the caller.
 package postgres
 
 import (

@@ -112,8 +112,11 @@ type Answer struct {
 
 // A Row is the clicks of one part of the time, and with one combination of values.
 type Row struct {
-	Start  time.Time // of the part, in the question's zone
-	Values []string  // in the order of By
+	// Start is when the part begins, in the question's zone: From if the time is not divided, and
+	// else as the calendar has it, which may be before From. An hour that is in two parts, since the
+	// zone is half an hour off, belongs to the one that it begins in.
+	Start  time.Time
+	Values []string // in the order of By
 	Clicks int64
 	// Visitors is as in Answer, for units of a day and more in UTC.
 	Visitors int64

@@ -738,9 +738,9 @@ func (s suite) visitors(t *testing.T) {
 	bots.Bots, bots.Facts[0].Clicks = 7, 7
 	add(bots)
 	for some := range 20 {
-		people := make([]int, 10_000)
+		people := make([]int, 2000)
 		for i := range people {
-			people[i] = some*5_000 + i // each comes in two of them
+			people[i] = some*1000 + i // each comes in two of them
 		}
 		click("c", monday.AddDate(0, 0, 2).Add(time.Duration(some)*time.Hour), people...)
 	}

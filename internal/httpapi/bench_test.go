@@ -11,6 +11,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"snowlink/internal/apikey"
+	"snowlink/internal/clicks"
 	"snowlink/internal/httpapi"
 	"snowlink/internal/link"
 	"snowlink/internal/nearcache"
@@ -75,3 +76,9 @@ func BenchmarkHandler(b *testing.B) {
 		ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "private, max-age=0")
 	}, "GET", "/x", "")
 }
+
+// discarded takes note of no visit.
+type discarded struct{}
+
+func (discarded) Record(clicks.Click)    {}
+func (discarded) Miss(string, time.Time) {}

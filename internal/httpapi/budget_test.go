@@ -17,7 +17,6 @@ import (
 	"github.com/valyala/fasthttp/fasthttputil"
 
 	"snowlink/internal/apikey"
-	"snowlink/internal/clicks"
 	"snowlink/internal/httpapi"
 	"snowlink/internal/link"
 	"snowlink/internal/nearcache"
@@ -47,12 +46,6 @@ func allocations(t *testing.T, srv *fasthttp.Server, request string) float64 {
 		}
 	})
 }
-
-// discarded takes note of no visit.
-type discarded struct{}
-
-func (discarded) Record(clicks.Click)    {}
-func (discarded) Miss(string, time.Time) {}
 
 // The budget is what we add to the allocations of fasthttp itself. A server that gives the same
 // answers from constants shows those. A redirect from the near cache may have one: codeOf makes a

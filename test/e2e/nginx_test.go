@@ -118,6 +118,7 @@ func TestAccessLog(t *testing.T) {
 		Backends: 1, NoRedis: true, Binary: fleettest.Binary(t, "snowlink/loadtest/limit"), AccessLog: true,
 	})
 	type line struct {
+		Client       string
 		Method, Path string
 		Status       int
 	}
@@ -126,9 +127,9 @@ func TestAccessLog(t *testing.T) {
 		line
 		header string
 	}{
-		{line{"GET", "/abc", 302}, ""},
-		{line{"POST", "/generate_url", 413}, "Content-Length: 16385\r\n"},
-		{line{"TRACE", "/abc", 405}, ""},
+		{line{"127.0.0.0", "GET", "/abc", 302}, ""},
+		{line{"127.0.0.0", "POST", "/generate_url", 413}, "Content-Length: 16385\r\n"},
+		{line{"127.0.0.0", "TRACE", "/abc", 405}, ""},
 	} {
 		resp, _ := exchange(t, f.URL, r.Method+" "+r.Path+"?token=QUERY HTTP/1.1\r\nHost: a\r\n"+r.header+
 			"API-Key: SECRET\r\nX-API-Key: SECRET\r\nAuthorization: Bearer SECRET\r\n\r\n")

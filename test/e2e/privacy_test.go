@@ -21,15 +21,15 @@ import (
 // Visitors' addresses and what their browsers say are nowhere: not in Redis, PostgreSQL or any file or log
 // of the fleet. What is left of a day is a salt that ends with it.
 func TestNoAddressIsKept(t *testing.T) {
-	f := fleettest.Start(t, fleet.Options{Archive: 1})
+	f := fleettest.Start(t, fleet.Options{Archive: 1, AccessLog: true})
 	c, visitor := &snow.Client{BaseURL: f.URL, APIKey: f.APIKey}, client(t, "127.0.0.1")
 	made, err := c.Create(t.Context(), clientLink("https://example.com/", "a"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	const visitors = 2000
+	const visitors, near = 2000, "127.201.113.77"
 	// What all of them have in common, so that one look finds any of them.
-	texts := [][]byte{[]byte("203.0.11"), []byte("203.0.12"), []byte("unmistakable"), []byte("secret-page")}
+	texts := [][]byte{[]byte("203.0.11"), []byte("203.0.12"), []byte("unmistakable"), []byte("secret-page"), []byte(near)}
 	for i := range visitors {
 		// Past Nginx, which would see one address of ours: a backend believes what comes from this machine.
 		address := netip.AddrFrom4([4]byte{203, 0, byte(113 + i>>8), byte(i)})
@@ -37,7 +37,9 @@ func TestNoAddressIsKept(t *testing.T) {
 		page := fmt.Sprintf("https://example.org/secret-page-%d", i)
 		visit(t, visitor, f.Backends[0].URL+"/"+made.Code, "X-Forwarded-For: "+address.String(), "User-Agent: "+agent, "Referer: "+page)
 	}
-	soon(t, c, snow.ClicksQuery{Code: made.Code}, visitors)
+	// Through Nginx, which writes a log.
+	visit(t, client(t, near), f.URL+"/"+made.Code, "User-Agent: "+firefox)
+	soon(t, c, snow.ClicksQuery{Code: made.Code}, visitors+1)
 
 	store := fleettest.RedisClient(t, f.State.Addr)
 	for _, client := range []*redis.Client{store, fleettest.RedisClient(t, f.Redis.Addr)} {

@@ -47,6 +47,7 @@ type Recorder struct {
 	o       Options
 	buffers *buffers
 	lost    atomic.Int64 // when clicks were dropped last, in nanoseconds since 1970
+	trying  atomic.Int64 // since when a batch is tried, likewise; 0 if none is
 	salts   *saltKeeper
 	metrics *metrics
 	room    *outage.Outage
@@ -169,12 +170,21 @@ func (r *Recorder) Run(ctx context.Context) error {
 // lostFor is for how long Degraded speaks of clicks that were dropped.
 const lostFor = time.Minute
 
+// triedFor is how long a batch is tried in vain until Degraded speaks of it.
+const triedFor = time.Minute
+
 // Degraded says why the operator should attend to what is recorded, or returns "".
 func (r *Recorder) Degraded() string {
-	if r == nil || time.Since(time.Unix(0, r.lost.Load())) > lostFor {
+	if r == nil {
 		return ""
 	}
-	return "clicks were dropped within the last minute: the log says why"
+	if time.Since(time.Unix(0, r.lost.Load())) <= lostFor {
+		return "clicks were dropped within the last minute: the log says why"
+	}
+	if since := r.trying.Load(); since > 0 && time.Since(time.Unix(0, since)) > triedFor {
+		return fmt.Sprintf("the queue of clicks takes none since %s: they wait in this process", time.Unix(0, since).UTC().Format(time.TimeOnly))
+	}
+	return ""
 }
 
 // drain adds up what is in the buffers, and says what was lost.
@@ -248,6 +258,8 @@ func clicksOf(counts []Count) (n int64) {
 
 // sendBatch sends the same batch until the queue has it. It reports false if ctx ended first.
 func (r *Recorder) sendBatch(ctx context.Context, b *Batch) bool {
+	r.trying.Store(time.Now().UnixNano())
+	defer r.trying.Store(0)
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
 		try, cancel := context.WithTimeout(ctx, sendTime)
 		err := r.o.Queue.Send(try, b)

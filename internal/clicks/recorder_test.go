@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -714,5 +715,29 @@ func FuzzRecord(f *testing.F) {
 		if c := got.Counts[0]; c.Clicks+c.Bots != 1 || len(c.Facts) != 1 {
 			t.Errorf("got %+v", c)
 		}
+	})
+}
+
+// While the queue is away, clicks wait. After a minute the operator hears of it.
+func TestDegradedByTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := idle(clicks.Options{})
+		r.queue.Fail(clicks.ErrQueueFull)
+		r.start(t)
+		r.Record(clicks.Click{Code: "abc", At: time.Now()})
+		time.Sleep(50 * time.Second)
+		if why := r.Degraded(); why != "" {
+			t.Errorf("degraded too soon: %q", why)
+		}
+		time.Sleep(15 * time.Second)
+		if why := r.Degraded(); !strings.Contains(why, "the queue of clicks takes none since") {
+			t.Errorf("degraded: %q", why)
+		}
+		r.queue.Fail(nil)
+		time.Sleep(3 * time.Second)
+		if why := r.Degraded(); why != "" {
+			t.Errorf("still degraded: %q", why)
+		}
+		r.stop()
 	})
 }

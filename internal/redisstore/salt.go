@@ -26,7 +26,8 @@ func saltKey(day time.Time) string { return "clicks:salt:" + day.UTC().Format(ti
 func (s *Store) Salt(ctx context.Context, day time.Time) (salt clicks.Salt, err error) {
 	rand.Read(salt[:])
 	until := day.AddDate(0, 0, 1).Add(clicks.SaltKept)
-	cmd := redis.NewStringCmd(ctx, "set", saltKey(day), salt[:], "nx", "get", "exat", until.Unix())
+	// string: the command may be on its way still after ctx has ended.
+	cmd := redis.NewStringCmd(ctx, "set", saltKey(day), string(salt[:]), "nx", "get", "exat", until.Unix())
 	err = s.conn.Do(ctx, cmd)
 	if errors.Is(err, redis.Nil) { // it is ours
 		s.conn.Writes.Ended()

@@ -14,7 +14,8 @@ run: ## serve on :8000 with a Redis of its own; prints a curl that works
 test: tools ## run every test, over real Redis and Nginx
 	@# Budgets of memory first: the race detector would distort them.
 	go test -run Budget ./snowflake ./internal/...
-	go test -race -shuffle=on ./...
+	@# The experiments take longest and mostly wait. They begin first, beside all others.
+	go test -race -shuffle=on -timeout 20m ./test/faults ./...
 
 check: tools ## gofmt, vet, staticcheck, nginx -t
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt -w these: $$unformatted"; exit 1; }

@@ -25,8 +25,8 @@ import (
 // Experiment 13. Links are made at the same pace twice: while Redis has room for all, and while it
 // evicts as many as come.
 func TestMoreLinksThanRedisHasRoomFor(t *testing.T) {
-	const times, length, perSecond = 20, 1900, 1500
-	room := pick(1<<20, 5<<20) // bytes: a link takes 2 KB of it
+	const times, length = 20, 1900
+	room, perSecond := pick(1<<20, 5<<20), pick(750, 1500) // bytes, of which a link takes 2 KB; what is on its way to the archive has to fit
 	x := start(t, 13, fmt.Sprintf("%d times more links than Redis has room for, three shards", times), fleet.Options{Archive: 3,
 		Env: []string{"JOURNAL_MAX=1000"}}) // lists have a room of their own, which is not for links
 	a := x.archive()

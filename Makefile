@@ -44,7 +44,7 @@ bench: tools ## measure every bar against what limits it, some 15 minutes; write
 growth: tools ## measure by links and by connections, some 6 minutes; writes loadtest/results/
 	go run ./loadtest growth
 
-faults: tools ## kill, freeze and restart what there is, under load, 45 minutes or more; writes loadtest/results/
+faults: tools ## kill, freeze and restart what there is, under load, about an hour; writes loadtest/results/
 	cd test/faults && go test -count=1 -v -timeout 2h -long
 
 model: ## go through all that may happen to the protocol of the archive, some minutes

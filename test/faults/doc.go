@@ -23,6 +23,7 @@
 //	                   before an archive
 //	postgres_test.go   14, 15: PostgreSQL or one of its shards away
 //	archiving_test.go  18, 22, 23: killed archivers, one shard more, failovers
+//	clicks_test.go     24 to 27: what counts clicks killed or away, hostile visitors, repeated batches
 //
 // What they share: an experiment from start to finish in faults_test.go, the load in
 // load_test.go, the ledger in ledger_test.go, the proxy before Redis in proxy_test.go, a look into

@@ -98,11 +98,12 @@ func (c *counting) Close() {
 	c.close()
 }
 
-// start begins the jobs. work says whether they are to add clicks up.
-func (c *counting) start(ctx context.Context, jobs *errgroup.Group, work bool) {
+// start begins the jobs. work says whether they are to add clicks up. Visits are taken note of until
+// recording ends, which is after the last request.
+func (c *counting) start(ctx, recording context.Context, jobs *errgroup.Group, work bool) {
 	jobs.Go(func() error { return c.worker.Watch(ctx) })
 	if c.recorder != nil {
-		jobs.Go(func() error { return c.record(ctx) })
+		jobs.Go(func() error { return c.record(recording) })
 	}
 	if work {
 		jobs.Go(func() error { return c.worker.Run(ctx) })

@@ -308,7 +308,7 @@ func (b *backend) run(ctx context.Context, stdout io.Writer) error {
 	archive := b.startArchive(running, jobs)
 	jobs.Go(func() error { b.reread(running); return nil })
 	if b.counting != nil {
-		b.counting.start(running, jobs, bool(b.cfg.Work))
+		b.counting.start(running, background, jobs, bool(b.cfg.Work))
 	}
 
 	// A create that came before the node ID would be refused, and so would be a link that the archive

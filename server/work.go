@@ -46,7 +46,7 @@ func work(ctx context.Context, cfg config, log *slog.Logger) (err error) {
 	b.cfg.Work = true
 	b.startArchive(running, jobs)
 	if b.counting != nil {
-		b.counting.start(running, jobs, true)
+		b.counting.start(running, running, jobs, true)
 	}
 	log.Info("working", "archive", b.archive != nil, "clicks", b.counting != nil)
 	return jobs.Wait()

@@ -182,7 +182,7 @@ func (r *Recorder) Degraded() string {
 		return "clicks were dropped within the last minute: the log says why"
 	}
 	if since := r.trying.Load(); since > 0 && time.Since(time.Unix(0, since)) > triedFor {
-		return fmt.Sprintf("the queue of clicks takes none since %s: they wait in this process", time.Unix(0, since).UTC().Format(time.TimeOnly))
+		return fmt.Sprintf("the queue has accepted no clicks since %s UTC: they wait in the memory of this process", time.Unix(0, since).UTC().Format(time.TimeOnly))
 	}
 	return ""
 }

@@ -730,7 +730,7 @@ func TestDegradedByTheQueue(t *testing.T) {
 			t.Errorf("degraded too soon: %q", why)
 		}
 		time.Sleep(15 * time.Second)
-		if why := r.Degraded(); !strings.Contains(why, "the queue of clicks takes none since") {
+		if why := r.Degraded(); !strings.Contains(why, "the queue has accepted no clicks since") {
 			t.Errorf("degraded: %q", why)
 		}
 		r.queue.Fail(nil)

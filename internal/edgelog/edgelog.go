@@ -34,6 +34,8 @@ const (
 	readers = 16
 	// lookFor is how long a link may take to be found.
 	lookFor = 2 * time.Second
+	// lastLook is how long links are looked up still at its end. Reports of others are not counted.
+	lastLook = time.Second
 	// restFor is how long it goes on reading at its end, for what the kernel has kept.
 	restFor = 50 * time.Millisecond
 	// skewMost is how far the clock of Nginx may be from ours. Beyond it, ours counts.
@@ -89,11 +91,14 @@ func (l *Listener) Close() error { return l.conn.Close() }
 // Run counts what is reported until ctx ends, and returns nil then. What has arrived by then is counted.
 func (l *Listener) Run(ctx context.Context) error {
 	reports := make(chan []byte, waiting)
+	looking, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer giveUp()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastLook, giveUp) })()
 	var all sync.WaitGroup
 	for range readers {
 		all.Go(func() {
 			for text := range reports {
-				l.count(text)
+				l.count(looking, text)
 			}
 		})
 	}
@@ -122,13 +127,13 @@ func (l *Listener) Run(ctx context.Context) error {
 	}
 }
 
-func (l *Listener) count(text []byte) {
+func (l *Listener) count(ctx context.Context, text []byte) {
 	click, ok := parse(text, l.country, time.Now())
 	if !ok {
 		l.malformed.Inc()
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), lookFor)
+	ctx, cancel := context.WithTimeout(ctx, lookFor)
 	defer cancel()
 	var err error
 	switch click.Link, err = l.get(ctx, click.Code); {

@@ -39,7 +39,8 @@ func ParseBrokers(brokers string) ([]kgo.Opt, error) {
 	}
 	for name := range parameters {
 		if name != "sasl" {
-			return nil, fmt.Errorf("the only parameter is sasl, not %q", name)
+			// The name is not repeated: it may be the rest of a password with a ? in it.
+			return nil, errors.New("the only parameter behind the ? is sasl; a ? in a password is written %3F")
 		}
 	}
 	login, hosts, hasLogin := cutLast(hosts, "@")

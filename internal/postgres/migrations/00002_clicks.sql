@@ -17,6 +17,7 @@ CREATE TABLE clicks_new (
 	links    bytea             -- of scopes with several links: the most clicked ones
 );
 CREATE INDEX clicks_new_by_scope ON clicks_new (scope, day);
+CREATE INDEX clicks_new_by_day ON clicks_new (day, id);
 
 -- The same, with one row for a scope and day.
 CREATE TABLE clicks_hours (

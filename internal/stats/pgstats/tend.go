@@ -126,13 +126,12 @@ func tending(ctx context.Context, db *postgres.DB, name string, step func(contex
 	return busy, err
 }
 
-// mergeOver merges the rows of some scopes whose day is over. Rows are looked at from the oldest one
-// on, until they are of today.
+// mergeOver merges the rows of some scopes whose day is over. Those of the oldest days come first.
 func (s *Store) mergeOver(ctx context.Context, db *postgres.DB) (more bool, err error) {
 	var keys []string
 	err = db.Do(ctx, "clicks_look", writeTime, func(ctx context.Context, pool *pgxpool.Pool) error {
 		rows, err := pool.Query(ctx, `
-SELECT DISTINCT scope FROM (SELECT scope, day FROM clicks_new ORDER BY id LIMIT $2) AS oldest WHERE day < $1`,
+SELECT DISTINCT scope FROM (SELECT scope FROM clicks_new WHERE day < $1 ORDER BY day, id LIMIT $2) AS oldest`,
 			dayOf(s.now()), stepMost)
 		if err != nil {
 			return err

@@ -44,7 +44,12 @@ var clicksParameters = []string{"from", "to", "tz", "unit", "by", "bots", "compa
 func (a *API) linkClicks(ctx *fasthttp.RequestCtx) {
 	a.answerClicks(ctx, clicksParameters, func(within context.Context, key *apikey.Key, q *clicksQuery) error {
 		q.Code = ctx.UserValue("code").(string)
-		return a.ownClicks(within, key, q.Code)
+		s, err := a.ownClicks(within, key, q.Code)
+		if err == nil && !key.Scopes.Has(apikey.ScopeAdmin) {
+			// A code may have been another owner's, whose clicks are nobody else's business.
+			q.made = createdAt(q.Code, s.Link).Truncate(time.Hour)
+		}
+		return err
 	})
 }
 
@@ -57,16 +62,16 @@ func (a *API) allClicks(ctx *fasthttp.RequestCtx) {
 	})
 }
 
-// ownClicks returns an error if the key may not know about the clicks of the link, which may be deleted.
-func (a *API) ownClicks(within context.Context, key *apikey.Key, code string) error {
+// ownClicks returns the link, which may be deleted, and an error if the key may not know about its clicks.
+func (a *API) ownClicks(within context.Context, key *apikey.Key, code string) (link.State, error) {
 	if !link.CouldBeCode(code) {
-		return link.ErrNotFound
+		return link.State{}, link.ErrNotFound
 	}
 	s, err := a.Store.Read(within, code)
 	if err == nil {
 		err = owns(key, s.Link)
 	}
-	return err
+	return s, err
 }
 
 // answerClicks answers a question about clicks. scope completes it, or refuses it.
@@ -82,9 +87,9 @@ func (a *API) answerClicks(ctx *fasthttp.RequestCtx, takes []string, scope func(
 	}
 	var answer, before stats.Answer
 	if err == nil {
-		answer, err = a.Stats.Ask(within, q.Question)
+		answer, err = a.ask(within, q)
 		if err == nil && q.compare {
-			before, err = a.Stats.Ask(within, q.previous().Question)
+			before, err = a.ask(within, q.previous())
 		}
 		err = a.clicksError(err)
 	}
@@ -99,6 +104,17 @@ func (a *API) answerClicks(ctx *fasthttp.RequestCtx, takes []string, scope func(
 		b = a.appendClicks(nil, q, answer, before, ctx.Time())
 	}
 	a.sendLong(ctx, key, contentType, b)
+}
+
+// ask asks for what there was since the link was made.
+func (a *API) ask(within context.Context, q clicksQuery) (stats.Answer, error) {
+	if q.made.After(q.From) {
+		q.From = q.made
+	}
+	if !q.From.Before(q.To) {
+		return stats.Answer{}, nil
+	}
+	return a.Stats.Ask(within, q.Question)
 }
 
 // topLinks answers GET /clicks/top with the links that were clicked most.
@@ -182,7 +198,7 @@ func (a *API) forgetClicks(ctx *fasthttp.RequestCtx) {
 	code, err := ctx.UserValue("code").(string), error(nil)
 	if a.Stats == nil {
 		err = errClicksOff
-	} else if err = a.ownClicks(within, key, code); errors.Is(err, link.ErrNotFound) && link.CouldBeCode(code) && key.Scopes.Has(apikey.ScopeAdmin) {
+	} else if _, err = a.ownClicks(within, key, code); errors.Is(err, link.ErrNotFound) && link.CouldBeCode(code) && key.Scopes.Has(apikey.ScopeAdmin) {
 		err = nil
 	}
 	if err == nil {
@@ -210,7 +226,8 @@ func (a *API) clicksError(err error) error {
 // A clicksQuery is a question about clicks as a request asks it.
 type clicksQuery struct {
 	stats.Question
-	compare bool // with the time before
+	compare bool      // with the time before
+	made    time.Time // earlier clicks are not told; zero for all
 }
 
 // previous returns the same question about as long a time, which ends where q's begins.

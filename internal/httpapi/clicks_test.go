@@ -533,6 +533,16 @@ func TestClicksAreTheOwners(t *testing.T) {
 			t.Errorf("%s asked about %+v", secret, b.stats.last().Scope)
 		}
 	}
+	// The code may have been another owner's before.
+	made := time.Now().Truncate(time.Hour)
+	for secret, want := range map[string]time.Time{"shop": made, "ops": time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)} {
+		if get(secret, path+"?from=2020-01-01&unit=month"); !b.stats.last().From.Equal(want) {
+			t.Errorf("%s asked from %s on, want %s", secret, b.stats.last().From, want)
+		}
+	}
+	if a := get("shop", path+"?from=2020-01-01&to=2020-02-01&compare=previous"); a.status != 200 || !strings.Contains(a.body, `"clicks":0`) {
+		t.Errorf("before the link was made: %d %s", a.status, a.body)
+	}
 	wantProblem(t, get("ops", "/links/never-made/clicks"), 404, "not_found")
 	wantProblem(t, get("ops", "/links/no.code/clicks"), 404, "not_found")
 

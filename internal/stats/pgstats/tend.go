@@ -159,14 +159,22 @@ func (k rowKey) compare(other rowKey) int {
 	return cmp.Or(cmp.Compare(k.scope, other.scope), cmp.Compare(k.at, other.at))
 }
 
-// merge merges all new rows of some scopes into those of their days, in as many steps as that takes. It
-// returns the bytes of the rows that were written last, and false if somebody else tends the database.
+// merge merges all new rows of some scopes into those of their days, in as many steps as that takes. Rows
+// that come meanwhile are left: of a busy scope there would always be one more. It returns the bytes of the
+// rows that were written last, and false if somebody else tends the database.
 func (s *Store) merge(ctx context.Context, db *postgres.DB, keys []string) (size int, done bool, err error) {
+	var newest int64
+	err = db.Do(ctx, "clicks_look", writeTime, func(ctx context.Context, pool *pgxpool.Pool) error {
+		return pool.QueryRow(ctx, "SELECT coalesce(max(id), 0) FROM clicks_new").Scan(&newest)
+	})
+	if err != nil {
+		return 0, false, err
+	}
 	for {
 		began := time.Now()
 		var written, taken int
 		busy, err := tending(ctx, db, "clicks_merge", func(ctx context.Context, tx pgx.Tx) (err error) {
-			written, taken, err = s.mergeSome(ctx, tx, keys)
+			written, taken, err = s.mergeSome(ctx, tx, keys, newest)
 			return err
 		})
 		if busy || err != nil {
@@ -182,23 +190,23 @@ func (s *Store) merge(ctx context.Context, db *postgres.DB, keys []string) (size
 	}
 }
 
-// mergeSome is a step of a merge. It returns how many rows it left to merge, or about, and 0 at the end.
-func (s *Store) mergeSome(ctx context.Context, tx pgx.Tx, keys []string) (size, more int, err error) {
+// mergeSome is a step of a merge. It returns how many rows it took, and 0 at the end.
+func (s *Store) mergeSome(ctx context.Context, tx pgx.Tx, keys []string, newest int64) (size, taken int, err error) {
 	m := newMerging(s.now())
 	const of = "scope, day, people, bots, counts, visitors, links"
 	// The bytes of all rows up to each tell where a step ends.
 	rows, err := tx.Query(ctx, `
 WITH summed AS (
 	SELECT id, sum(length(counts) + coalesce(length(visitors), 0) + coalesce(length(links), 0)) OVER (ORDER BY scope, day, id) AS bytes
-	FROM (SELECT * FROM clicks_new WHERE scope = ANY($1) ORDER BY scope, day, id LIMIT $2) AS first
+	FROM (SELECT * FROM clicks_new WHERE scope = ANY($1) AND id <= $4 ORDER BY scope, day, id LIMIT $2) AS first
 ), taken AS (
 	SELECT id FROM summed WHERE bytes <= $3 UNION (SELECT id FROM summed ORDER BY bytes LIMIT 1)
 )
-DELETE FROM clicks_new WHERE id IN (SELECT id FROM taken) RETURNING `+of, bytesOf(keys), 4*stepMost, bytesMost)
+DELETE FROM clicks_new WHERE id IN (SELECT id FROM taken) RETURNING `+of, bytesOf(keys), 4*stepMost, bytesMost, newest)
 	if err != nil {
 		return 0, 0, err
 	}
-	taken, err := m.addAll(rows)
+	taken, err = m.addAll(rows)
 	if err != nil || taken == 0 {
 		return 0, 0, err
 	}

@@ -321,6 +321,7 @@ func (b *backend) run(ctx context.Context, stdout io.Writer) error {
 		case <-ready:
 		case <-wait.Done():
 		case <-running.Done():
+			stop() // for the job that takes note of visits
 			return jobs.Wait()
 		}
 	}

@@ -44,7 +44,7 @@ var clicksParameters = []string{"from", "to", "tz", "unit", "by", "bots", "compa
 func (a *API) linkClicks(ctx *fasthttp.RequestCtx) {
 	a.answerClicks(ctx, clicksParameters, func(within context.Context, key *apikey.Key, q *clicksQuery) error {
 		q.Code = ctx.UserValue("code").(string)
-		s, err := a.ownClicks(within, key, q.Code)
+		s, err := a.readOwned(within, key, q.Code)
 		if err == nil && !key.Scopes.Has(apikey.ScopeAdmin) {
 			// A code may have been another owner's, whose clicks are nobody else's business.
 			q.made = createdAt(q.Code, s.Link).Truncate(time.Hour)
@@ -60,18 +60,6 @@ func (a *API) allClicks(ctx *fasthttp.RequestCtx) {
 		q.Owner, err = ownerToList(key, q.Owner)
 		return err
 	})
-}
-
-// ownClicks returns the link, which may be deleted, and an error if the key may not know about its clicks.
-func (a *API) ownClicks(within context.Context, key *apikey.Key, code string) (link.State, error) {
-	if !link.CouldBeCode(code) {
-		return link.State{}, link.ErrNotFound
-	}
-	s, err := a.Store.Read(within, code)
-	if err == nil {
-		err = owns(key, s.Link)
-	}
-	return s, err
 }
 
 // answerClicks answers a question about clicks. scope completes it, or refuses it.
@@ -198,7 +186,7 @@ func (a *API) forgetClicks(ctx *fasthttp.RequestCtx) {
 	code, err := ctx.UserValue("code").(string), error(nil)
 	if a.Stats == nil {
 		err = errClicksOff
-	} else if _, err = a.ownClicks(within, key, code); errors.Is(err, link.ErrNotFound) && link.CouldBeCode(code) && key.Scopes.Has(apikey.ScopeAdmin) {
+	} else if _, err = a.readOwned(within, key, code); errors.Is(err, link.ErrNotFound) && link.CouldBeCode(code) && key.Scopes.Has(apikey.ScopeAdmin) {
 		err = nil
 	}
 	if err == nil {

@@ -46,7 +46,7 @@ func (a *API) watchClicks(ctx *fasthttp.RequestCtx) {
 	q, err := a.parseClicks(ctx, []string{"owner", "tag", "code"})
 	if err == nil && q.Code != "" {
 		q.Owner = "" // a link has one, whatever it is
-		_, err = a.ownClicks(within, key, q.Code)
+		_, err = a.readOwned(within, key, q.Code)
 	} else if err == nil {
 		q.Owner, err = ownerToList(key, q.Owner)
 	}

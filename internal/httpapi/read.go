@@ -35,9 +35,9 @@ func managedCode(ctx *fasthttp.RequestCtx) string {
 	return string(ctx.Request.URI().PathOriginal()[len(linksPath):])
 }
 
-// readManaged reads the link for the key from the store itself, past every cache. A link of others
-// is errForeign, and a deleted link is link.ErrGone.
-func (a *API) readManaged(within context.Context, key *apikey.Key, code string) (link.State, error) {
+// readOwned reads the link for the key from the store itself, past every cache. A link of others is
+// errForeign. The link may be deleted.
+func (a *API) readOwned(within context.Context, key *apikey.Key, code string) (link.State, error) {
 	if !link.CouldBeCode(code) {
 		return link.State{}, link.ErrNotFound
 	}
@@ -45,6 +45,12 @@ func (a *API) readManaged(within context.Context, key *apikey.Key, code string) 
 	if err == nil {
 		err = owns(key, s.Link)
 	}
+	return s, err
+}
+
+// readManaged is readOwned, to which a deleted link is link.ErrGone.
+func (a *API) readManaged(within context.Context, key *apikey.Key, code string) (link.State, error) {
+	s, err := a.readOwned(within, key, code)
 	if err == nil && s.Options != nil && s.Deleted {
 		err = link.ErrGone
 	}

@@ -3,8 +3,11 @@
 package stats
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"iter"
+	"slices"
 	"time"
 
 	"snowlink/internal/clicks"
@@ -55,6 +58,24 @@ type Applied struct {
 // everyone's links that have it. None is everything.
 type Scope struct{ Code, Owner, Tag string }
 
+// Shared are the scopes that the clicks of a link belong to beside the link, each once: everything, its
+// owner, and its tags, everyone's and the owner's.
+func Shared(c *clicks.Count) iter.Seq[Scope] {
+	return func(yield func(Scope) bool) {
+		if !yield(Scope{}) || c.Owner != "" && !yield(Scope{Owner: c.Owner}) {
+			return
+		}
+		for i, tag := range c.Tags {
+			if tag == "" || slices.Contains(c.Tags[:i], tag) {
+				continue
+			}
+			if !yield(Scope{Tag: tag}) || c.Owner != "" && !yield(Scope{Owner: c.Owner, Tag: tag}) {
+				return
+			}
+		}
+	}
+}
+
 // Bots says which clicks count.
 type Bots int
 
@@ -64,6 +85,20 @@ const (
 	WithBots
 	OnlyBots
 )
+
+// Count reports whether clicks count, by whether they are a bot's.
+func (b Bots) Count(bot bool) bool { return b == WithBots || bot == (b == OnlyBots) }
+
+// Of returns how many clicks count, of those of people and those of bots.
+func (b Bots) Of(people, bots int64) (n int64) {
+	if b.Count(false) {
+		n += people
+	}
+	if b.Count(true) {
+		n += bots
+	}
+	return n
+}
 
 // Unit is the length of a part of a time.
 type Unit int
@@ -92,6 +127,27 @@ type Question struct {
 	// Most is how many rows the answer has at most, those with the most clicks, for each part of the
 	// time. The rest is one row with clicks.Other in each of By.
 	Most int
+}
+
+// Part returns when the part of the time that t is in begins, as [Row] has it, and when the next one does.
+func (q *Question) Part(t time.Time) (start, end time.Time) {
+	zone := cmp.Or(q.Zone, time.UTC)
+	t = t.In(zone)
+	year, month, day := t.Date()
+	midnight := func(month time.Month, day int) time.Time { return time.Date(year, month, day, 0, 0, 0, 0, zone) }
+	switch q.Unit {
+	case Hour:
+		return t, t.Add(time.Hour)
+	case Day:
+		return midnight(month, day), midnight(month, day+1)
+	case Week:
+		day -= (int(t.Weekday()) + 6) % 7
+		return midnight(month, day), midnight(month, day+7)
+	case Month:
+		return midnight(month, 1), midnight(month+1, 1)
+	default:
+		return q.From.In(zone), q.To.In(zone)
+	}
 }
 
 // ErrTooFine reports that a question asks for hours, or for several dimensions or filters, of a time

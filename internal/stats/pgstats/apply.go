@@ -94,18 +94,8 @@ func (s *Store) plan(batches []clicks.Batch) map[*postgres.DB][]*share {
 		for j := range b.Counts {
 			c, r := &b.Counts[j], ref{int32(i), int32(j)}
 			to(linkKey(c.Code), r)
-			to(ofAll, r)
-			if c.Owner != "" {
-				to(ownerKey(c.Owner), r)
-			}
-			for k, tag := range c.Tags {
-				if tag == "" || slices.Contains(c.Tags[:k], tag) {
-					continue
-				}
-				to(tagKey(tag), r)
-				if c.Owner != "" {
-					to(ownerTagKey(c.Owner, tag), r)
-				}
+			for scope := range stats.Shared(c) {
+				to(keyOf(scope), r)
 			}
 		}
 		for j := range b.Misses {

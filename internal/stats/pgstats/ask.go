@@ -146,12 +146,9 @@ type group struct {
 
 func newAsking(q stats.Question, cutoff int32) *asking {
 	a := &asking{
-		q: q, zone: q.Zone, cutoff: cutoff, decoder: decoder{words: newWords()}, from: q.From.Unix(), to: q.To.Unix(),
+		q: q, zone: cmp.Or(q.Zone, time.UTC), cutoff: cutoff, decoder: decoder{words: newWords()}, from: q.From.Unix(), to: q.To.Unix(),
 		parts: make(map[int64]int32), byStart: make(map[int64]int32), groups: make(map[group]int64), combos: make(map[facts]uint32),
 		days: make(map[int32]*visitors), old: make(map[int32]uint64),
-	}
-	if a.zone == nil {
-		a.zone = time.UTC
 	}
 	for d, values := range q.Where {
 		f := filter{int(d), make(map[uint32]bool)}
@@ -230,7 +227,8 @@ func (a *asking) slot(i int) bool {
 	}
 	part, ok := a.parts[seconds]
 	if !ok {
-		part = a.partAt(a.begins(t.In(a.zone)))
+		start, _ := a.q.Part(t)
+		part = a.partAt(start)
 		a.parts[seconds] = part
 	}
 	a.slotPart = part
@@ -248,25 +246,8 @@ func (a *asking) partAt(start time.Time) int32 {
 	return part
 }
 
-// begins returns when the part of the time that t is in begins.
-func (a *asking) begins(t time.Time) time.Time {
-	year, month, day := t.Date()
-	switch a.q.Unit {
-	case stats.Hour:
-		return t
-	case stats.Day:
-	case stats.Week:
-		day -= (int(t.Weekday()) + 6) % 7
-	case stats.Month:
-		day = 1
-	default:
-		return a.q.From.In(a.zone)
-	}
-	return time.Date(year, month, day, 0, 0, 0, 0, a.zone)
-}
-
 func (a *asking) takes(f *facts) bool {
-	if !counts(a.q.Bots, f[clicks.Bot] != none) {
+	if !a.q.Bots.Count(f[clicks.Bot] != none) {
 		return false
 	}
 	for i := range a.filters {
@@ -327,7 +308,7 @@ func (a *asking) unknown(bot uint32) (f facts) {
 
 // takesBot is takes with regard to nothing but Bot.
 func (a *asking) takesBot(f *facts) bool {
-	if !counts(a.q.Bots, f[clicks.Bot] != none) {
+	if !a.q.Bots.Count(f[clicks.Bot] != none) {
 		return false
 	}
 	for i := range a.filters {
@@ -462,7 +443,7 @@ func (a *asking) count(answer *stats.Answer) {
 	}
 	add := func(day int32, n int64) {
 		answer.Visitors += n
-		start := a.begins(timeOf(day, 0).In(a.zone))
+		start, _ := a.q.Part(timeOf(day, 0))
 		if i := slices.IndexFunc(answer.Rows, func(r stats.Row) bool { return r.Start.Equal(start) }); byRow && i >= 0 {
 			answer.Rows[i].Visitors += n
 		}

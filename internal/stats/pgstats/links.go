@@ -19,15 +19,7 @@ const (
 // both is clicks of people and of bots.
 type both struct{ people, bots int64 }
 
-func (b both) of(bots stats.Bots) (n int64) {
-	if counts(bots, false) {
-		n += b.people
-	}
-	if counts(bots, true) {
-		n += b.bots
-	}
-	return n
-}
+func (b both) of(bots stats.Bots) int64 { return bots.Of(b.people, b.bots) }
 
 // links are the clicks of links by code, or those of codes that have no link.
 type links map[string]both

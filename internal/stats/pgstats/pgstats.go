@@ -144,6 +144,3 @@ func monthOf(day int32) (month int32, slot int) {
 func dayIn(month int32, slot int) int32 {
 	return dayOf(time.Date(0, time.Month(month+1), slot+1, 0, 0, 0, 0, time.UTC))
 }
-
-// counts reports whether clicks count, by whether they are a bot's.
-func counts(b stats.Bots, bot bool) bool { return b == stats.WithBots || bot == (b == stats.OnlyBots) }

@@ -108,32 +108,10 @@ func (a *answering) want() byte {
 	}
 }
 
-// begins returns when the part of the time that t is in begins, and when the next one does.
-func (a *answering) begins(t time.Time) (start, end time.Time) {
-	t = t.In(a.zone)
-	year, month, day := t.Date()
-	date := func(year int, month time.Month, day int) time.Time {
-		return time.Date(year, month, day, 0, 0, 0, 0, a.zone)
-	}
-	switch a.Unit {
-	case stats.Hour:
-		return t, t.Add(time.Hour)
-	case stats.Day:
-		return date(year, month, day), date(year, month, day+1)
-	case stats.Week:
-		day -= (int(t.Weekday()) + 6) % 7
-		return date(year, month, day), date(year, month, day+7)
-	case stats.Month:
-		return date(year, month, 1), date(year, month+1, 1)
-	default:
-		return a.From, a.To
-	}
-}
-
 // partOf returns the index of the part of the time that t is in. Times come in order.
 func (a *answering) partOf(t time.Time) int32 {
 	if n := len(a.parts); n == 0 || !t.Before(a.parts[n-1].end) {
-		start, end := a.begins(t)
+		start, end := a.Part(t)
 		a.parts = append(a.parts, part{start: start, end: end})
 	}
 	return int32(len(a.parts) - 1)
@@ -165,21 +143,6 @@ func (a *answering) where(f *clicks.Facts) bool {
 		}
 	}
 	return true
-}
-
-// wants reports whether clicks of people, or of bots, count.
-func (a *answering) wants(bots bool) bool {
-	return a.Bots == stats.WithBots || (a.Bots == stats.OnlyBots) == bots
-}
-
-func (a *answering) counted(t tally) (n int64) {
-	if a.wants(false) {
-		n += t.people
-	}
-	if a.wants(true) {
-		n += t.bots
-	}
-	return n
 }
 
 // add adds a day.
@@ -216,7 +179,7 @@ func (a *answering) add(day int, p *page, s *sums) {
 	if len(a.dimensions) == 0 {
 		none := a.valuesOf(nil)
 		for _, h := range s.hours {
-			count(h.hour, none, a.counted(h.tally))
+			count(h.hour, none, h.of(a.Bots))
 		}
 		return
 	}
@@ -242,7 +205,7 @@ func (a *answering) add(day int, p *page, s *sums) {
 			rest[c.hour].people -= c.clicks
 		}
 		if values[c.facts] == unknown {
-			if values[c.facts] = unwanted; a.wants(bots) && a.where(f) {
+			if values[c.facts] = unwanted; a.Bots.Count(bots) && a.where(f) {
 				values[c.facts] = a.valuesOf(f)
 			}
 		}
@@ -265,13 +228,13 @@ func (a *answering) add(day int, p *page, s *sums) {
 				rest[h.hour].people -= h.people
 				rest[h.hour].bots -= h.bots
 				if wanted {
-					count(h.hour, number, a.counted(h.tally))
+					count(h.hour, number, h.of(a.Bots))
 				}
 			}
 		}
 	}
 	for _, bots := range []bool{false, true} {
-		if !a.wants(bots) {
+		if !a.Bots.Count(bots) {
 			continue
 		}
 		var f clicks.Facts
@@ -362,11 +325,10 @@ func (s *Store) Misses(ctx context.Context, from, to time.Time, n int) ([]stats.
 func (s *Store) topOf(ctx context.Context, scope string, from, to time.Time, bots stats.Bots, n int) ([]stats.LinkClicks, error) {
 	ctx, cancel := s.conn.Limit(ctx)
 	defer cancel()
-	wanted := answering{Question: stats.Question{Bots: bots}}
 	clicked := make(map[string]int64)
 	err := s.eachDay(ctx, scope, hasLinks, from, to, func(_ int, _ *page, day *sums) {
 		for _, l := range day.links {
-			if n := wanted.counted(l.tally); n > 0 {
+			if n := l.of(bots); n > 0 {
 				clicked[l.code] += n
 			}
 		}

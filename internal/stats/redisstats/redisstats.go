@@ -12,7 +12,6 @@ package redisstats
 import (
 	"context"
 	"log/slog"
-	"slices"
 	"sort"
 	"strconv"
 	"sync"
@@ -435,17 +434,15 @@ func (d *drawing) count(c *clicks.Count) {
 		s.visitors = append(s.visitors, c.Visitors...)
 		s.links = append(s.links, linkSum{c.Code, t})
 	}
-	add(d.of(day, everything))
-	add(d.of(day, scopeName(stats.Scope{Owner: c.Owner})))
-	if d.store.full.Load() {
+	full := d.store.full.Load()
+	for scope := range stats.Shared(c) {
+		if scope.Tag == "" || !full {
+			add(d.of(day, scopeName(scope)))
+		}
+	}
+	if full {
 		d.store.leftOut.Add(float64(t.sum()))
 		return
-	}
-	for i, tag := range c.Tags {
-		if tag != "" && !slices.Contains(c.Tags[:i], tag) {
-			add(d.of(day, scopeName(stats.Scope{Tag: tag})))
-			add(d.of(day, scopeName(stats.Scope{Owner: c.Owner, Tag: tag})))
-		}
 	}
 	name := linkName(c.Code)
 	link := d.sums(dayPage(day, name), name)

@@ -7,6 +7,7 @@ import (
 	"github.com/axiomhq/hyperloglog"
 
 	"snowlink/internal/clicks"
+	"snowlink/internal/stats"
 )
 
 // Bounds of what is kept of a scope and a day. What is beyond them is still counted: see fold.
@@ -21,6 +22,8 @@ const (
 type tally struct{ people, bots int64 }
 
 func (t *tally) add(other tally) { t.people, t.bots = t.people+other.people, t.bots+other.bots }
+
+func (t tally) of(bots stats.Bots) int64 { return bots.Of(t.people, t.bots) }
 
 func (t tally) sum() int64 { return t.people + t.bots }
 

@@ -7,16 +7,12 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -38,66 +34,31 @@ var version = regexp.MustCompile(`/kafka_[0-9.]+-([0-9.]+)\.jar`).FindStringSubm
 // Broker is a running Kafka in a temporary folder: one broker, which is its own controller. Others
 // are not to be told of it: it asks nobody for a password.
 type Broker struct {
+	// Its folder has the log of the program in log, and the data in data.
+	*fleettest.Kept
 	// Addr is its host:port.
 	Addr string
-	// Dir is its folder. It has the log of the program in log, and the data in data.
-	Dir string
-
-	keeper *exec.Cmd
-	hold   io.WriteCloser // a line starts the broker again; its end is the keeper's sign to stop
-	mu     sync.Mutex
 }
 
-var shared struct {
-	once   sync.Once
-	broker *Broker
-	err    error
-}
+var shared fleettest.Shared[*Broker]
 
 // Main runs a package's tests and stops the broker that they share. A package whose tests call
 // [Shared] calls it from its TestMain.
-func Main(m *testing.M) int {
-	defer func() {
-		if shared.broker != nil {
-			shared.broker.Stop()
-		}
-	}()
-	return m.Run()
-}
+func Main(m *testing.M) int { return shared.Main(m) }
 
 // Shared returns the broker that the tests of a package share. If java or Kafka is not installed, the
 // test is skipped with the program's name, or fails if CI=true. A test that stops or freezes it has it
 // run again before it ends.
 func Shared(t testing.TB) *Broker {
 	t.Helper()
-	shared.once.Do(func() { shared.broker, shared.err = Run() })
-	fleettest.SkipMissing(t, shared.err)
-	if shared.err != nil {
-		t.Fatal(shared.err)
-	}
-	return shared.broker
+	return shared.Of(t, Run)
 }
 
 // Start starts a broker for one test. Otherwise it is as [Shared].
 func Start(t testing.TB) *Broker {
 	t.Helper()
-	b, err := Run()
-	fleettest.SkipMissing(t, err)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Stop)
-	return b
+	return fleettest.Own(t, Run)
 }
-
-// keep runs the broker, again after each line that it reads, until its standard input ends. That
-// happens when whoever started it stops or dies in whatever way. Then it removes the folder.
-const keep = `dir=$1; shift
-start() { "$@" >>"$dir/log" 2>&1 </dev/null & broker=$!; echo $broker >"$dir/pid"; }
-start "$@"
-while read -r line; do wait $broker; start "$@"; done
-kill -CONT $broker; kill -KILL $broker; wait $broker
-rm -rf "$dir"`
 
 // Run starts a broker. The error is a [*fleet.MissingError] if java or Kafka is not installed.
 func Run() (*Broker, error) {
@@ -121,24 +82,24 @@ func RunWith(properties func(addr string, controller int, data string) string) (
 	if complete, err := os.ReadFile(filepath.Join(folder, "complete")); err != nil || string(complete) != jars {
 		return nil, &fleet.MissingError{Program: "Kafka " + version}
 	}
-	b := &Broker{}
-	if b.Dir, err = os.MkdirTemp(memory(), "snowlink-kafka-"); err != nil {
+	dir, err := os.MkdirTemp(memory(), "snowlink-kafka-")
+	if err != nil {
 		return nil, err
 	}
-	ready := false
+	b, ready := &Broker{}, false
 	defer func() {
 		if !ready {
 			b.Stop()
-			_ = os.RemoveAll(b.Dir) // also what was there before the keeper
+			_ = os.RemoveAll(dir) // also what was there before the keeper
 		}
 	}()
-	ports, err := freePorts(2)
+	ports, err := fleettest.FreePorts(2)
 	if err != nil {
 		return nil, err
 	}
 	b.Addr = "127.0.0.1:" + strconv.Itoa(ports[0])
-	file := filepath.Join(b.Dir, "server.properties")
-	if err := os.WriteFile(file, []byte(properties(b.Addr, ports[1], filepath.Join(b.Dir, "data"))), 0o600); err != nil {
+	file := filepath.Join(dir, "server.properties")
+	if err := os.WriteFile(file, []byte(properties(b.Addr, ports[1], filepath.Join(dir, "data"))), 0o600); err != nil {
 		return nil, err
 	}
 	// A small heap, and no compiler that only pays off after minutes.
@@ -151,14 +112,7 @@ func RunWith(properties func(addr string, controller int, data string) string) (
 		return nil, fmt.Errorf("format the data of Kafka: %w\n%s", err, out)
 	}
 
-	args := append([]string{"-c", keep, "keep", b.Dir}, command("kafka.Kafka", file)...)
-	b.keeper = exec.Command("/bin/sh", args...)
-	b.keeper.Dir, b.keeper.SysProcAttr = b.Dir, &syscall.SysProcAttr{Setpgid: true}
-	if b.hold, err = b.keeper.StdinPipe(); err != nil {
-		return nil, err
-	}
-	if err := b.keeper.Start(); err != nil {
-		b.keeper = nil
+	if b.Kept, err = fleettest.Keep(dir, syscall.SIGKILL, nil, command("kafka.Kafka", file)...); err != nil {
 		return nil, err
 	}
 	if err := b.wait(); err != nil {
@@ -210,20 +164,15 @@ func (b *Broker) wait() error {
 			return nil
 		}
 		if time.Now().After(until) {
-			log, _ := os.ReadFile(filepath.Join(b.Dir, "log"))
-			return fmt.Errorf("the broker is not ready: %w\n%s", err, bytes.TrimSpace(log))
+			return fmt.Errorf("the broker is not ready: %w\n%s", err, b.Log())
 		}
 	}
 }
 
 // Stop ends the broker at once, as a crash would, and removes its folder. A second Stop does nothing.
 func (b *Broker) Stop() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.keeper != nil {
-		_ = b.hold.Close()
-		_ = b.keeper.Wait() // its status is that of rm
-		b.keeper = nil
+	if b != nil {
+		b.Kept.Stop()
 	}
 }
 
@@ -255,7 +204,7 @@ func (b *Broker) Resume(t testing.TB) { t.Helper(); b.signal(t, syscall.SIGCONT)
 func (b *Broker) Restart(t testing.TB) {
 	t.Helper()
 	_ = syscall.Kill(b.pid(t), syscall.SIGKILL) // it may be dead
-	if _, err := io.WriteString(b.hold, "\n"); err != nil {
+	if err := b.StartAgain(); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.wait(); err != nil {
@@ -272,11 +221,7 @@ func (b *Broker) signal(t testing.TB, sig syscall.Signal) {
 
 func (b *Broker) pid(t testing.TB) int {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(b.Dir, "pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	pid, err := b.PID()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,17 +237,4 @@ func memory() string {
 		return ""
 	}
 	return folder
-}
-
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close() // only when all are found, so that they differ
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
 }

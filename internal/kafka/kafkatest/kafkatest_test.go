@@ -1,13 +1,10 @@
 package kafkatest_test
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -18,50 +15,21 @@ import (
 	"snowlink/internal/kafka/kafkatest"
 )
 
-// TestMain starts a broker and waits to be killed, if the test that kills it asks for that.
 func TestMain(m *testing.M) {
-	if os.Getenv("KAFKATEST_WAIT") != "" {
+	fleettest.WaitToBeKilled(func() (dir string, err error) {
 		b, err := kafkatest.Run()
 		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+			return "", err
 		}
-		fmt.Println(b.Dir)
-		select {}
-	}
+		return b.Dir, nil
+	})
 	os.Exit(m.Run())
 }
 
 // Whoever started a broker is killed: nothing is left of the broker.
 func TestNothingIsLeftOfAKilledTest(t *testing.T) {
 	kafkatest.Start(t).Stop() // skips where Kafka is not installed
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "KAFKATEST_WAIT=1")
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir = strings.TrimSpace(dir)
-	pid, err := os.ReadFile(dir + "/pid")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = cmd.Process.Kill()
-	_ = cmd.Wait() // it was killed
-	fleettest.Eventually(t, 10*time.Second, "the broker and its folder are gone", func() bool {
-		_, folder := os.Stat(dir)
-		_, broker := os.Stat("/proc/" + strings.TrimSpace(string(pid)))
-		return os.IsNotExist(folder) && os.IsNotExist(broker)
-	})
+	fleettest.NothingIsLeft(t)
 }
 
 // broker starts the broker of deploy/compose/kafka.yml, at another address.
@@ -71,16 +39,12 @@ func broker(t *testing.T) *kafkatest.Broker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := kafkatest.RunWith(func(addr string, controller int, data string) string {
-		return strings.NewReplacer("://:9092", "://"+addr, "://kafka:9092", "://"+addr,
-			":9093", fmt.Sprint(":", controller), "/var/lib/kafka/data", data).Replace(string(file))
+	return fleettest.Own(t, func() (*kafkatest.Broker, error) {
+		return kafkatest.RunWith(func(addr string, controller int, data string) string {
+			return strings.NewReplacer("://:9092", "://"+addr, "://kafka:9092", "://"+addr,
+				":9093", fmt.Sprint(":", controller), "/var/lib/kafka/data", data).Replace(string(file))
+		})
 	})
-	fleettest.SkipMissing(t, err)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Stop)
-	return b
 }
 
 func TestComposesBroker(t *testing.T) {

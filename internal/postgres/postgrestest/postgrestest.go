@@ -5,11 +5,8 @@ package postgrestest
 import (
 	"context"
 	"fmt"
-	"io"
-	"net"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -28,56 +25,32 @@ import (
 // asks for no password, and writes nothing to disk for good: it is as fast as it is forgetful. All
 // methods may be called concurrently.
 type Server struct {
-	// Dir is its folder. It has the socket, the log in log, and the data in data.
-	Dir string
+	// Its folder has the socket, the log in log, and the data in data.
+	*fleettest.Kept
 	// Port is its TCP port on 127.0.0.1.
 	Port int
 
-	keeper *exec.Cmd
-	hold   io.Closer // its end is the keeper's sign to stop
-	mu     sync.Mutex
-	made   int // databases
+	mu   sync.Mutex
+	made int // databases
 }
 
-var shared struct {
-	once   sync.Once
-	server *Server
-	err    error
-}
+var shared fleettest.Shared[*Server]
 
 // Main runs a package's tests and stops the server that they share. A package whose tests call
 // [Shared] or [Databases] calls it from its TestMain.
-func Main(m *testing.M) int {
-	defer func() {
-		if shared.server != nil {
-			shared.server.Stop()
-		}
-	}()
-	return m.Run()
-}
+func Main(m *testing.M) int { return shared.Main(m) }
 
 // Shared returns the server that the tests of a package share. If PostgreSQL is not installed, the
 // test is skipped with the program's name, or fails if CI=true.
 func Shared(t testing.TB) *Server {
 	t.Helper()
-	shared.once.Do(func() { shared.server, shared.err = Start() })
-	fleettest.SkipMissing(t, shared.err)
-	if shared.err != nil {
-		t.Fatal(shared.err)
-	}
-	return shared.server
+	return shared.Of(t, Start)
 }
 
 // Own starts a server for one test, which may stop or freeze it. Otherwise it is as [Shared].
 func Own(t testing.TB) *Server {
 	t.Helper()
-	s, err := Start()
-	fleettest.SkipMissing(t, err)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Stop)
-	return s
+	return fleettest.Own(t, Start)
 }
 
 // Databases makes n empty databases in the shared server and returns their URLs. They are dropped
@@ -128,15 +101,6 @@ func (s *Server) exec(sql string) error {
 	return err
 }
 
-// keep runs the server until its standard input ends, which it does when whoever started it stops or
-// dies in whatever way, and then removes the folder. QUIT stops a PostgreSQL at once.
-const keep = `dir=$1; shift
-"$@" >"$dir/log" 2>&1 </dev/null & server=$!
-echo $server >"$dir/pid"
-cat >/dev/null
-kill -CONT $server; kill -QUIT $server; wait $server
-rm -rf "$dir"`
-
 // Start starts a server. PostgreSQL does not run as root: then it is user postgres. The error is a
 // [*fleet.MissingError] when PostgreSQL is not installed.
 func Start() (*Server, error) {
@@ -144,40 +108,37 @@ func Start() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{}
-	if s.Dir, err = os.MkdirTemp("", "snowlink-postgres-"); err != nil {
+	dir, err := os.MkdirTemp("", "snowlink-postgres-")
+	if err != nil {
 		return nil, err
 	}
-	ready := false
+	s, ready := &Server{}, false
 	defer func() {
 		if !ready {
 			s.Stop()
-			_ = os.RemoveAll(s.Dir) // also what was there before the keeper
+			_ = os.RemoveAll(dir) // also what was there before the keeper
 		}
 	}()
-	if err := installed.Mkdir(s.Dir); err != nil {
+	if err := installed.Mkdir(dir); err != nil {
 		return nil, err
 	}
-	if err := installed.Init(context.Background(), filepath.Join(s.Dir, "data")); err != nil {
+	if err := installed.Init(context.Background(), filepath.Join(dir, "data")); err != nil {
 		return nil, err
 	}
-	if s.Port, err = freePort(); err != nil {
+	ports, err := fleettest.FreePorts(1)
+	if err != nil {
 		return nil, err
 	}
-	args := []string{"-c", keep, "keep", s.Dir, filepath.Join(installed.Bin, "postgres"), "-D", filepath.Join(s.Dir, "data")}
+	s.Port = ports[0]
+	program := []string{filepath.Join(installed.Bin, "postgres"), "-D", filepath.Join(dir, "data")}
 	for _, setting := range []string{
-		"port=" + strconv.Itoa(s.Port), "listen_addresses=127.0.0.1", "unix_socket_directories=" + s.Dir,
+		"port=" + strconv.Itoa(s.Port), "listen_addresses=127.0.0.1", "unix_socket_directories=" + dir,
 		"fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300",
 	} {
-		args = append(args, "-c", setting)
+		program = append(program, "-c", setting)
 	}
-	s.keeper = exec.Command("/bin/sh", args...)
-	s.keeper.Dir, s.keeper.SysProcAttr = s.Dir, &syscall.SysProcAttr{Credential: installed.User, Setpgid: true}
-	if s.hold, err = s.keeper.StdinPipe(); err != nil {
-		return nil, err
-	}
-	if err := s.keeper.Start(); err != nil {
-		s.keeper = nil
+	// SIGQUIT stops a PostgreSQL at once.
+	if s.Kept, err = fleettest.Keep(dir, syscall.SIGQUIT, installed.User, program...); err != nil {
 		return nil, err
 	}
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
@@ -186,30 +147,21 @@ func Start() (*Server, error) {
 			return s, nil
 		}
 		if time.Now().After(deadline) {
-			log, _ := os.ReadFile(filepath.Join(s.Dir, "log"))
-			return nil, fmt.Errorf("PostgreSQL is not ready: %w\n%s", err, log)
+			return nil, fmt.Errorf("PostgreSQL is not ready: %w\n%s", err, s.Log())
 		}
 	}
 }
 
 // Stop ends the server at once, as a crash would, and removes its folder. A second Stop does nothing.
 func (s *Server) Stop() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.keeper != nil {
-		_ = s.hold.Close()
-		_ = s.keeper.Wait() // its status is that of rm
-		s.keeper = nil
+	if s != nil {
+		s.Kept.Stop()
 	}
 }
 
 // Signal sends a signal to the server and to all of its processes, as SIGSTOP and SIGCONT.
 func (s *Server) Signal(sig syscall.Signal) error {
-	text, err := os.ReadFile(filepath.Join(s.Dir, "pid"))
-	if err != nil {
-		return err
-	}
-	server, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	server, err := s.PID()
 	if err != nil {
 		return err
 	}
@@ -224,13 +176,4 @@ func (s *Server) Signal(sig syscall.Signal) error {
 		}
 	}
 	return err
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }

@@ -140,10 +140,6 @@ func (q *Queue) Send(ctx context.Context, b *clicks.Batch) error {
 
 // Receive is that of clicks.Queue. Of several, one at a time applies.
 func (q *Queue) Receive(ctx context.Context, apply func(context.Context, []clicks.Batch) error) error {
-	var watching sync.WaitGroup
-	defer watching.Wait()
-	watching.Go(func() { q.metrics.Watch(ctx, q) })
-
 	r := receiver{Queue: q, who: rand.Text(), apply: apply}
 	for pause := backOff; ctx.Err() == nil; {
 		more, err := r.round(ctx)

@@ -353,9 +353,6 @@ func (s *sending) acknowledged(r *kgo.Record, err error) {
 // Receive is that of clicks.Queue. It gives Ordered batches, one for each partition. The number of a
 // count is the offset of its record, plus one: the first is 1.
 func (q *Queue) Receive(ctx context.Context, apply func(context.Context, []clicks.Batch) error) error {
-	var watching sync.WaitGroup
-	defer watching.Wait()
-	watching.Go(func() { q.metrics.Watch(ctx, q) })
 	for pause := backOff; ctx.Err() == nil; pause = min(2*pause, backOffMost) {
 		began := time.Now()
 		err := q.receive(ctx, apply)

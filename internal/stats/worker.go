@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"snowlink/internal/clicks"
 	"snowlink/internal/deadline"
@@ -28,22 +29,26 @@ type Worker struct {
 	behind atomic.Int64 // how old the oldest batch was, in nanoseconds
 
 	applied, repeated, skipped, clicks prometheus.Counter
+	lagBatches, lagSeconds             prometheus.Gauge
 }
 
 // NewWorker makes a worker.
 func NewWorker(queue clicks.Queue, store Store, feed clicks.Feed, reg prometheus.Registerer) *Worker {
-	batches := prometheus.NewCounterVec(prometheus.CounterOpts{
+	register := promauto.With(reg)
+	batches := register.NewCounterVec(prometheus.CounterOpts{
 		Name: "snowlink_clicks_worker_batches_total",
 		Help: "Batches of clicks that this process took from the queue: applied; repeated, which had been applied before; skipped, which the store will never take.",
 	}, []string{"outcome"})
-	w := &Worker{
+	return &Worker{
 		queue: queue, store: store, feed: feed,
-		clicks: prometheus.NewCounter(prometheus.CounterOpts{
+		clicks: register.NewCounter(prometheus.CounterOpts{
 			Name: "snowlink_clicks_applied_total", Help: "Clicks that this process added up, those of bots with them."}),
 		applied: batches.WithLabelValues("applied"), repeated: batches.WithLabelValues("repeated"), skipped: batches.WithLabelValues("skipped"),
+		lagBatches: register.NewGauge(prometheus.GaugeOpts{
+			Name: "snowlink_clicks_queue_lag_batches", Help: "Batches of clicks, or with Kafka records, that wait to be applied."}),
+		lagSeconds: register.NewGauge(prometheus.GaugeOpts{
+			Name: "snowlink_clicks_queue_lag_seconds", Help: "Age of the oldest of them; 0 if there is none."}),
 	}
-	reg.MustRegister(batches, w.clicks)
-	return w
 }
 
 // Run applies what comes until ctx ends, and returns nil then. It outlasts outages.
@@ -76,12 +81,14 @@ func (w *Worker) Degraded() string {
 	return ""
 }
 
-// Watch looks at the queue until ctx ends, for Lag and Degraded, and returns nil. It does so whoever
-// applies.
+// Watch looks at the queue until ctx ends, for Lag, Degraded and the metrics, and returns nil. It does
+// so whoever applies.
 func (w *Worker) Watch(ctx context.Context) error {
 	for {
 		if lag, err := w.queue.Lag(ctx); err == nil { // otherwise an outage, which others log
 			w.behind.Store(int64(lag.Oldest))
+			w.lagBatches.Set(float64(lag.Batches))
+			w.lagSeconds.Set(lag.Oldest.Seconds())
 		}
 		if !deadline.Sleep(ctx, lookEvery) {
 			return nil

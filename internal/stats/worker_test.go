@@ -81,6 +81,7 @@ func TestWorker(t *testing.T) {
 	promhttp.HandlerFor(reg, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
 	for _, want := range []string{
 		"snowlink_clicks_applied_total 15",
+		"snowlink_clicks_queue_lag_seconds 61",
 		`snowlink_clicks_worker_batches_total{outcome="applied"} 3`,
 		`snowlink_clicks_worker_batches_total{outcome="repeated"} 1`,
 		`snowlink_clicks_worker_batches_total{outcome="skipped"} 1`,

@@ -202,10 +202,16 @@ func (s *Shards) compare(ctx context.Context) (ids []said, err error) {
 }
 
 // each does something with all databases at once.
-func (s *Shards) each(do func(*DB) error) error {
-	errs := make([]error, len(s.dbs))
+func (s *Shards) each(do func(*DB) error) error { return Each(s.dbs, do) }
+
+// Each does something with some databases at once. It returns all errors together.
+func Each(dbs []*DB, do func(*DB) error) error {
+	if len(dbs) == 1 { // nobody to wait for
+		return do(dbs[0])
+	}
+	errs := make([]error, len(dbs))
 	var wg sync.WaitGroup
-	for i, db := range s.dbs {
+	for i, db := range dbs {
 		wg.Go(func() { errs[i] = do(db) })
 	}
 	wg.Wait()

@@ -2,10 +2,8 @@ package pgstats
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -48,18 +46,17 @@ func (s *Store) Apply(ctx context.Context, batches []clicks.Batch) (stats.Applie
 	}
 	shares := s.plan(batches)
 	results := make(map[*postgres.DB]*result, len(shares))
-	var wg sync.WaitGroup
-	for db, mine := range shares {
-		r := &result{}
-		results[db] = r
-		wg.Go(func() { r.fresh, r.clicks, r.err = s.applyTo(ctx, db, batches, mine) })
+	for db := range shares {
+		results[db] = &result{}
 	}
-	wg.Wait()
+	err := postgres.Each(slices.Collect(maps.Keys(shares)), func(db *postgres.DB) error {
+		r := results[db]
+		r.fresh, r.clicks, r.err = s.applyTo(ctx, db, batches, shares[db])
+		return r.err
+	})
 	var a stats.Applied
-	var errs []error
 	for _, r := range results {
 		a.Clicks += r.clicks
-		errs = append(errs, r.err)
 	}
 	for i, b := range batches {
 		added := len(b.Counts)+len(b.Misses) == 0
@@ -72,7 +69,7 @@ func (s *Store) Apply(ctx context.Context, batches []clicks.Batch) (stats.Applie
 			a.Repeated++
 		}
 	}
-	return a, errors.Join(errs...)
+	return a, err
 }
 
 // plan tells which counts each database has in which scopes.

@@ -3,7 +3,6 @@ package pgstats
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -68,7 +67,7 @@ func (s *Store) Ask(ctx context.Context, q stats.Question) (stats.Answer, error)
 	lastMonth, _ := monthOf(last)
 	key := keyOf(q.Scope)
 	var mu sync.Mutex
-	err := each(s.shards.Homes(key), func(db *postgres.DB) error {
+	err := postgres.Each(s.shards.Homes(key), func(db *postgres.DB) error {
 		return db.Do(ctx, "clicks_ask", readTime, func(ctx context.Context, pool *pgxpool.Pool) error {
 			rows, err := pool.Query(ctx, sql, []byte(key), first, last, firstMonth, lastMonth)
 			if err != nil {
@@ -88,20 +87,6 @@ func (s *Store) Ask(ctx context.Context, q stats.Question) (stats.Answer, error)
 		return stats.Answer{}, err
 	}
 	return a.answer(), nil
-}
-
-// each does something with some databases at once.
-func each(dbs []*postgres.DB, do func(*postgres.DB) error) error {
-	if len(dbs) == 1 {
-		return do(dbs[0])
-	}
-	errs := make([]error, len(dbs))
-	var wg sync.WaitGroup
-	for i, db := range dbs {
-		wg.Go(func() { errs[i] = do(db) })
-	}
-	wg.Wait()
-	return errors.Join(errs...)
 }
 
 // asking adds up rows to an answer.

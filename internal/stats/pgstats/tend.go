@@ -6,7 +6,6 @@ import (
 	"errors"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -37,24 +36,19 @@ const (
 // In each database one who tends works at a time, in small transactions, and rests after each as long
 // as it took: what is interrupted was not begun. Others pass.
 func (s *Store) Tend(ctx context.Context) error {
-	var wg sync.WaitGroup
-	for _, db := range s.shards.DBs() {
-		wg.Go(func() {
-			var looked time.Time
-			for {
-				s.mergeHeaps(ctx, db)
-				if time.Since(looked) > lookEvery {
-					s.look(ctx, db)
-					looked = time.Now()
-				}
-				if !deadline.Sleep(ctx, tendEvery) {
-					return
-				}
+	return postgres.Each(s.shards.DBs(), func(db *postgres.DB) error {
+		var looked time.Time
+		for {
+			s.mergeHeaps(ctx, db)
+			if time.Since(looked) > lookEvery {
+				s.look(ctx, db)
+				looked = time.Now()
 			}
-		})
-	}
-	wg.Wait()
-	return nil
+			if !deadline.Sleep(ctx, tendEvery) {
+				return nil
+			}
+		}
+	})
 }
 
 // mergeHeaps merges the rows of those scopes of which this process has appended many. What fails is
@@ -445,7 +439,7 @@ DELETE FROM clicks_producers WHERE producer IN (
 // would come back.
 func (s *Store) Forget(ctx context.Context, code string) error {
 	key := linkKey(code)
-	return each(s.shards.Homes(key), func(db *postgres.DB) error {
+	return postgres.Each(s.shards.Homes(key), func(db *postgres.DB) error {
 		return db.Do(ctx, "clicks_forget", writeTime, func(ctx context.Context, pool *pgxpool.Pool) error {
 			return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 				if _, err := tx.Exec(ctx, "SELECT one FROM clicks_tending FOR UPDATE"); err != nil {

@@ -71,7 +71,7 @@ func (s *Store) listed(ctx context.Context, key string, from, to time.Time) (lin
 	lastMonth, _ := monthOf(last)
 	sum := links{}
 	var mu sync.Mutex
-	err := each(s.shards.Homes(key), func(db *postgres.DB) error {
+	err := postgres.Each(s.shards.Homes(key), func(db *postgres.DB) error {
 		return db.Do(ctx, "clicks_top", readTime, func(ctx context.Context, pool *pgxpool.Pool) error {
 			rows, err := pool.Query(ctx, listsOf, []byte(key), first, last, firstMonth, lastMonth)
 			if err != nil {
@@ -129,7 +129,7 @@ func (s *Store) sumsOf(ctx context.Context, codes []string, first, last int32) (
 		dbs = append(dbs, db)
 	}
 	var mu sync.Mutex
-	err := each(dbs, func(db *postgres.DB) error {
+	err := postgres.Each(dbs, func(db *postgres.DB) error {
 		return db.Do(ctx, "clicks_totals", readTime, func(ctx context.Context, pool *pgxpool.Pool) error {
 			rows, err := pool.Query(ctx, totalsOf, keys[db], first, last, firstMonth, lastMonth)
 			if err != nil {

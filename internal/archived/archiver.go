@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"snowlink/internal/deadline"
 	"snowlink/internal/link"
@@ -69,9 +70,7 @@ type away struct {
 // NewArchiver makes an Archiver. Its collectors are registered with reg.
 func NewArchiver(hot *redisstore.Store, shards *postgres.Shards, log *slog.Logger, reg prometheus.Registerer) *Archiver {
 	gauge := func(name, help string) prometheus.Gauge {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
-		reg.MustRegister(g)
-		return g
+		return promauto.With(reg).NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	}
 	a := &Archiver{
 		hot: hot, archive: &archive{hot, shards}, log: log, outage: outage.New(log, "archiving"),

@@ -1,6 +1,9 @@
 package archived
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
 
 // metrics count what the archive was asked for.
 type metrics struct{ queries, restored, stale prometheus.Counter }
@@ -14,7 +17,5 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 }
 
 func counter(reg prometheus.Registerer, name, help string) prometheus.Counter {
-	c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
-	reg.MustRegister(c)
-	return c
+	return promauto.With(reg).NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 }

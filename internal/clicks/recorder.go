@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"snowlink/internal/deadline"
 	"snowlink/internal/outage"
 )
 
@@ -274,9 +276,7 @@ func (r *Recorder) sendBatch(ctx context.Context, b *Batch) bool {
 		}
 		r.metrics.failed.Inc()
 		r.queue.Observed(err)
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if !deadline.Sleep(ctx, pause) {
 			return false
 		}
 	}
@@ -289,20 +289,19 @@ type metrics struct {
 }
 
 func newMetrics(reg prometheus.Registerer, waiting func() float64) *metrics {
+	register := promauto.With(reg)
 	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
-		reg.MustRegister(c)
-		return c
+		return register.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
-	dropped := prometheus.NewCounterVec(prometheus.CounterOpts{
+	dropped := register.NewCounterVec(prometheus.CounterOpts{
 		Name: "snowlink_clicks_dropped_total", Help: "Clicks that are lost, by reason.",
 	}, []string{"reason"})
-	reduced := prometheus.NewCounterVec(prometheus.CounterOpts{
+	reduced := register.NewCounterVec(prometheus.CounterOpts{
 		Name: "snowlink_clicks_reduced_total", Help: "Clicks that are counted without some of their facts, or without their visitor, by what is missing.",
 	}, []string{"part"})
-	reg.MustRegister(dropped, reduced, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	register.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "snowlink_clicks_waiting_bytes", Help: "Memory of clicks that were added up and wait for the queue.",
-	}, waiting))
+	}, waiting)
 	return &metrics{
 		recorded:        counter("snowlink_clicks_recorded_total", "Clicks that were added up in this process, bots with them."),
 		sent:            counter("snowlink_clicks_batches_sent_total", "Batches of clicks that the queue has taken."),

@@ -157,7 +157,7 @@ func TestFull(t *testing.T) {
 	if err := q.Send(t.Context(), &b); !errors.Is(err, clicks.ErrQueueFull) {
 		t.Errorf("behind a large batch: %v", err)
 	}
-	if n := value(t, reg, "snowlink_clicks_queue_refused_total"); n < 2 {
+	if n := queuetest.Counter(t, reg, "snowlink_clicks_queue_refused_total"); n < 2 {
 		t.Errorf("%v were refused", n)
 	}
 }
@@ -223,7 +223,7 @@ func TestUnreadable(t *testing.T) {
 	if err != nil || len(kept) != 4 || kept[0].Values["b"] != "poison" || kept[2].Values["z"] != "1" {
 		t.Errorf("what was set aside is %.200v, %v", kept, err)
 	}
-	if n := value(t, reg, "snowlink_clicks_queue_unreadable_total"); n != 4 {
+	if n := queuetest.Counter(t, reg, "snowlink_clicks_queue_unreadable_total"); n != 4 {
 		t.Errorf("%v were unreadable", n)
 	}
 	if n := strings.Count(log.String(), "cannot be read"); n != 4 {
@@ -288,22 +288,6 @@ func TestSlowReceiverKeepsWhatItTook(t *testing.T) {
 	if given != 1 {
 		t.Errorf("the batch was given %d times", given)
 	}
-}
-
-// value returns the value of a metric that is registered.
-func value(t testing.TB, reg *prometheus.Registry, name string) float64 {
-	t.Helper()
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		if f.GetName() == name {
-			return f.GetMetric()[0].GetCounter().GetValue()
-		}
-	}
-	t.Fatalf("there is no %s", name)
-	return 0
 }
 
 func TestFeed(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"snowlink/internal/clicks"
 	"snowlink/internal/link"
@@ -68,12 +69,12 @@ func Listen(address, countryHeader string, get func(context.Context, string) (li
 		conn.Close()
 		return nil, fmt.Errorf("set the size of the receive buffer: %w", err)
 	}
-	received := prometheus.NewCounter(prometheus.CounterOpts{
+	register := promauto.With(reg)
+	received := register.NewCounter(prometheus.CounterOpts{
 		Name: "snowlink_edge_reports_total", Help: "Visits that Nginx reported as answered from its edge cache."})
-	lost := prometheus.NewCounterVec(prometheus.CounterOpts{
+	lost := register.NewCounterVec(prometheus.CounterOpts{
 		Name: "snowlink_edge_reports_lost_total", Help: "Reports of Nginx that were not counted as clicks: malformed; overflow, more came than links were found; unknown, the link is gone by now; failed, the link could not be read.",
 	}, []string{"reason"})
-	reg.MustRegister(received, lost)
 	return &Listener{
 		conn: conn, get: get, record: record, received: received,
 		country:   countryField(countryHeader),

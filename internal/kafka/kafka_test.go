@@ -467,7 +467,7 @@ func TestUnreadable(t *testing.T) {
 	fleettest.Background(t, func(ctx context.Context) error { return q.Receive(ctx, sink.Apply) })
 	sink.Await(batches)
 	fleettest.Eventually(t, 20*time.Second, "they are counted", func() bool {
-		return value(t, reg, "snowlink_clicks_queue_unreadable_total") == float64(len(poison))
+		return queuetest.Counter(t, reg, "snowlink_clicks_queue_unreadable_total") == float64(len(poison))
 	})
 	if n := strings.Count(log.String(), "cannot be read"); n != len(poison) {
 		t.Errorf("the log says so %d times:\n%s", n, log.String())
@@ -476,22 +476,6 @@ func TestUnreadable(t *testing.T) {
 		lag, err := q.Lag(t.Context())
 		return err == nil && lag == clicks.Lag{}
 	})
-}
-
-// value returns the value of a metric that is registered.
-func value(t testing.TB, reg *prometheus.Registry, name string) float64 {
-	t.Helper()
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		if f.GetName() == name {
-			return f.GetMetric()[0].GetCounter().GetValue()
-		}
-	}
-	t.Fatalf("there is no %s", name)
-	return 0
 }
 
 // A commit that fails is tried again, also if nothing more comes.

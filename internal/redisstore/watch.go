@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"snowlink/internal/deadline"
 	"snowlink/internal/redisconn"
@@ -50,9 +51,7 @@ type Watcher struct {
 // before Watch. Its gauges are registered with reg.
 func (s *Store) NewWatcher(owners func() []string, log *slog.Logger, reg prometheus.Registerer) *Watcher {
 	gauge := func(name, help string) prometheus.Gauge {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
-		reg.MustRegister(g)
-		return g
+		return promauto.With(reg).NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	}
 	return &Watcher{
 		store: s, owners: owners, log: log,

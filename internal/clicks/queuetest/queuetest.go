@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"snowlink/internal/clicks"
 	"snowlink/internal/fleet/fleettest"
 	"snowlink/internal/link"
@@ -467,4 +469,20 @@ func (s Server) hangs(t *testing.T) {
 	SendUntil(t, q, &refused[len(refused)-1])
 	batches = slices.Concat(batches, refused, send(t, q, "after", 1, 5))
 	sink.Await(batches)
+}
+
+// Counter returns the value of the counter of that name, which reg has.
+func Counter(t testing.TB, reg *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	t.Fatalf("there is no %s", name)
+	return 0
 }

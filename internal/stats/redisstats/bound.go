@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"snowlink/internal/deadline"
 )
 
 const (
@@ -125,10 +127,8 @@ func (s *Store) Tend(ctx context.Context) error {
 		if err := s.tendOnce(ctx); err != nil && ctx.Err() == nil {
 			_ = s.ops.tend.Unavailable(s.conn.Writes, err)
 		}
-		select {
-		case <-ctx.Done():
+		if !deadline.Sleep(ctx, lookEvery) {
 			return nil
-		case <-time.After(lookEvery):
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/redis/go-redis/v9"
 
 	"snowlink/internal/clicks"
@@ -77,21 +78,21 @@ type Store struct {
 // New makes a Store over the connections, which stay the caller's to close. The collectors are
 // registered with reg.
 func New(conn *redisconn.Conn, log *slog.Logger, reg prometheus.Registerer, o Options) *Store {
+	register := promauto.With(reg)
 	s := &Store{
 		conn: conn, log: log, o: o,
-		bytes: prometheus.NewGauge(prometheus.GaugeOpts{
+		bytes: register.NewGauge(prometheus.GaugeOpts{
 			Name: "snowlink_clicks_redis_bytes", Help: "Memory of counted clicks in Redis, about.",
 		}),
-		forgotten: prometheus.NewCounter(prometheus.CounterOpts{
+		forgotten: register.NewCounter(prometheus.CounterOpts{
 			Name: "snowlink_clicks_redis_forgotten_days_total", Help: "Days whose clicks were forgotten to keep the bound on memory.",
 		}),
-		leftOut: prometheus.NewCounter(prometheus.CounterOpts{
+		leftOut: register.NewCounter(prometheus.CounterOpts{
 			Name: "snowlink_clicks_redis_left_out_total", Help: "Clicks that were counted for the owner, but not for the link and its tags, to keep the bound on memory.",
 		}),
 	}
 	s.ops.apply, s.ops.ask = conn.Operation("apply clicks"), conn.Operation("ask for clicks")
 	s.ops.forget, s.ops.tend = conn.Operation("forget clicks"), conn.Operation("tend clicks")
-	reg.MustRegister(s.bytes, s.forgotten, s.leftOut)
 	return s
 }
 

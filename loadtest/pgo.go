@@ -31,7 +31,7 @@ func writeProfile(ctx context.Context, each time.Duration, progress io.Writer) (
 		return err
 	}
 
-	scripts := []string{"redirect.lua", "mixed.lua", "create.lua"}
+	scripts := []string{"redirect.lua", "visit.lua", "mixed.lua", "create.lua"}
 	type profiled struct {
 		profile []byte
 		err     error

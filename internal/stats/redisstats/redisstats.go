@@ -205,7 +205,7 @@ func (s *Store) Apply(ctx context.Context, batches []clicks.Batch) (stats.Applie
 			a.Repeated++
 			continue
 		}
-		a.Batches++
+		a.New = append(a.New, unknown[i])
 		for _, c := range unknown[i].Counts {
 			a.Clicks += c.Clicks + c.Bots
 		}

@@ -47,9 +47,10 @@ const (
 )
 
 const (
-	// DefaultMaxBytes is how much the stream may have. It is a quarter of the Redis that Compose
-	// starts for what is no link.
+	// DefaultMaxBytes is how much the stream may have at most: a quarter of the Redis that Compose
+	// starts for what is no link. In a smaller Redis it may have a quarter, too.
 	DefaultMaxBytes = 64 << 20
+	share           = 4
 	// DefaultLease is for how long whoever took batches has them, without a sign of life.
 	DefaultLease = 10 * time.Second
 
@@ -70,8 +71,9 @@ const (
 
 // Options say how a Queue differs from the usual one. Zero values stand for the defaults.
 type Options struct {
-	// MaxBytes bounds the stream. Batches count as they are encoded, and a little more. A batch that
-	// is larger is taken when there is no other.
+	// MaxBytes bounds the stream: without it DefaultMaxBytes, or a quarter of maxmemory if that is
+	// less. Batches count as they are encoded, and a little more. A batch that is larger is taken when
+	// there is no other.
 	MaxBytes int64
 	// Lease is how long the batches wait of a receiver that died.
 	Lease time.Duration
@@ -83,6 +85,7 @@ type Queue struct {
 	op       *redisconn.Operation
 	log      *slog.Logger
 	o        Options
+	share    *redisconn.Share
 	applying *outage.Outage
 	metrics  *clicks.QueueMetrics
 }
@@ -90,14 +93,11 @@ type Queue struct {
 // New makes a Queue over the connections, which stay the caller's to close. Its collectors are
 // registered with reg.
 func New(conn *redisconn.Conn, log *slog.Logger, reg prometheus.Registerer, o Options) *Queue {
-	if o.MaxBytes == 0 {
-		o.MaxBytes = DefaultMaxBytes
-	}
 	if o.Lease == 0 {
 		o.Lease = DefaultLease
 	}
 	return &Queue{
-		conn: conn, op: conn.Operation("clicks"), log: log, o: o,
+		conn: conn, op: conn.Operation("clicks"), log: log, o: o, share: conn.Share(share, DefaultMaxBytes),
 		applying: outage.New(log, "the applying of clicks"), metrics: clicks.NewQueueMetrics(reg),
 	}
 }
@@ -121,7 +121,8 @@ return {1}`)
 func (q *Queue) Send(ctx context.Context, b *clicks.Batch) error {
 	ctx, cancel := q.conn.Limit(ctx)
 	defer cancel()
-	sent, err := q.run(ctx, send, false, clicks.AppendBatch(nil, b), q.o.MaxBytes, entryBytes)
+	most := q.most(ctx)
+	sent, err := q.run(ctx, send, false, clicks.AppendBatch(nil, b), most, entryBytes)
 	switch {
 	case redis.IsOOMError(err):
 		q.metrics.Refused.Inc()
@@ -131,11 +132,22 @@ func (q *Queue) Send(ctx context.Context, b *clicks.Batch) error {
 		return q.op.Unavailable(q.conn.Writes, err)
 	case sent[0] != int64(1):
 		q.metrics.Refused.Inc()
-		return fmt.Errorf("send clicks: %w: it has %d bytes", clicks.ErrQueueFull, q.o.MaxBytes)
+		return fmt.Errorf("send clicks: %w: it has %d bytes", clicks.ErrQueueFull, most)
 	}
 	q.conn.Writes.Ended()
 	q.metrics.Sent.Inc()
 	return nil
+}
+
+// most returns how much the stream may have.
+func (q *Queue) most(ctx context.Context) int64 {
+	if q.o.MaxBytes > 0 {
+		return q.o.MaxBytes
+	}
+	if n := q.share.Bytes(ctx); n > 0 {
+		return min(n, DefaultMaxBytes)
+	}
+	return DefaultMaxBytes
 }
 
 // Receive is that of clicks.Queue. Of several, one at a time applies.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -159,6 +160,30 @@ func TestFull(t *testing.T) {
 	}
 	if n := queuetest.Counter(t, reg, "snowlink_clicks_queue_refused_total"); n < 2 {
 		t.Errorf("%v were refused", n)
+	}
+}
+
+// A queue takes no more than a quarter of a small Redis.
+func TestShareOfRedis(t *testing.T) {
+	const memory = 16 << 20
+	r := fleettest.Redis(t, fmt.Sprint("maxmemory ", memory), "maxmemory-policy noeviction")
+	q, sent := open(t, "redis://"+r.Addr), 0
+	for number := uint64(1); ; number++ {
+		b := queuetest.Batch("p", number)
+		b.Counts[0].Clicks, b.Counts[0].Visitors = 10_000, make([]uint64, 10_000)
+		for i := range b.Counts[0].Visitors {
+			b.Counts[0].Visitors[i] = rand.Uint64()
+		}
+		err := q.Send(t.Context(), &b)
+		if errors.Is(err, clicks.ErrQueueFull) {
+			break
+		}
+		if sent += 8 * 10_000; err != nil || sent > memory/4 {
+			t.Fatalf("after %d bytes: %v", sent, err)
+		}
+	}
+	if sent < memory/8 {
+		t.Errorf("it is full with %d bytes", sent)
 	}
 }
 

@@ -63,12 +63,12 @@ type Store struct {
 	o    Options
 	ops  struct{ apply, ask, forget, tend *redisconn.Operation }
 
-	rewriteAt sync.Map     // by key: the length above which the page is rewritten, as this process knows
-	most      atomic.Int64 // bytes; 0 until it is known
-	lookedAt  atomic.Int64 // when most was looked up, in Unix seconds
-	full      atomic.Bool  // there is nothing left to forget but today
-	fullOn    atomic.Int64 // the day of which the log says so
-	oldest    atomic.Int64 // the oldest day that is kept, as far as it is known
+	rewriteAt sync.Map         // by key: the length above which the page is rewritten, as this process knows
+	share     *redisconn.Share // what most is, without Options.Most
+	most      atomic.Int64     // bytes; 0 until it is known
+	full      atomic.Bool      // there is nothing left to forget but today
+	fullOn    atomic.Int64     // the day of which the log says so
+	oldest    atomic.Int64     // the oldest day that is kept, as far as it is known
 
 	bytes     prometheus.Gauge
 	forgotten prometheus.Counter
@@ -80,7 +80,7 @@ type Store struct {
 func New(conn *redisconn.Conn, log *slog.Logger, reg prometheus.Registerer, o Options) *Store {
 	register := promauto.With(reg)
 	s := &Store{
-		conn: conn, log: log, o: o,
+		conn: conn, log: log, o: o, share: conn.Share(share, unbounded),
 		bytes: register.NewGauge(prometheus.GaugeOpts{
 			Name: "snowlink_clicks_redis_bytes", Help: "Memory of counted clicks in Redis, about.",
 		}),

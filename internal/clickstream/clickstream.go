@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/redis/go-redis/v9"
 
 	"snowlink/internal/clicks"
@@ -88,6 +89,7 @@ type Queue struct {
 	share    *redisconn.Share
 	applying *outage.Outage
 	metrics  *clicks.QueueMetrics
+	gone     prometheus.Counter
 }
 
 // New makes a Queue over the connections, which stay the caller's to close. Its collectors are
@@ -99,22 +101,29 @@ func New(conn *redisconn.Conn, log *slog.Logger, reg prometheus.Registerer, o Op
 	return &Queue{
 		conn: conn, op: conn.Operation("clicks"), log: log, o: o, share: conn.Share(share, DefaultMaxBytes),
 		applying: outage.New(log, "the applying of clicks"), metrics: clicks.NewQueueMetrics(reg),
+		gone: promauto.With(reg).NewCounter(prometheus.CounterOpts{
+			Name: "snowlink_clicks_queue_gone_total", Help: "Times that Redis had lost the batches of clicks in the queue, as by eviction.",
+		}),
 	}
 }
 
-// send adds the batch ARGV[1] to the stream if that has room for it.
+// send adds the batch ARGV[1] to the stream if that has room for it. It answers whether it has, and
+// whether the stream has lost what it had: whoever takes the last entry deletes "bytes", too.
 var send = newScript(`
-local used = 0
-if redis.call("XLEN", KEYS[1]) > 0 then
-  used = tonumber(redis.call("HGET", KEYS[2], "bytes") or 0)
+local used, gone = tonumber(redis.call("HGET", KEYS[2], "bytes") or 0), 0
+if redis.call("XLEN", KEYS[1]) == 0 then
+  if used > 0 then
+    gone = 1
+  end
+  used = 0
 end
 local size = #ARGV[1] + tonumber(ARGV[3])
 if used > 0 and used + size > tonumber(ARGV[2]) then
-  return {0}
+  return {0, gone}
 end
 redis.call("XADD", KEYS[1], "*", "b", ARGV[1])
 redis.call("HSET", KEYS[2], "bytes", string.format("%.0f", used + size))
-return {1}`)
+return {1, gone}`)
 
 // Send is that of clicks.Queue. The stream is in the memory of Redis, and on its disk as Redis is
 // configured. A Redis that is full is a full queue.
@@ -130,7 +139,12 @@ func (q *Queue) Send(ctx context.Context, b *clicks.Batch) error {
 	case err != nil:
 		q.metrics.Refused.Inc()
 		return q.op.Unavailable(q.conn.Writes, err)
-	case sent[0] != int64(1):
+	}
+	if sent[1] == int64(1) {
+		q.gone.Inc()
+		q.log.Error("batches of clicks are gone, which nobody had added up: redis has evicted the stream, or somebody has deleted it", "stream", StreamKey)
+	}
+	if sent[0] != int64(1) {
 		q.metrics.Refused.Inc()
 		return fmt.Errorf("send clicks: %w: it has %d bytes", clicks.ErrQueueFull, most)
 	}
@@ -422,10 +436,11 @@ func newScript(source string) script {
 // run runs a script. evenIfFull says that it runs even if Redis is full.
 func (q *Queue) run(ctx context.Context, s script, evenIfFull bool, args ...any) ([]any, error) {
 	keys := []string{StreamKey, stateKey, UnreadableKey}
-	answer, err := s.plain.Run(ctx, q.conn.Aside, keys, args...).Slice()
+	// Not over Aside, where the stream would look unused and be evicted before links.
+	answer, err := s.plain.Run(ctx, q.conn.Client, keys, args...).Slice()
 	if evenIfFull && redis.IsOOMError(err) {
 		// The flag is not set from the start, since the embedded Redis does not know it.
-		answer, err = s.evenIfFull.Run(ctx, q.conn.Aside, keys, args...).Slice()
+		answer, err = s.evenIfFull.Run(ctx, q.conn.Client, keys, args...).Slice()
 	}
 	return answer, err
 }

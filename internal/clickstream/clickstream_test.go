@@ -276,6 +276,44 @@ func TestFlushed(t *testing.T) {
 	}
 }
 
+// Redis evicts the stream after what is used less. If it does, that is counted, and the log says so.
+func TestEvicted(t *testing.T) {
+	for name, program := range map[string]string{"redis-server": "", "Valkey": newRedis()} {
+		if name == "Valkey" && program == "" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			r := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, RedisProgram: program}).Redis
+			client, reg := fleettest.RedisClient(t, r.Addr), prometheus.NewRegistry()
+			var log fleettest.Output
+			q := clickstream.New(fleettest.Conn(t, "redis://"+r.Addr, quiet), slog.New(slog.NewTextHandler(&log, nil)), reg, clickstream.Options{})
+			send := func(number uint64) {
+				b := queuetest.Batch("p", number)
+				queuetest.SendUntil(t, q, &b)
+			}
+			send(1)
+			fleettest.Eventually(t, 10*time.Second, "the stream looks unused", func() bool {
+				return client.ObjectIdleTime(t.Context(), clickstream.StreamKey).Val() >= 2*time.Second
+			})
+			send(2)
+			if idle := client.ObjectIdleTime(t.Context(), clickstream.StreamKey).Val(); idle >= 2*time.Second {
+				t.Errorf("the stream was just used, and looks unused for %s", idle)
+			}
+			if n := queuetest.Counter(t, reg, "snowlink_clicks_queue_gone_total"); n != 0 {
+				t.Errorf("the stream was gone %v times", n)
+			}
+			if err := client.Del(t.Context(), clickstream.StreamKey).Err(); err != nil {
+				t.Fatal(err)
+			}
+			send(3)
+			send(4)
+			if n := queuetest.Counter(t, reg, "snowlink_clicks_queue_gone_total"); n != 1 || strings.Count(log.String(), "are gone") != 1 {
+				t.Errorf("the stream was gone %v times, and the log says: %s", n, &log)
+			}
+		})
+	}
+}
+
 // Whoever works long on batches keeps them: nobody else works on the same.
 func TestSlowReceiverKeepsWhatItTook(t *testing.T) {
 	r := fleettest.Redis(t)

@@ -94,6 +94,9 @@ func (s *Store) forgetDay(ctx context.Context, day int) error {
 	if _, err := pipe.Exec(ctx); err != nil {
 		return err
 	}
+	for number := range daysPages { // it is no loss if they are new
+		s.rewriteAt.Delete(pageID{day, number})
+	}
 	return s.conn.Aside.HDel(ctx, daysKey, field(day)).Err()
 }
 

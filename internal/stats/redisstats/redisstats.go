@@ -73,6 +73,8 @@ type Store struct {
 	bytes     prometheus.Gauge
 	forgotten prometheus.Counter
 	leftOut   prometheus.Counter
+	gone      prometheus.Counter
+	evicted   *redisconn.Outage // of pages; it never ends
 }
 
 // New makes a Store over the connections, which stay the caller's to close. The collectors are
@@ -91,6 +93,10 @@ func New(conn *redisconn.Conn, log *slog.Logger, reg prometheus.Registerer, o Op
 			Name: "snowlink_clicks_redis_left_out_total", Help: "Clicks that were counted for the owner, but not for the link and its tags, to keep the bound on memory.",
 		}),
 	}
+	s.gone = register.NewCounter(prometheus.CounterOpts{
+		Name: "snowlink_clicks_redis_gone_pages_total", Help: "Pages of counted clicks that Redis had lost when more was to be added, as by eviction.",
+	})
+	s.evicted = conn.Outage("counted clicks")
 	s.ops.apply, s.ops.ask = conn.Operation("apply clicks"), conn.Operation("ask for clicks")
 	s.ops.forget, s.ops.tend = conn.Operation("forget clicks"), conn.Operation("tend clicks")
 	return s
@@ -486,7 +492,7 @@ func (s *Store) append(ctx context.Context, pages []drawn) ([]int64, error) {
 			size += len(pages[n].text)
 			n++
 		}
-		pipe := s.conn.Aside.Pipeline()
+		pipe := s.conn.Client.Pipeline() // not Aside, where pages would look unused and be evicted before links
 		appended := make([]*redis.IntCmd, n)
 		for i, p := range pages[:n] {
 			key := p.id.key()

@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: help run test check fuzz fleet links bench growth bulk faults model docs pgo tools
+.PHONY: help run test check fuzz fleet links bench growth bulk faults privacy model docs pgo tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ growth: tools ## measure by links and by connections, some 6 minutes; writes loa
 
 faults: tools ## kill, freeze and restart what there is, under load, about an hour; writes loadtest/results/
 	cd test/faults && go test -count=1 -v -timeout 2h -long
+
+privacy: tools ## send a million visits and look for their addresses everywhere, three times, some minutes
+	cd test/e2e && go test -count=1 -v -timeout 1h -run TestNoAddressIsKept -long
 
 model: ## go through all that may happen to the protocol of the archive, some minutes
 	cd internal/archived/model && go test -count=1 -v -timeout 2h -run TestProtocol -long

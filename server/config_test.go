@@ -95,14 +95,19 @@ func TestComposeAndItsExampleAgree(t *testing.T) {
 		}
 		return string(text)
 	}
-	compose, archive, example := read("../docker-compose.yml"), read("../deploy/compose/archive.yml"), read("../.env.example")
+	compose, archive, kafka := read("../docker-compose.yml"), read("../deploy/compose/archive.yml"), read("../deploy/compose/kafka.yml")
+	example := read("../.env.example")
 	known := defaults()
 
 	_, environment, _ := strings.Cut(compose, "x-backend-environment:")
 	environment, _, _ = strings.Cut(environment, "\nservices:")
-	_, more, _ := strings.Cut(archive, "x-archive:")
-	more, _, _ = strings.Cut(more, "\n\n")
-	environment += more
+	for section, file := range map[string]string{"x-archive:": archive, "x-kafka:": kafka} {
+		_, more, ok := strings.Cut(file, "\n"+section)
+		more, _, _ = strings.Cut(more, "\n\n")
+		if environment += more; !ok {
+			t.Errorf("no file of Compose has %s", section)
+		}
+	}
 	for _, m := range regexp.MustCompile(`(?m)^  ([A-Z_]+):`).FindAllStringSubmatch(environment, -1) {
 		if _, ok := known[m[1]]; !ok {
 			t.Errorf("Compose sets %s, which the server does not read", m[1])
@@ -110,7 +115,7 @@ func TestComposeAndItsExampleAgree(t *testing.T) {
 	}
 
 	interpolated := make(map[string]string) // to the default
-	for _, m := range regexp.MustCompile(`\$\{([A-Z_]+)(?::-((?:[^{}]|\{[^{}]*\})*))?`).FindAllStringSubmatch(compose+archive, -1) {
+	for _, m := range regexp.MustCompile(`\$\{([A-Z_]+)(?::-((?:[^{}]|\{[^{}]*\})*))?`).FindAllStringSubmatch(compose+archive+kafka, -1) {
 		if interpolated[m[1]] == "" {
 			interpolated[m[1]] = regexp.MustCompile(`\$\{(\w+)[^}]*\}`).ReplaceAllString(m[2], "$$$1")
 		}

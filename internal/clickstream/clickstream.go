@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/redis/go-redis/v9"
 
 	"snowlink/internal/clicks"
@@ -47,9 +48,10 @@ const (
 )
 
 const (
-	// DefaultMaxBytes is how much the stream may have. It is a quarter of the Redis that Compose
-	// starts for what is no link.
+	// DefaultMaxBytes is how much the stream may have at most: a quarter of the Redis that Compose
+	// starts for what is no link. In a smaller Redis it may have a quarter, too.
 	DefaultMaxBytes = 64 << 20
+	share           = 4
 	// DefaultLease is for how long whoever took batches has them, without a sign of life.
 	DefaultLease = 10 * time.Second
 
@@ -70,8 +72,9 @@ const (
 
 // Options say how a Queue differs from the usual one. Zero values stand for the defaults.
 type Options struct {
-	// MaxBytes bounds the stream. Batches count as they are encoded, and a little more. A batch that
-	// is larger is taken when there is no other.
+	// MaxBytes bounds the stream: without it DefaultMaxBytes, or a quarter of maxmemory if that is
+	// less. Batches count as they are encoded, and a little more. A batch that is larger is taken when
+	// there is no other.
 	MaxBytes int64
 	// Lease is how long the batches wait of a receiver that died.
 	Lease time.Duration
@@ -83,45 +86,52 @@ type Queue struct {
 	op       *redisconn.Operation
 	log      *slog.Logger
 	o        Options
+	share    *redisconn.Share
 	applying *outage.Outage
 	metrics  *clicks.QueueMetrics
+	gone     prometheus.Counter
 }
 
 // New makes a Queue over the connections, which stay the caller's to close. Its collectors are
 // registered with reg.
 func New(conn *redisconn.Conn, log *slog.Logger, reg prometheus.Registerer, o Options) *Queue {
-	if o.MaxBytes == 0 {
-		o.MaxBytes = DefaultMaxBytes
-	}
 	if o.Lease == 0 {
 		o.Lease = DefaultLease
 	}
 	return &Queue{
-		conn: conn, op: conn.Operation("clicks"), log: log, o: o,
+		conn: conn, op: conn.Operation("clicks"), log: log, o: o, share: conn.Share(share, DefaultMaxBytes),
 		applying: outage.New(log, "the applying of clicks"), metrics: clicks.NewQueueMetrics(reg),
+		gone: promauto.With(reg).NewCounter(prometheus.CounterOpts{
+			Name: "snowlink_clicks_queue_gone_total", Help: "Times that Redis had lost the batches of clicks in the queue, as by eviction.",
+		}),
 	}
 }
 
-// send adds the batch ARGV[1] to the stream if that has room for it.
+// send adds the batch ARGV[1] to the stream if that has room for it. It answers whether it has, and
+// whether the stream has lost what it had: whoever takes the last entry deletes "bytes", too.
 var send = newScript(`
-local used = 0
-if redis.call("XLEN", KEYS[1]) > 0 then
-  used = tonumber(redis.call("HGET", KEYS[2], "bytes") or 0)
+local used, gone = tonumber(redis.call("HGET", KEYS[2], "bytes") or 0), 0
+if redis.call("XLEN", KEYS[1]) == 0 then
+  if used > 0 then
+    gone = 1
+  end
+  used = 0
 end
 local size = #ARGV[1] + tonumber(ARGV[3])
 if used > 0 and used + size > tonumber(ARGV[2]) then
-  return {0}
+  return {0, gone}
 end
 redis.call("XADD", KEYS[1], "*", "b", ARGV[1])
 redis.call("HSET", KEYS[2], "bytes", string.format("%.0f", used + size))
-return {1}`)
+return {1, gone}`)
 
 // Send is that of clicks.Queue. The stream is in the memory of Redis, and on its disk as Redis is
 // configured. A Redis that is full is a full queue.
 func (q *Queue) Send(ctx context.Context, b *clicks.Batch) error {
 	ctx, cancel := q.conn.Limit(ctx)
 	defer cancel()
-	sent, err := q.run(ctx, send, false, clicks.AppendBatch(nil, b), q.o.MaxBytes, entryBytes)
+	most := q.most(ctx)
+	sent, err := q.run(ctx, send, false, clicks.AppendBatch(nil, b), most, entryBytes)
 	switch {
 	case redis.IsOOMError(err):
 		q.metrics.Refused.Inc()
@@ -129,13 +139,29 @@ func (q *Queue) Send(ctx context.Context, b *clicks.Batch) error {
 	case err != nil:
 		q.metrics.Refused.Inc()
 		return q.op.Unavailable(q.conn.Writes, err)
-	case sent[0] != int64(1):
+	}
+	if sent[1] == int64(1) {
+		q.gone.Inc()
+		q.log.Error("batches of clicks are gone, which nobody had added up: redis has evicted the stream, or somebody has deleted it", "stream", StreamKey)
+	}
+	if sent[0] != int64(1) {
 		q.metrics.Refused.Inc()
-		return fmt.Errorf("send clicks: %w: it has %d bytes", clicks.ErrQueueFull, q.o.MaxBytes)
+		return fmt.Errorf("send clicks: %w: it has %d bytes", clicks.ErrQueueFull, most)
 	}
 	q.conn.Writes.Ended()
 	q.metrics.Sent.Inc()
 	return nil
+}
+
+// most returns how much the stream may have.
+func (q *Queue) most(ctx context.Context) int64 {
+	if q.o.MaxBytes > 0 {
+		return q.o.MaxBytes
+	}
+	if n := q.share.Bytes(ctx); n > 0 {
+		return min(n, DefaultMaxBytes)
+	}
+	return DefaultMaxBytes
 }
 
 // Receive is that of clicks.Queue. Of several, one at a time applies.
@@ -410,10 +436,11 @@ func newScript(source string) script {
 // run runs a script. evenIfFull says that it runs even if Redis is full.
 func (q *Queue) run(ctx context.Context, s script, evenIfFull bool, args ...any) ([]any, error) {
 	keys := []string{StreamKey, stateKey, UnreadableKey}
-	answer, err := s.plain.Run(ctx, q.conn.Aside, keys, args...).Slice()
+	// Not over Aside, where the stream would look unused and be evicted before links.
+	answer, err := s.plain.Run(ctx, q.conn.Client, keys, args...).Slice()
 	if evenIfFull && redis.IsOOMError(err) {
 		// The flag is not set from the start, since the embedded Redis does not know it.
-		answer, err = s.evenIfFull.Run(ctx, q.conn.Aside, keys, args...).Slice()
+		answer, err = s.evenIfFull.Run(ctx, q.conn.Client, keys, args...).Slice()
 	}
 	return answer, err
 }

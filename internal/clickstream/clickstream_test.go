@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -162,6 +163,30 @@ func TestFull(t *testing.T) {
 	}
 }
 
+// A queue takes no more than a quarter of a small Redis.
+func TestShareOfRedis(t *testing.T) {
+	const memory = 16 << 20
+	r := fleettest.Redis(t, fmt.Sprint("maxmemory ", memory), "maxmemory-policy noeviction")
+	q, sent := open(t, "redis://"+r.Addr), 0
+	for number := uint64(1); ; number++ {
+		b := queuetest.Batch("p", number)
+		b.Counts[0].Clicks, b.Counts[0].Visitors = 10_000, make([]uint64, 10_000)
+		for i := range b.Counts[0].Visitors {
+			b.Counts[0].Visitors[i] = rand.Uint64()
+		}
+		err := q.Send(t.Context(), &b)
+		if errors.Is(err, clicks.ErrQueueFull) {
+			break
+		}
+		if sent += 8 * 10_000; err != nil || sent > memory/4 {
+			t.Fatalf("after %d bytes: %v", sent, err)
+		}
+	}
+	if sent < memory/8 {
+		t.Errorf("it is full with %d bytes", sent)
+	}
+}
+
 // A Redis that is full takes no batches and gives those it has.
 func TestRedisIsFull(t *testing.T) {
 	for name, program := range map[string]string{"redis-server": "", "Valkey": newRedis()} {
@@ -248,6 +273,44 @@ func TestFlushed(t *testing.T) {
 		if err := client.FlushAll(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// Redis evicts the stream after what is used less. If it does, that is counted, and the log says so.
+func TestEvicted(t *testing.T) {
+	for name, program := range map[string]string{"redis-server": "", "Valkey": newRedis()} {
+		if name == "Valkey" && program == "" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			r := fleettest.Start(t, fleet.Options{NoBackends: true, NoNginx: true, RedisProgram: program}).Redis
+			client, reg := fleettest.RedisClient(t, r.Addr), prometheus.NewRegistry()
+			var log fleettest.Output
+			q := clickstream.New(fleettest.Conn(t, "redis://"+r.Addr, quiet), slog.New(slog.NewTextHandler(&log, nil)), reg, clickstream.Options{})
+			send := func(number uint64) {
+				b := queuetest.Batch("p", number)
+				queuetest.SendUntil(t, q, &b)
+			}
+			send(1)
+			fleettest.Eventually(t, 10*time.Second, "the stream looks unused", func() bool {
+				return client.ObjectIdleTime(t.Context(), clickstream.StreamKey).Val() >= 2*time.Second
+			})
+			send(2)
+			if idle := client.ObjectIdleTime(t.Context(), clickstream.StreamKey).Val(); idle >= 2*time.Second {
+				t.Errorf("the stream was just used, and looks unused for %s", idle)
+			}
+			if n := queuetest.Counter(t, reg, "snowlink_clicks_queue_gone_total"); n != 0 {
+				t.Errorf("the stream was gone %v times", n)
+			}
+			if err := client.Del(t.Context(), clickstream.StreamKey).Err(); err != nil {
+				t.Fatal(err)
+			}
+			send(3)
+			send(4)
+			if n := queuetest.Counter(t, reg, "snowlink_clicks_queue_gone_total"); n != 1 || strings.Count(log.String(), "are gone") != 1 {
+				t.Errorf("the stream was gone %v times, and the log says: %s", n, &log)
+			}
+		})
 	}
 }
 

@@ -246,11 +246,13 @@ func (s *sending) isDone() bool {
 // the Queue does not: it goes on to send the batch, and a Send of the same batch waits for that. So
 // the topic has each record once, even if an acknowledgement was lost and the record was sent again.
 //
-// There are exceptions. A broker forgets a producer that sent nothing for a day
-// (producer.id.expiration.ms): a record on its way through all that time could come twice. So could
-// one whose first copy the brokers lost, by an election of a replica that was not in sync, and found
-// again. And if the process dies, the topic has what was acknowledged of its last batch, and no more:
-// nobody else has the rest.
+// There are exceptions, in which a record could come twice and counts twice. franz-go gives a
+// record up, whether it has arrived or not, when brokers say five times that they do not know
+// the topic; it is sent as a new one then, since the topic may be another. A broker forgets a
+// producer that sent nothing for a day (producer.id.expiration.ms): a record on its way through
+// all that time could come twice. So could one whose first copy the brokers lost, by an election
+// of a replica that was not in sync, and found again. And if the process dies, the topic has
+// what was acknowledged of its last batch, and no more: nobody else has the rest.
 func (q *Queue) Send(ctx context.Context, b *clicks.Batch) error {
 	ctx, cancel := limit(ctx, operationTime)
 	defer cancel()

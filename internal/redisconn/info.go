@@ -18,7 +18,8 @@ type Info struct {
 	Used, Max     uint64 // memory in bytes; Max is 0 for no bound
 	Evicted       uint64 // keys, since it started
 	Keys, Expires uint64 // how many there are, and how many of them have a time to live
-	NoPersistence bool   // Redis says that it writes no append-only file
+	AppendOnly    bool   // Redis says that it writes an append-only file
+	NoPersistence bool   // Redis says that it writes none
 	Run           string // another one after each start and failover, of any master; or empty
 }
 
@@ -34,7 +35,7 @@ func (c *Conn) Info(ctx context.Context) (Info, error) {
 		c.Reads.Ended()
 		one := parseInfo(text)
 		total.Version, total.Policy = one.Version, one.Policy
-		total.NoPersistence = total.NoPersistence || one.NoPersistence
+		total.AppendOnly, total.NoPersistence = total.AppendOnly || one.AppendOnly, total.NoPersistence || one.NoPersistence
 		total.Used, total.Max, total.Evicted = total.Used+one.Used, total.Max+one.Max, total.Evicted+one.Evicted
 		total.Keys, total.Expires = total.Keys+one.Keys, total.Expires+one.Expires
 		runs = append(runs, one.Run)
@@ -78,6 +79,6 @@ func parseInfo(text string) Info {
 		Version: fields["redis_version"], Policy: fields["maxmemory_policy"],
 		Used: number("used_memory"), Max: number("maxmemory"), Evicted: number("evicted_keys"),
 		Keys: keys, Expires: expires, Run: fields["run_id"],
-		NoPersistence: fields["aof_enabled"] == "0",
+		AppendOnly: fields["aof_enabled"] == "1", NoPersistence: fields["aof_enabled"] == "0",
 	}
 }

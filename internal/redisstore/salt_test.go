@@ -1,13 +1,18 @@
 package redisstore_test
 
 import (
+	"bytes"
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"snowlink/internal/clicks"
 	"snowlink/internal/embedded"
+	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
 	"snowlink/internal/link"
 )
@@ -69,4 +74,46 @@ func TestSalt(t *testing.T) {
 	if _, err := s.Salt(t.Context(), day); !errors.Is(err, link.ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// The append-only file of Redis has a salt until the salt of another day is made, and no longer.
+func TestSaltsLeaveTheAppendOnlyFile(t *testing.T) {
+	t.Parallel()
+	r := fleettest.Redis(t)
+	client, s := fleettest.RedisClient(t, r.Addr), open(t, "redis://"+r.Addr, quiet)
+	day := time.Now().UTC().Truncate(24 * time.Hour)
+	salt, err := s.Salt(t.Context(), day)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inFiles := func() (found bool) {
+		err := filepath.WalkDir(r.Data, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			content, err := os.ReadFile(path)
+			found = found || bytes.Contains(content, salt[:])
+			return err
+		})
+		return found || err != nil && !errors.Is(err, fs.ErrNotExist) // it is being rewritten
+	}
+	rewrites := func() bool {
+		n, err := fleet.Info(t.Context(), client, "persistence", "aof_rewrite_in_progress")
+		return err != nil || n != 0
+	}
+	fleettest.Eventually(t, 10*time.Second, "the salt is in the file, which was rewritten before it was", func() bool { return !rewrites() && inFiles() })
+	// Its day is over.
+	if err := client.PExpire(t.Context(), "clicks:salt:"+day.Format(time.DateOnly), time.Millisecond).Err(); err != nil {
+		t.Fatal(err)
+	}
+	fleettest.Eventually(t, 10*time.Second, "the salt is gone from memory", func() bool {
+		return client.Exists(t.Context(), "clicks:salt:"+day.Format(time.DateOnly)).Val() == 0
+	})
+	if !inFiles() {
+		t.Fatal("the file lost the salt by itself: this tests nothing")
+	}
+	if _, err := s.Salt(t.Context(), day.AddDate(0, 0, 1)); err != nil {
+		t.Fatal(err)
+	}
+	fleettest.Eventually(t, 10*time.Second, "the salt is gone from the file", func() bool { return !inFiles() })
 }

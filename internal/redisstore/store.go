@@ -38,6 +38,7 @@ type Store struct {
 	claimed     atomic.Value      // a string: where Take goes on to look for marks that were left
 	unheard     *redisconn.Outage // of announcements: Redis may refuse their channel alone
 	unreadable  *redisconn.Outage // of records that cannot be read; it never ends
+	unwritten   *redisconn.Outage // of rewriting the append-only file
 	limiter     *redis_rate.Limiter
 }
 
@@ -73,6 +74,7 @@ func New(conn *redisconn.Conn, o Options) *Store {
 			limit: conn.Operation("limit"), record: conn.Operation("record"), salt: conn.Operation("salt"),
 		},
 		unheard: conn.Outage("announcements of changes"), unreadable: conn.Outage("a record that cannot be read"),
+		unwritten: conn.Outage("rewriting the append-only file, which has salts of days past"),
 	}
 	if o.JournalMax > 0 {
 		s.journalMax = strconv.Itoa(o.JournalMax)

@@ -49,8 +49,9 @@ type Store interface {
 
 // Applied is what an Apply did.
 type Applied struct {
-	Batches, Repeated int   // added, and left out since they were added before
-	Clicks            int64 // bots with them
+	New      []clicks.Batch // those that were added; of an ordered one what was not added before
+	Repeated int            // left out, since they were added before
+	Clicks   int64          // that were added, bots with them
 }
 
 // A Scope is whose clicks a question is about. Of Code, Owner and Tag: a code alone is a link. An

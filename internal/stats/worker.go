@@ -56,15 +56,15 @@ func (w *Worker) Run(ctx context.Context) error { return w.queue.Receive(ctx, w.
 
 func (w *Worker) apply(ctx context.Context, batches []clicks.Batch) error {
 	done, err := w.store.Apply(ctx, batches)
-	w.applied.Add(float64(done.Batches))
+	w.applied.Add(float64(len(done.New)))
 	w.repeated.Add(float64(done.Repeated))
 	w.clicks.Add(float64(done.Clicks))
 	if err != nil {
 		return err // the queue gives them again
 	}
-	w.skipped.Add(float64(max(0, len(batches)-done.Batches-done.Repeated)))
-	if done.Batches > 0 {
-		w.feed.Publish(ctx, batches)
+	w.skipped.Add(float64(max(0, len(batches)-len(done.New)-done.Repeated)))
+	if len(done.New) > 0 {
+		w.feed.Publish(ctx, done.New)
 	}
 	return nil
 }

@@ -46,9 +46,9 @@ type store struct {
 func (s *store) Apply(_ context.Context, batches []clicks.Batch) (stats.Applied, error) {
 	if !s.failed {
 		s.failed = true
-		return stats.Applied{Batches: 1, Clicks: 10}, link.ErrUnavailable
+		return stats.Applied{New: batches[:1], Clicks: 10}, link.ErrUnavailable
 	}
-	return stats.Applied{Batches: len(batches) - 2, Repeated: 1, Clicks: 5}, nil
+	return stats.Applied{New: batches[2:], Repeated: 1, Clicks: 5}, nil
 }
 
 type feed struct {
@@ -73,8 +73,8 @@ func TestWorker(t *testing.T) {
 	if err := errors.Join(stop(), unwatch()); err != nil {
 		t.Error(err)
 	}
-	if f.told != 4 {
-		t.Errorf("the feed was told of %d batches, want 4, once", f.told)
+	if f.told != 2 {
+		t.Errorf("the feed was told of %d batches, want the 2 that were new, once", f.told)
 	}
 	// The try that failed counts what it did.
 	page := httptest.NewRecorder()

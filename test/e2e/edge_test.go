@@ -1,7 +1,10 @@
 package e2e_test
 
 import (
+	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -88,5 +91,22 @@ func TestEdgeCache(t *testing.T) {
 			})
 		}
 		visitors.Wait()
+	}
+}
+
+// With the edge cache and Compose's own file of where it reports, Nginx starts while the backend that it
+// reports to is not there.
+func TestNginxStartsWithoutWhoCountsTheEdgeCache(t *testing.T) {
+	f := fleettest.Start(t, fleet.Options{})
+	cacheAtEdge(t, f)
+	report, err := os.ReadFile(filepath.Join(f.Nginx.Conf, "edge-log", "compose.conf"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(f.Nginx.Conf, "edge-log.conf"), report, 0o644)
+	}
+	if err := errors.Join(err, f.Nginx.Stop(t.Context()), f.Nginx.Start(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	for code := range create(t, f, 1) {
+		visit(t, client(t, "127.0.0.1"), f.URL+"/"+code)
 	}
 }

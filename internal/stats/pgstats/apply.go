@@ -3,7 +3,9 @@ package pgstats
 import (
 	"context"
 	"maps"
+	"math"
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -40,7 +42,8 @@ type share struct {
 // whose home is another now.
 func (s *Store) Apply(ctx context.Context, batches []clicks.Batch) (stats.Applied, error) {
 	type result struct {
-		fresh  []bool // the batches of which something was added
+		fresh  []bool   // the batches of which something was added
+		from   []uint64 // of ordered ones, what has these numbers and higher ones
 		clicks int64
 		err    error
 	}
@@ -51,7 +54,7 @@ func (s *Store) Apply(ctx context.Context, batches []clicks.Batch) (stats.Applie
 	}
 	err := postgres.Each(slices.Collect(maps.Keys(shares)), func(db *postgres.DB) error {
 		r := results[db]
-		r.fresh, r.clicks, r.err = s.applyTo(ctx, db, batches, shares[db])
+		r.fresh, r.from, r.clicks, r.err = s.applyTo(ctx, db, batches, shares[db])
 		return r.err
 	})
 	var a stats.Applied
@@ -59,12 +62,18 @@ func (s *Store) Apply(ctx context.Context, batches []clicks.Batch) (stats.Applie
 		a.Clicks += r.clicks
 	}
 	for i, b := range batches {
-		added := len(b.Counts)+len(b.Misses) == 0
+		added, from := len(b.Counts)+len(b.Misses) == 0, uint64(math.MaxUint64)
 		for _, r := range results {
-			added = added || r.err == nil && r.fresh[i]
+			if r.err == nil && r.fresh[i] {
+				added, from = true, min(from, r.from[i])
+			}
 		}
 		if added {
-			a.Batches++
+			if b.Ordered {
+				b.Counts = b.Counts[sort.Search(len(b.Counts), func(i int) bool { return b.Counts[i].Number >= from }):]
+				b.Misses = b.Misses[sort.Search(len(b.Misses), func(i int) bool { return b.Misses[i].Number >= from }):]
+			}
+			a.New = append(a.New, b)
 		} else {
 			a.Repeated++
 		}
@@ -103,8 +112,8 @@ func (s *Store) plan(batches []clicks.Batch) map[*postgres.DB][]*share {
 }
 
 // applyTo adds to a database what it has not had of its share. It returns of which batches that was
-// something, and the clicks of links.
-func (s *Store) applyTo(ctx context.Context, db *postgres.DB, batches []clicks.Batch, shares []*share) (fresh []bool, clicked int64, err error) {
+// something, of ordered ones from which number on, and the clicks of links.
+func (s *Store) applyTo(ctx context.Context, db *postgres.DB, batches []clicks.Batch, shares []*share) (fresh []bool, from []uint64, clicked int64, err error) {
 	var rows [][]any
 	var keys []string
 	err = db.Do(ctx, "clicks_apply", writeTime, func(ctx context.Context, pool *pgxpool.Pool) error {
@@ -113,7 +122,7 @@ func (s *Store) applyTo(ctx context.Context, db *postgres.DB, batches []clicks.B
 			if err != nil {
 				return err
 			}
-			from := make([]uint64, len(batches)) // numbers below were applied
+			from = make([]uint64, len(batches)) // numbers below were applied
 			fresh = make([]bool, len(batches))
 			for i := range batches {
 				from[i], fresh[i] = producers[batches[i].Producer].take(&batches[i])
@@ -130,10 +139,10 @@ func (s *Store) applyTo(ctx context.Context, db *postgres.DB, batches []clicks.B
 		})
 	})
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, 0, err
 	}
 	s.heap(db, keys, rows)
-	return fresh, clicked, nil
+	return fresh, from, clicked, nil
 }
 
 // producer is what was applied of one.

@@ -26,20 +26,7 @@ func (s *Store) lookUpMost(ctx context.Context) {
 		s.most.Store(s.o.Most)
 		return
 	}
-	now := time.Now().Unix()
-	looked := s.lookedAt.Load()
-	if now-looked < int64(lookEvery/time.Second) || !s.lookedAt.CompareAndSwap(looked, now) {
-		return
-	}
-	info, err := s.conn.Info(ctx)
-	switch {
-	case err != nil:
-		s.lookedAt.Store(looked)
-	case info.Max == 0:
-		s.most.Store(unbounded)
-	default:
-		s.most.Store(int64(info.Max / share))
-	}
+	s.most.Store(s.share.Bytes(ctx))
 }
 
 // account takes note of how the memory of days changed, and forgets the oldest while there is too
@@ -106,6 +93,9 @@ func (s *Store) forgetDay(ctx context.Context, day int) error {
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return err
+	}
+	for number := range daysPages { // it is no loss if they are new
+		s.rewriteAt.Delete(pageID{day, number})
 	}
 	return s.conn.Aside.HDel(ctx, daysKey, field(day)).Err()
 }

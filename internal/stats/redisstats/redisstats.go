@@ -63,16 +63,18 @@ type Store struct {
 	o    Options
 	ops  struct{ apply, ask, forget, tend *redisconn.Operation }
 
-	rewriteAt sync.Map     // by key: the length above which the page is rewritten, as this process knows
-	most      atomic.Int64 // bytes; 0 until it is known
-	lookedAt  atomic.Int64 // when most was looked up, in Unix seconds
-	full      atomic.Bool  // there is nothing left to forget but today
-	fullOn    atomic.Int64 // the day of which the log says so
-	oldest    atomic.Int64 // the oldest day that is kept, as far as it is known
+	rewriteAt sync.Map         // by key: the length above which the page is rewritten, as this process knows
+	share     *redisconn.Share // what most is, without Options.Most
+	most      atomic.Int64     // bytes; 0 until it is known
+	full      atomic.Bool      // there is nothing left to forget but today
+	fullOn    atomic.Int64     // the day of which the log says so
+	oldest    atomic.Int64     // the oldest day that is kept, as far as it is known
 
 	bytes     prometheus.Gauge
 	forgotten prometheus.Counter
 	leftOut   prometheus.Counter
+	gone      prometheus.Counter
+	evicted   *redisconn.Outage // of pages; it never ends
 }
 
 // New makes a Store over the connections, which stay the caller's to close. The collectors are
@@ -80,7 +82,7 @@ type Store struct {
 func New(conn *redisconn.Conn, log *slog.Logger, reg prometheus.Registerer, o Options) *Store {
 	register := promauto.With(reg)
 	s := &Store{
-		conn: conn, log: log, o: o,
+		conn: conn, log: log, o: o, share: conn.Share(share, unbounded),
 		bytes: register.NewGauge(prometheus.GaugeOpts{
 			Name: "snowlink_clicks_redis_bytes", Help: "Memory of counted clicks in Redis, about.",
 		}),
@@ -91,6 +93,10 @@ func New(conn *redisconn.Conn, log *slog.Logger, reg prometheus.Registerer, o Op
 			Name: "snowlink_clicks_redis_left_out_total", Help: "Clicks that were counted for the owner, but not for the link and its tags, to keep the bound on memory.",
 		}),
 	}
+	s.gone = register.NewCounter(prometheus.CounterOpts{
+		Name: "snowlink_clicks_redis_gone_pages_total", Help: "Pages of counted clicks that Redis had lost when more was to be added, as by eviction.",
+	})
+	s.evicted = conn.Outage("counted clicks")
 	s.ops.apply, s.ops.ask = conn.Operation("apply clicks"), conn.Operation("ask for clicks")
 	s.ops.forget, s.ops.tend = conn.Operation("forget clicks"), conn.Operation("tend clicks")
 	return s
@@ -205,7 +211,7 @@ func (s *Store) Apply(ctx context.Context, batches []clicks.Batch) (stats.Applie
 			a.Repeated++
 			continue
 		}
-		a.Batches++
+		a.New = append(a.New, unknown[i])
 		for _, c := range unknown[i].Counts {
 			a.Clicks += c.Clicks + c.Bots
 		}
@@ -486,7 +492,7 @@ func (s *Store) append(ctx context.Context, pages []drawn) ([]int64, error) {
 			size += len(pages[n].text)
 			n++
 		}
-		pipe := s.conn.Aside.Pipeline()
+		pipe := s.conn.Client.Pipeline() // not Aside, where pages would look unused and be evicted before links
 		appended := make([]*redis.IntCmd, n)
 		for i, p := range pages[:n] {
 			key := p.id.key()

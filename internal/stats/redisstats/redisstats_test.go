@@ -317,6 +317,44 @@ func TestOldestDaysAreForgotten(t *testing.T) {
 	}
 }
 
+// Redis evicts pages after what is used less. A page that it lost is counted, and the log says so.
+func TestEvictedPages(t *testing.T) {
+	r := fleettest.Redis(t)
+	client, reg := fleettest.RedisClient(t, r.Addr), prometheus.NewRegistry()
+	var log fleettest.Output
+	to := slog.New(slog.NewTextHandler(&log, nil))
+	store := redisstats.New(fleettest.Conn(t, "redis://"+r.Addr, to), to, reg, redisstats.Options{Keep: 90 * day})
+	gone := func() (n float64) {
+		families, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if f.GetName() == "snowlink_clicks_redis_gone_pages_total" {
+				n = f.GetMetric()[0].GetCounter().GetValue()
+			}
+		}
+		return n
+	}
+	for n := range 2 {
+		apply(t, store, today("p", uint64(n+1), 3))
+	}
+	if gone() != 0 {
+		t.Errorf("%v pages are gone, of none", gone())
+	}
+	if err := client.Del(t.Context(), client.Keys(t.Context(), "clicks:2*:*").Val()...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, store, today("p", 3, 3))
+	if gone() == 0 || !strings.Contains(log.String(), " is gone") { // those of everything and of the owner
+		t.Errorf("%v pages are gone. The log:\n%s", gone(), &log)
+	}
+	once := gone()
+	if apply(t, store, today("p", 4, 3)); gone() != once {
+		t.Errorf("%v pages are gone, %v before", gone(), once)
+	}
+}
+
 // A Redis that is full refuses batches, which are added once there is room, each once.
 func TestFullRedisRefusesAndIsRepeated(t *testing.T) {
 	r := fleettest.Redis(t, "maxmemory-policy noeviction")

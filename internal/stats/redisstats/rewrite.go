@@ -2,6 +2,7 @@ package redisstats
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sort"
 	"time"
@@ -51,19 +52,21 @@ func rewriteMin(id pageID) int64 {
 const growingCost, keyCost = 2, 130
 
 // grow does what pages need now that they have grown: the longest are rewritten, and memory is
-// accounted for and bounded.
+// accounted for and bounded. A page that this process knows, and that is new, had been lost.
 func (s *Store) grow(ctx context.Context, pages []drawn, lengths []int64) error {
 	cost := make(map[int]int64) // by day
 	var long []pageID
+	first := s.firstKept(time.Now())
 	for i, p := range pages {
 		added := int64(len(p.text))
 		cost[p.id.day] += growingCost * added
 		if lengths[i] == added {
 			cost[p.id.day] += keyCost
 		}
-		limit, ok := s.rewriteAt.Load(p.id)
-		if !ok {
-			limit = 2 * rewriteMin(p.id)
+		limit, known := s.rewriteAt.LoadOrStore(p.id, 2*rewriteMin(p.id))
+		if expired := p.id.day != totals && p.id.day < first; known && lengths[i] == added && !expired {
+			s.gone.Inc()
+			s.evicted.Observed(fmt.Errorf("the page %s is gone: redis has evicted it, or somebody has deleted it", p.id.key()))
 		}
 		if lengths[i] > limit.(int64) {
 			long = append(long, p.id)

@@ -163,7 +163,7 @@ func (s suite) sums(t *testing.T) {
 		m.add(some...)
 		a := apply(t, store, some...)
 		clicked += a.Clicks
-		if a.Batches != len(some) || a.Repeated != 0 {
+		if len(a.New) != len(some) || a.Repeated != 0 {
 			t.Errorf("Apply of %d batches = %+v", len(some), a)
 		}
 	}
@@ -287,7 +287,7 @@ func (s suite) nothing(t *testing.T) {
 		}
 	}
 	check()
-	if a := apply(t, store); a != (stats.Applied{}) {
+	if a := apply(t, store); len(a.New) != 0 || a.Repeated != 0 || a.Clicks != 0 {
 		t.Errorf("Apply of nothing = %+v", a)
 	}
 	if a := apply(t, store, batch("p", 1)); a.Clicks != 0 {
@@ -512,13 +512,13 @@ func (s suite) once(t *testing.T) {
 		batches := picked()
 		m.add(batches...)
 		apply(t, store, batches[:15]...)
-		if a := apply(t, s.another(t, store), batches[:15]...); a.Batches != 0 || a.Repeated != 15 || a.Clicks != 0 {
+		if a := apply(t, s.another(t, store), batches[:15]...); len(a.New) != 0 || a.Repeated != 15 || a.Clicks != 0 {
 			t.Errorf("Apply again = %+v", a)
 		}
-		if a := apply(t, store, batches[10:]...); a.Batches != 5 || a.Repeated != 5 {
+		if a := apply(t, store, batches[10:]...); len(a.New) != 5 || a.New[0].Number != batches[15].Number || a.Repeated != 5 {
 			t.Errorf("Apply of five old and five new ones = %+v", a)
 		}
-		if a := apply(t, s.another(t, store), slices.Concat(batches, batches)...); a.Batches != 0 || a.Clicks != 0 {
+		if a := apply(t, s.another(t, store), slices.Concat(batches, batches)...); len(a.New) != 0 || a.Clicks != 0 {
 			t.Errorf("Apply of each twice = %+v", a)
 		}
 		s.compareAll(t, store, &m)
@@ -634,11 +634,13 @@ func (s suite) ordered(t *testing.T) {
 	}
 	// Who takes over begins where the last one said that it was, and with other batches.
 	apply(t, store, ordered("0", 0, 100))
-	if a := apply(t, store, ordered("0", 0, 100)); a.Batches != 0 || a.Repeated != 1 || a.Clicks != 0 {
+	if a := apply(t, store, ordered("0", 0, 100)); len(a.New) != 0 || a.Repeated != 1 || a.Clicks != 0 {
 		t.Errorf("Apply again = %+v", a)
 	}
 	apply(t, s.another(t, store), ordered("0", 90, 95), ordered("0", 95, 150))
-	apply(t, store, ordered("0", 60, 200))
+	if a := apply(t, store, ordered("0", 60, 200)); len(a.New) != 1 || len(a.New[0].Counts) != 50 || len(a.New[0].Misses) != 50 || a.New[0].Counts[0].Number != counts[150].Number {
+		t.Errorf("Apply of 90 old and 50 new counts = %+v", a)
+	}
 	apply(t, store, ordered("0", 200, 201), ordered("0", 201, 250))
 	var wg sync.WaitGroup
 	for range 3 {

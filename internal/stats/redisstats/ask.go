@@ -289,7 +289,7 @@ func (a *answering) answer() stats.Answer {
 		cut := a.Most > 0 && len(a.By) > 0 && len(sorted) > a.Most
 		for _, v := range sorted {
 			row.Values, row.Clicks = a.texts[v.values], v.clicks
-			if cut && (len(kept) == a.Most-1 || slices.Equal(row.Values, other)) {
+			if cut && (len(kept) == a.Most || slices.Equal(row.Values, other)) {
 				rest.Clicks += v.clicks
 			} else {
 				kept = append(kept, row)

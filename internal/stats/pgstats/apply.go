@@ -242,6 +242,21 @@ func (r *row) values(e *encoder, key string, day int32, linksMost int) []any {
 	return []any{r.people, r.bots, day, []byte(key), e.encode(r.sums), r.visitors.encode(), r.links.encode(nil, 0)}
 }
 
+// hoursColumns are those of clicks_hours.
+var hoursColumns = append(slices.Clone(columns), "visited", "hours", "whole")
+
+// hoursValues are those of hoursColumns.
+func (r *row) hoursValues(e *encoder, key string, day int32, linksMost int) []any {
+	v := r.values(e, key, day, linksMost)
+	short := func(s *sums) []byte {
+		if b := e.encode(s); 2*len(b) < len(v[4].([]byte)) {
+			return b
+		}
+		return nil
+	}
+	return append(v, r.visitors.estimate(), short(r.sums.byHour()), short(r.sums.undivided()))
+}
+
 // factCount is clicks.FactCount by numbers of words.
 type factCount struct {
 	facts

@@ -153,7 +153,7 @@ func (s *Store) generateDay(ctx context.Context, m *maker, day int32) (n int64, 
 	var e encoder
 	put := func(key string, r *row) error {
 		home := s.shards.Homes(key)[0]
-		rows[home] = append(rows[home], r.values(&e, key, day, linksPast))
+		rows[home] = append(rows[home], r.hoursValues(&e, key, day, linksPast))
 		if len(rows[home]) < 10_000 {
 			return nil
 		}
@@ -223,7 +223,7 @@ func (s *Store) generateDay(ctx context.Context, m *maker, day int32) (n int64, 
 func copyHours(ctx context.Context, db *postgres.DB, rows [][]any) error {
 	slices.SortFunc(rows, func(a, b []any) int { return slices.Compare(a[3].([]byte), b[3].([]byte)) })
 	return db.Do(ctx, "clicks_generate", time.Minute, func(ctx context.Context, pool *pgxpool.Pool) error {
-		_, err := pool.CopyFrom(ctx, pgx.Identifier{"clicks_hours"}, columns, pgx.CopyFromRows(rows))
+		_, err := pool.CopyFrom(ctx, pgx.Identifier{"clicks_hours"}, hoursColumns, pgx.CopyFromRows(rows))
 		return err
 	})
 }

@@ -248,13 +248,18 @@ var hoursColumns = append(slices.Clone(columns), "visited", "hours", "whole")
 // hoursValues are those of hoursColumns.
 func (r *row) hoursValues(e *encoder, key string, day int32, linksMost int) []any {
 	v := r.values(e, key, day, linksMost)
-	short := func(s *sums) []byte {
-		if b := e.encode(s); 2*len(b) < len(v[4].([]byte)) {
+	const long = 1 << 10 // shorter ones are not worth it
+	size := len(v[4].([]byte))
+	short := func(of func() *sums) []byte {
+		if size < long {
+			return nil
+		}
+		if b := e.encode(of()); 2*len(b) < size {
 			return b
 		}
 		return nil
 	}
-	return append(v, r.visitors.estimate(), short(r.sums.byHour()), short(r.sums.undivided()))
+	return append(v, r.visitors.estimate(), short(r.sums.byHour), short(r.sums.undivided))
 }
 
 // factCount is clicks.FactCount by numbers of words.

@@ -243,7 +243,7 @@ func (r *row) values(e *encoder, key string, day int32, linksMost int) []any {
 }
 
 // hoursColumns are those of clicks_hours.
-var hoursColumns = append(slices.Clone(columns), "visited", "hours", "whole")
+var hoursColumns = append(slices.Clone(columns), "visited", "hours", "singles", "whole")
 
 // hoursValues are those of hoursColumns.
 func (r *row) hoursValues(e *encoder, key string, day int32, linksMost int) []any {
@@ -259,7 +259,7 @@ func (r *row) hoursValues(e *encoder, key string, day int32, linksMost int) []an
 		}
 		return nil
 	}
-	return append(v, r.visitors.estimate(), short(r.sums.byHour), short(r.sums.undivided))
+	return append(v, r.visitors.estimate(), short(r.sums.byHour), short(r.sums.singles), short(r.sums.undivided))
 }
 
 // factCount is clicks.FactCount by numbers of words.

@@ -24,12 +24,13 @@ const (
 )
 
 // askFor reads all that is kept of a scope, in one statement, so that nothing is missing or comes twice
-// while rows are merged. If $6, hours are enough, and else whole days are but for the days $7. Who clicked
-// it reads only if $8, and where their number is not known.
+// while rows are merged. Of a day it reads no more than a question of $6 dimensions needs, and all of the
+// days $7. Who clicked it reads only if $8, and where their number is not known.
 const askFor = `
 SELECT 0, day, counts, NULL::integer, CASE WHEN $8 THEN visitors END
 	FROM clicks_new WHERE scope = $1 AND day BETWEEN $2 AND $3
-UNION ALL SELECT 1, day, CASE WHEN $6 THEN coalesce(hours, counts) WHEN day = ANY($7::integer[]) THEN counts ELSE coalesce(whole, counts) END,
+UNION ALL SELECT 1, day, CASE WHEN $6 = 0 THEN coalesce(hours, counts) WHEN day = ANY($7::integer[]) THEN counts
+		WHEN $6 = 1 THEN coalesce(singles, whole, counts) ELSE coalesce(whole, counts) END,
 	visited, CASE WHEN $8 AND visited IS NULL THEN visitors END
 	FROM clicks_hours WHERE scope = $1 AND day BETWEEN $2 AND $3
 UNION ALL SELECT 2, month, counts, NULL, CASE WHEN $8 THEN visitors END
@@ -65,7 +66,7 @@ func (s *Store) Ask(ctx context.Context, q stats.Question) (stats.Answer, error)
 	firstMonth, _ := monthOf(first)
 	lastMonth, _ := monthOf(last)
 	key := keyOf(q.Scope)
-	err := s.eachRow(ctx, key, askFor, []any{first, last, firstMonth, lastMonth, a.plain, a.divided(first, last), a.people}, func(rows pgx.Rows) error {
+	err := s.eachRow(ctx, key, askFor, []any{first, last, firstMonth, lastMonth, a.dimensions, a.divided(first, last), a.people}, func(rows pgx.Rows) error {
 		var r askedRow
 		_, err := pgx.ForEachRow(rows, []any{&r.table, &r.at, &r.counts, &r.visited, &r.who}, func() error {
 			return a.row(&r)
@@ -138,11 +139,11 @@ type asking struct {
 	numbers []group // by number
 	at      []int32 // room of summed, by number: 0
 
-	plain    bool      // no facts matter but whether they are bots
-	now      *askedRow // that is being read
-	slotPart int32     // the part of the time that the present slot is in
-	days     map[int32]*dayVisitors
-	old      map[int32]uint64
+	dimensions int       // how many matter, beside Bot
+	now        *askedRow // that is being read
+	slotPart   int32     // the part of the time that the present slot is in
+	days       map[int32]*dayVisitors
+	old        map[int32]uint64
 }
 
 // dayVisitors are who clicked on a day.
@@ -182,7 +183,11 @@ func newAsking(q stats.Question, cutoff int32) *asking {
 		a.filters = append(a.filters, f)
 	}
 	a.known, a.takeAll = known(q)
-	a.plain = a.takeAll && a.known < 0 && !slices.ContainsFunc(q.By, func(d clicks.Dimension) bool { return d != clicks.Bot })
+	for d := range clicks.Dimension(clicks.Dimensions) {
+		if _, filtered := q.Where[d]; d != clicks.Bot && (filtered || slices.Contains(q.By, d)) {
+			a.dimensions++
+		}
+	}
 	a.people = len(q.By) == 0 && len(q.Where) == 0 && q.From.Before(q.To) &&
 		a.from%secondsPerDay == 0 && a.to%secondsPerDay == 0
 	return a

@@ -42,12 +42,12 @@ func TestShortCutsChangeNoAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
-	var hours, wholes, visited int
-	if err := conn.QueryRow(t.Context(), "SELECT count(hours), count(whole), count(visited) FROM clicks_hours").Scan(&hours, &wholes, &visited); err != nil {
+	var hours, singles, wholes, visited int
+	if err := conn.QueryRow(t.Context(), "SELECT count(hours), count(singles), count(whole), count(visited) FROM clicks_hours").Scan(&hours, &singles, &wholes, &visited); err != nil {
 		t.Fatal(err)
 	}
-	if hours == 0 || wholes == 0 || visited == 0 {
-		t.Fatalf("there are %d, %d and %d short cuts", hours, wholes, visited)
+	if hours == 0 || singles == 0 || wholes == 0 || visited == 0 {
+		t.Fatalf("there are %d, %d, %d and %d short cuts", hours, singles, wholes, visited)
 	}
 
 	var questions []stats.Question
@@ -83,7 +83,7 @@ func TestShortCutsChangeNoAnswer(t *testing.T) {
 		return answers
 	}
 	with := ask()
-	if _, err := conn.Exec(t.Context(), "UPDATE clicks_hours SET hours = NULL, whole = NULL, visited = NULL"); err != nil {
+	if _, err := conn.Exec(t.Context(), "UPDATE clicks_hours SET hours = NULL, singles = NULL, whole = NULL, visited = NULL"); err != nil {
 		t.Fatal(err)
 	}
 	for i, without := range ask() {

@@ -240,6 +240,22 @@ func (s *sums) byHour() *sums {
 	return out
 }
 
+// singles returns all hours as one, by each dimension alone.
+func (s *sums) singles() *sums {
+	out := newSums(s.words)
+	day := out.at(wholeDay)
+	for _, slot := range s.slots {
+		if slot == nil {
+			continue
+		}
+		for f, n := range slot.joint {
+			day.fold(f, n)
+		}
+		day.addFolded(slot)
+	}
+	return out
+}
+
 // undivided returns all hours as one. Nothing is folded that was not: it tells as much as they do.
 func (s *sums) undivided() *sums {
 	out := newSums(s.words)
@@ -251,14 +267,19 @@ func (s *sums) undivided() *sums {
 		for f, n := range slot.joint {
 			day.add(f, n)
 		}
-		for bot, n := range slot.folded {
-			day.foldTotal(bot, n)
-		}
-		for p, n := range slot.parts {
-			day.addPart(p, n)
-		}
+		day.addFolded(slot)
 	}
 	return out
+}
+
+// addFolded adds what is folded in another slot.
+func (s *slot) addFolded(from *slot) {
+	for bot, n := range from.folded {
+		s.foldTotal(bot, n)
+	}
+	for p, n := range from.parts {
+		s.addPart(p, n)
+	}
 }
 
 // The bytes of sums. Numbers are varints, and those of clicks are signed: for a moment there may be

@@ -222,7 +222,8 @@ SELECT `+of+` FROM clicks_hours JOIN unnest($1::bytea[], $2::integer[]) AS merge
 		}
 		v := m.rows[key].hoursValues(&e, "", key.at, most)
 		u.add(key, v[0].(int64), v[1].(int64), v[4].([]byte), v[5].([]byte), v[6].([]byte))
-		u.visited, u.hours, u.wholes = append(u.visited, v[7].(int64)), append(u.hours, v[8].([]byte)), append(u.wholes, v[9].([]byte))
+		u.visited, u.hours = append(u.visited, v[7].(int64)), append(u.hours, v[8].([]byte))
+		u.singles, u.wholes = append(u.singles, v[9].([]byte)), append(u.wholes, v[10].([]byte))
 	}
 	return u.size, taken, u.exec(ctx, tx, "clicks_hours", "day")
 }
@@ -295,8 +296,8 @@ type upserting struct {
 	scopes, counts, whos, lists [][]byte
 	size                        int
 
-	visited       []int64 // these are of clicks_hours alone
-	hours, wholes [][]byte
+	visited                []int64 // these are of clicks_hours alone
+	hours, singles, wholes [][]byte
 }
 
 func (u *upserting) add(key rowKey, people, bots int64, counts, who, list []byte) {
@@ -313,9 +314,9 @@ func (u *upserting) exec(ctx context.Context, tx pgx.Tx, table, at string) error
 	into, from, set := "", "", ""
 	args := []any{u.people, u.bots, u.at, u.scopes, u.counts, u.whos, u.lists}
 	if u.visited != nil {
-		into, from = ", visited, hours, whole", ", $8::integer[], $9::bytea[], $10::bytea[]"
-		set = ", visited = excluded.visited, hours = excluded.hours, whole = excluded.whole"
-		args = append(args, u.visited, u.hours, u.wholes)
+		into, from = ", visited, hours, singles, whole", ", $8::integer[], $9::bytea[], $10::bytea[], $11::bytea[]"
+		set = ", visited = excluded.visited, hours = excluded.hours, singles = excluded.singles, whole = excluded.whole"
+		args = append(args, u.visited, u.hours, u.singles, u.wholes)
 	}
 	_, err := tx.Exec(ctx, `
 INSERT INTO `+table+` (people, bots, `+at+`, scope, counts, visitors, links`+into+`)

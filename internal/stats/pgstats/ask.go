@@ -135,6 +135,7 @@ type asking struct {
 	byStart map[int64]int32 // and by those at which they begin
 	starts  []time.Time
 	sums    [][]groupSum // of each part; a group may be there several times
+	first   []uint32     // the numbers of groups of one value, by the value, or 0
 	groups  map[group]uint32
 	numbers []group // by number
 	at      []int32 // room of summed, by number: 0
@@ -344,12 +345,26 @@ func (a *asking) add(f *facts, n int64) {
 }
 
 func (a *asking) number(g group) uint32 {
+	if g.before == 0 { // a list is five times as fast as a map
+		if int(g.value) >= len(a.first) {
+			a.first = append(a.first, make([]uint32, len(a.words.list)-len(a.first))...)
+		}
+		if a.first[g.value] == 0 {
+			a.first[g.value] = a.newNumber(g)
+		}
+		return a.first[g.value]
+	}
 	number, ok := a.groups[g]
 	if !ok {
-		number = uint32(len(a.numbers))
-		a.groups[g], a.numbers = number, append(a.numbers, g)
+		number = a.newNumber(g)
+		a.groups[g] = number
 	}
 	return number
+}
+
+func (a *asking) newNumber(g group) uint32 {
+	a.numbers = append(a.numbers, g)
+	return uint32(len(a.numbers) - 1)
 }
 
 // summed returns the sums with each group once, in the same room.

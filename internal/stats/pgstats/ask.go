@@ -134,11 +134,11 @@ type asking struct {
 	parts   map[int64]int32 // of the time, by the Unix seconds of hours
 	byStart map[int64]int32 // and by those at which they begin
 	starts  []time.Time
-	sums    [][]groupSum // of each part; a group may be there several times
-	first   []uint32     // the numbers of groups of one value, by the value, or 0
+	stats.Groups
+	sums    [][]stats.GroupSum // of each part
+	first   []uint32           // the numbers of groups of one value, by the value, or 0
 	groups  map[group]uint32
 	numbers []group // by number
-	at      []int32 // room of summed, by number: 0
 
 	dimensions int       // how many matter, beside Bot
 	now        *askedRow // that is being read
@@ -163,12 +163,6 @@ type filter struct {
 // group is a combination of values of By: one value more than another group, by that one's number. Number 0
 // is that of no values.
 type group struct{ before, value uint32 }
-
-// groupSum is clicks of a group.
-type groupSum struct {
-	group  uint32
-	clicks int64
-}
 
 func newAsking(q stats.Question, cutoff int32) *asking {
 	a := &asking{
@@ -331,17 +325,7 @@ func (a *asking) add(f *facts, n int64) {
 	for _, d := range a.q.By {
 		number = a.number(group{number, f[d]})
 	}
-	sums := a.sums[a.slotPart]
-	last := len(sums) - 1
-	switch {
-	case last >= 0 && sums[last].group == number:
-		sums[last].clicks += n
-		return
-	case len(sums) == cap(sums) && len(sums) > 1<<14: // or one that is not divided by time would grow on and on
-		sums = a.summed(sums)
-		sums = slices.Grow(sums, len(sums))
-	}
-	a.sums[a.slotPart] = append(sums, groupSum{number, n})
+	a.sums[a.slotPart] = a.Add(a.sums[a.slotPart], number, n)
 }
 
 func (a *asking) number(g group) uint32 {
@@ -365,24 +349,6 @@ func (a *asking) number(g group) uint32 {
 func (a *asking) newNumber(g group) uint32 {
 	a.numbers = append(a.numbers, g)
 	return uint32(len(a.numbers) - 1)
-}
-
-// summed returns the sums with each group once, in the same room.
-func (a *asking) summed(sums []groupSum) []groupSum {
-	a.at = append(a.at, make([]int32, len(a.numbers)-len(a.at))...)
-	kept := sums[:0]
-	for _, s := range sums {
-		if at := a.at[s.group]; at > 0 {
-			kept[at-1].clicks += s.clicks
-		} else {
-			kept = append(kept, s)
-			a.at[s.group] = int32(len(kept))
-		}
-	}
-	for _, s := range kept {
-		a.at[s.group] = 0
-	}
-	return kept
 }
 
 // values returns the values of a group.
@@ -479,64 +445,26 @@ func (a *asking) part(p part, n int64) {
 // answer makes the answer of what was added up.
 func (a *asking) answer() stats.Answer {
 	answer := stats.Answer{Visitors: -1}
+	most, rest := answerMost, uint32(0)
+	if a.q.Most > 0 {
+		most = min(most, a.q.Most)
+	}
+	for range a.q.By {
+		rest = a.number(group{rest, other})
+	}
 	parts := make([]int, len(a.starts))
 	for i := range parts {
 		parts[i] = i
 	}
 	slices.SortFunc(parts, func(i, j int) int { return a.starts[i].Compare(a.starts[j]) })
 	for _, part := range parts {
-		for _, s := range a.most(a.summed(a.sums[part])) {
-			answer.Clicks += s.clicks
-			answer.Rows = append(answer.Rows, stats.Row{Start: a.starts[part], Values: a.values(s.group), Clicks: s.clicks, Visitors: -1})
+		for _, s := range stats.Most(a.Once(a.sums[part]), most, rest, a.values) {
+			answer.Clicks += s.Clicks
+			answer.Rows = append(answer.Rows, stats.Row{Start: a.starts[part], Values: a.values(s.Group), Clicks: s.Clicks, Visitors: -1})
 		}
 	}
 	a.count(&answer)
 	return answer
-}
-
-// most returns the groups with the most clicks, in order, and those that are too many as one, in which all
-// values are Other.
-func (a *asking) most(sums []groupSum) []groupSum {
-	sums = slices.DeleteFunc(sums, func(s groupSum) bool { return s.clicks == 0 })
-	compare := func(x, y groupSum) int {
-		if x.clicks != y.clicks {
-			return cmp.Compare(y.clicks, x.clicks)
-		}
-		return slices.Compare(a.values(x.group), a.values(y.group))
-	}
-	n := answerMost
-	if a.q.Most > 0 {
-		n = min(n, a.q.Most)
-	}
-	if len(sums) <= n || len(a.q.By) == 0 {
-		slices.SortFunc(sums, compare)
-		return sums
-	}
-	var rest groupSum
-	for range a.q.By {
-		rest.group = a.number(group{rest.group, other})
-	}
-	most := make([]groupSum, 0, n+1)
-	insert := func(s groupSum) {
-		i, _ := slices.BinarySearchFunc(most, s, compare)
-		most = slices.Insert(most, i, s)
-	}
-	for _, s := range sums {
-		switch {
-		case s.group == rest.group:
-			rest.clicks += s.clicks
-		case len(most) < n:
-			insert(s)
-		case compare(s, most[n-1]) < 0:
-			rest.clicks += most[n-1].clicks
-			most = most[:n-1]
-			insert(s)
-		default:
-			rest.clicks += s.clicks
-		}
-	}
-	insert(rest)
-	return most
 }
 
 // count tells how many people there were.

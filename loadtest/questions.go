@@ -85,7 +85,7 @@ func (q *questions) run(ctx context.Context, stdout io.Writer) (err error) {
 		return err
 	}
 	bar.End()
-	bytes, err := clicksSize(ctx, strings.Split(q.archive, ","))
+	bytes, err := clicksSize(ctx, q.archive)
 	if err != nil {
 		return err
 	}
@@ -125,22 +125,52 @@ func openClicks(ctx context.Context, urls string) (*postgres.Shards, error) {
 }
 
 // clicksSize vacuums the databases and returns the bytes of all that they keep of clicks, with indexes.
-func clicksSize(ctx context.Context, urls []string) (bytes float64, err error) {
-	for _, url := range urls {
-		conn, err := pgx.Connect(ctx, url)
-		if err != nil {
-			return 0, err
-		}
+func clicksSize(ctx context.Context, urls string) (bytes float64, err error) {
+	err = eachDatabase(ctx, urls, func(conn *pgx.Conn) error {
 		var size float64
 		_, err1 := conn.Exec(ctx, "VACUUM ANALYZE clicks_new, clicks_hours, clicks_days")
 		err2 := conn.QueryRow(ctx, `
 SELECT pg_total_relation_size('clicks_new') + pg_total_relation_size('clicks_hours') + pg_total_relation_size('clicks_days')`).Scan(&size)
-		if err := errors.Join(err1, err2, conn.Close(ctx)); err != nil {
-			return 0, err
-		}
 		bytes += size
+		return errors.Join(err1, err2)
+	})
+	return bytes, err
+}
+
+// oldSize returns the bytes of clicks that are old.
+func oldSize(ctx context.Context, urls string) (bytes float64, err error) {
+	err = eachDatabase(ctx, urls, func(conn *pgx.Conn) error {
+		var size float64
+		_, err1 := conn.Exec(ctx, "VACUUM FULL clicks_days") // each step of rolling up leaves dead rows, which later ones take
+		err2 := conn.QueryRow(ctx, "SELECT pg_total_relation_size('clicks_days')").Scan(&size)
+		bytes += size
+		return errors.Join(err1, err2)
+	})
+	return bytes, err
+}
+
+// clicksRows returns how many rows of days before that of a time are not old yet.
+func clicksRows(ctx context.Context, urls string, before time.Time) (rows int, err error) {
+	err = eachDatabase(ctx, urls, func(conn *pgx.Conn) error {
+		var n int
+		err := conn.QueryRow(ctx, "SELECT count(*) FROM clicks_hours WHERE day < $1", before.Unix()/(24*60*60)).Scan(&n)
+		rows += n
+		return err
+	})
+	return rows, err
+}
+
+func eachDatabase(ctx context.Context, urls string, do func(*pgx.Conn) error) error {
+	for url := range strings.SplitSeq(urls, ",") {
+		conn, err := pgx.Connect(ctx, url)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(do(conn), conn.Close(ctx)); err != nil {
+			return err
+		}
 	}
-	return bytes, nil
+	return nil
 }
 
 // kinds are questions, each of its kind, to be asked of each scope.

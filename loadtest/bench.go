@@ -95,7 +95,8 @@ func (b *bench) run(ctx context.Context, stdout io.Writer) (err error) {
 	chosen := slices.DeleteFunc(slices.Clone(scenarios), func(s scenario) bool { return !strings.Contains(s.Name, b.only) })
 	evict := strings.Contains(evictionName, b.only)
 	archive := strings.Contains(archiveName, b.only)
-	if len(chosen) == 0 && !evict && !archive {
+	counting := strings.Contains(clicksName, b.only)
+	if len(chosen) == 0 && !evict && !archive && !counting {
 		return fmt.Errorf("no scenario's name contains %q", b.only)
 	}
 	env, err := fleet.ReadEnvironment(ctx)
@@ -122,6 +123,12 @@ func (b *bench) run(ctx context.Context, stdout io.Writer) (err error) {
 		more, archiveErr := b.archiveFacts(ctx)
 		if facts = append(facts, more...); archiveErr != nil {
 			err = fmt.Errorf("%s: %w", archiveName, archiveErr)
+		}
+	}
+	if counting && err == nil {
+		more, countingErr := b.countingFacts(ctx)
+		if facts = append(facts, more...); countingErr != nil {
+			err = fmt.Errorf("%s: %w", clicksName, countingErr)
 		}
 	}
 	return errors.Join(b.report(env, rows, lost, facts, stdout), err) // also after an error: the rows took minutes

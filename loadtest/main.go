@@ -37,6 +37,7 @@ var commands = []command{
 	{"growth", "measures what changes with the number of links and of connections.", defineGrowth},
 	{"eviction", "counts the hot links that Redis loses while it evicts half of all links.", defineEviction},
 	{"bulk", "measures bulk against single creates, and the time and memory that an export and an\nimport of a million links take.", defineBulk},
+	{"clicks", "fills a PostgreSQL with clicks, and measures every kind of question about them. It may be\nbroken off and run again, if it is told which PostgreSQL.", defineClicks},
 	{"pgo", "profiles a backend under load and writes server/default.pgo, which builds then use.", definePGO},
 }
 
@@ -46,8 +47,8 @@ func usage(to io.Writer) {
 		fmt.Fprintf(to, "  %-9s %s\n", c.name, indent(c.about, 12))
 	}
 	fmt.Fprint(to, `
-go run ./loadtest COMMAND -h lists a command's flags. Without flags, bench and growth write
-to loadtest/results/. All of it needs redis-server, nginx and wrk, which "make tools"
+go run ./loadtest COMMAND -h lists a command's flags. Without flags, bench, growth and
+clicks write to loadtest/results/. All of it needs redis-server, nginx and wrk, which "make tools"
 installs. To load a fleet that runs already, use wrk with the scripts in loadtest/; the first
 lines of each say how.
 `)
@@ -157,6 +158,15 @@ func defineBulk(flags *flag.FlagSet, to console) func(context.Context) error {
 	secondsVar(flags, &b.duration, "duration", defaultDuration, "`time` of each run, in whole seconds")
 	numberVar(flags, &b.links, 1, "links", 1_000_000, "`number` of links that are exported and imported")
 	return func(ctx context.Context) error { return b.run(ctx, to.stdout) }
+}
+
+func defineClicks(flags *flag.FlagSet, to console) func(context.Context) error {
+	var q questions
+	q.define(flags, to)
+	return func(ctx context.Context) error {
+		q.output.whole = q.millions == 100 && q.links == 100_000 // wherever they are
+		return q.run(ctx, to.stdout)
+	}
 }
 
 func definePGO(flags *flag.FlagSet, to console) func(context.Context) error {

@@ -132,7 +132,7 @@ func TestOnlyWholeRunsReplaceResults(t *testing.T) {
 func TestWrongFlags(t *testing.T) {
 	for _, line := range []string{
 		"fleet -backends 0", "links -n 0", "bench -rounds 0", "bench -duration 1500ms", "growth -links 10,", "growth -threads x",
-		"eviction -pace 9", "bulk -links -1", "pgo -duration 0s",
+		"eviction -pace 9", "bulk -links -1", "clicks -millions 0", "pgo -duration 0s",
 	} {
 		args := strings.Fields(line)
 		if err := run(t.Context(), args, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "flag "+args[1]+":") {

@@ -19,6 +19,7 @@ import (
 	"snowlink/internal/archived"
 	"snowlink/internal/deadline"
 	"snowlink/internal/postgres"
+	"snowlink/internal/progress"
 	"snowlink/internal/redisconn"
 	"snowlink/internal/redisstore"
 )
@@ -27,7 +28,7 @@ import (
 type upkeep struct {
 	cfg      config
 	log      *slog.Logger
-	progress *progress
+	progress *progress.Bar
 	shards   *postgres.Shards
 	conn     *redisconn.Conn // nil if the command needs no Redis
 	hot      *redisstore.Store
@@ -108,7 +109,7 @@ func archiveCommand(ctx context.Context, args, environ []string, stdout, stderr 
 	}
 	defer u.close()
 	found, err := upkeeps[i].do(u, ctx)
-	u.progress.end()
+	u.progress.End()
 	if found == nil {
 		return fmt.Errorf("archive %s: %w", name, err)
 	}
@@ -160,7 +161,7 @@ func openUpkeep(cfg config, c upkeepCommand, stderr io.Writer) (u *upkeep, err e
 	if c.needsRedis && cfg.RedisURL == "" {
 		return nil, errors.New("REDIS_URL is not set; set it as the backends have it. See: server help")
 	}
-	u = &upkeep{cfg: cfg, progress: newProgress(stderr), log: slog.New(slog.DiscardHandler)}
+	u = &upkeep{cfg: cfg, progress: progress.New(stderr), log: slog.New(slog.DiscardHandler)}
 	if c.logs {
 		u.log = slog.New(slog.NewTextHandler(u.progress, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
@@ -206,13 +207,13 @@ type backfilled struct {
 
 func (b backfilled) soFar() string {
 	return fmt.Sprintf("it had looked at %s links and marked %s, and %s marks were waiting for an archiver",
-		grouped(b.Links), grouped(b.Marked), grouped(b.Pending))
+		progress.Grouped(b.Links), progress.Grouped(b.Marked), progress.Grouped(b.Pending))
 }
 
 func (b backfilled) table(w io.Writer) {
-	fmt.Fprintf(w, "links in Redis\t%s\t\n", grouped(b.Links))
-	fmt.Fprintf(w, "not archived before\t%s\tor with visits left, which are looked at each time\n", grouped(b.Marked))
-	fmt.Fprintf(w, "marks that wait now\t%s\tof links that were written meanwhile\n", grouped(b.Pending))
+	fmt.Fprintf(w, "links in Redis\t%s\t\n", progress.Grouped(b.Links))
+	fmt.Fprintf(w, "not archived before\t%s\tor with visits left, which are looked at each time\n", progress.Grouped(b.Marked))
+	fmt.Fprintf(w, "marks that wait now\t%s\tof links that were written meanwhile\n", progress.Grouped(b.Pending))
 }
 
 // backfill marks what is not archived, and archives beside whoever does so already.
@@ -232,15 +233,15 @@ func (u *upkeep) backfill(ctx context.Context) (outcome, error) {
 	defer stop()
 
 	var b backfilled
-	u.progress.begin("looking for links that are not archived")
-	swept, err := archiver.Sweep(ctx, func(s archived.Swept) { u.progress.tell(s.Links, of) })
+	u.progress.Begin("looking for links that are not archived")
+	swept, err := archiver.Sweep(ctx, func(s archived.Swept) { u.progress.Tell(s.Links, of) })
 	b.Links, b.Marked = swept.Links, swept.Marked
 	if err == nil {
 		// What expires or was deleted before there was an archive has a time to live already, so that
 		// no sweep finds it. Redis evicts it first.
-		u.progress.begin("comparing links with the archive")
+		u.progress.Begin("comparing links with the archive")
 		var found archived.Verified
-		found, err = archiver.Verify(ctx, func(v archived.Verified) { u.progress.tell(v.Links, of) })
+		found, err = archiver.Verify(ctx, func(v archived.Verified) { u.progress.Tell(v.Links, of) })
 		b.Marked += found.Wrong
 	}
 	if err != nil {
@@ -254,7 +255,7 @@ func (u *upkeep) backfill(ctx context.Context) (outcome, error) {
 	if err != nil {
 		return b, err
 	}
-	u.progress.begin("waiting until they are archived")
+	u.progress.Begin("waiting until they are archived")
 	for most := int64(0); ; {
 		n, since, err := u.hot.Backlog(ctx) // whose outage is logged
 		if err == nil {
@@ -263,9 +264,9 @@ func (u *upkeep) backfill(ctx context.Context) (outcome, error) {
 				b.Complete = true
 				return b, nil
 			}
-			u.progress.tell(most-n, most)
+			u.progress.Tell(most-n, most)
 		}
-		if !deadline.Sleep(ctx, drawEvery) {
+		if !deadline.Sleep(ctx, progress.DrawEvery) {
 			return b, ctx.Err()
 		}
 	}
@@ -291,18 +292,18 @@ type shardRows struct {
 }
 
 func (v verified) soFar() string {
-	return fmt.Sprintf("it had compared %s links, of which %s were wrong", grouped(v.Links), grouped(v.Wrong))
+	return fmt.Sprintf("it had compared %s links, of which %s were wrong", progress.Grouped(v.Links), progress.Grouped(v.Wrong))
 }
 
 func (v verified) table(w io.Writer) {
-	fmt.Fprintf(w, "links in Redis\t%s\t\n", grouped(v.Links))
-	fmt.Fprintf(w, "  archived as they are\t%s\t\n", grouped(v.Same))
-	fmt.Fprintf(w, "  not archived yet\t%s\tRedis keeps them until they are\n", grouped(v.Pending))
-	fmt.Fprintf(w, "  wrong\t%s\tRedis may evict them, and the archive differs\n", grouped(v.Wrong))
-	fmt.Fprintf(w, "  unreadable\t%s\tnot by us, and not archived\n", grouped(v.Unreadable))
-	fmt.Fprintf(w, "links in the archive\t%s\tthose deleted among them\n", grouped(v.Rows))
+	fmt.Fprintf(w, "links in Redis\t%s\t\n", progress.Grouped(v.Links))
+	fmt.Fprintf(w, "  archived as they are\t%s\t\n", progress.Grouped(v.Same))
+	fmt.Fprintf(w, "  not archived yet\t%s\tRedis keeps them until they are\n", progress.Grouped(v.Pending))
+	fmt.Fprintf(w, "  wrong\t%s\tRedis may evict them, and the archive differs\n", progress.Grouped(v.Wrong))
+	fmt.Fprintf(w, "  unreadable\t%s\tnot by us, and not archived\n", progress.Grouped(v.Unreadable))
+	fmt.Fprintf(w, "links in the archive\t%s\tthose deleted among them\n", progress.Grouped(v.Rows))
 	for _, s := range v.Shards {
-		fmt.Fprintf(w, "  shard %d\tabout %s\t%s\n", s.Shard, grouped(s.Rows), s.Address)
+		fmt.Fprintf(w, "  shard %d\tabout %s\t%s\n", s.Shard, progress.Grouped(s.Rows), s.Address)
 	}
 }
 
@@ -315,8 +316,8 @@ func (u *upkeep) verify(ctx context.Context) (outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	u.progress.begin("comparing links with the archive")
-	found, err := u.archiver().Verify(ctx, func(v archived.Verified) { u.progress.tell(v.Links, of) })
+	u.progress.Begin("comparing links with the archive")
+	found, err := u.archiver().Verify(ctx, func(v archived.Verified) { u.progress.Tell(v.Links, of) })
 	v := verified{Links: found.Links, Same: found.Same, Pending: found.Pending, Wrong: found.Wrong, Unreadable: found.Unfit,
 		Rows: found.Rows, Examples: append([]string{}, found.Examples...), Shards: []shardRows{}}
 	if err != nil {
@@ -336,7 +337,7 @@ func (u *upkeep) verify(ctx context.Context) (outcome, error) {
 			"That happens when Redis loses writes, by a failover or a crash.\n"+
 			"They are marked now, and archivers make Redis and the archive agree on them; where none runs, server archive backfill does. "+
 			"Then run server archive verify again: it must find none. If it does, look for their codes in the logs of backends and workers.",
-			grouped(v.Wrong), strings.Join(v.Examples, " ")))
+			progress.Grouped(v.Wrong), strings.Join(v.Examples, " ")))
 	}
 	return v, nil
 }
@@ -353,13 +354,13 @@ type moved struct {
 
 func (m moved) soFar() string {
 	return fmt.Sprintf("it had moved %s links. What is moved stays moved, and links are found wherever they are, as long as every "+
-		"process has ARCHIVE_SHARDS_BEFORE=%d", grouped(m.Moved), m.before)
+		"process has ARCHIVE_SHARDS_BEFORE=%d", progress.Grouped(m.Moved), m.before)
 }
 
 func (m moved) table(w io.Writer) {
-	fmt.Fprintf(w, "links moved home\t%s\t\n", grouped(m.Moved))
-	fmt.Fprintf(w, "links that stayed\t%s\tin the databases from before\n", grouped(m.Looked-m.Moved-m.Stuck))
-	fmt.Fprintf(w, "links away from home\t%s\t\n", grouped(m.Stuck))
+	fmt.Fprintf(w, "links moved home\t%s\t\n", progress.Grouped(m.Moved))
+	fmt.Fprintf(w, "links that stayed\t%s\tin the databases from before\n", progress.Grouped(m.Looked-m.Moved-m.Stuck))
+	fmt.Fprintf(w, "links away from home\t%s\t\n", progress.Grouped(m.Stuck))
 	if m.Complete {
 		fmt.Fprint(w, "\nEvery link is at home. Unset ARCHIVE_SHARDS_BEFORE everywhere and restart.\n")
 	}
@@ -374,8 +375,8 @@ func (u *upkeep) move(ctx context.Context) (outcome, error) {
 	if err := archived.Prepare(ctx, u.hot, u.shards); err != nil {
 		return nil, err
 	}
-	u.progress.begin("moving links home")
-	got, err := u.shards.Move(ctx, func(m postgres.Moved) { u.progress.tell(m.Looked, m.Rows) })
+	u.progress.Begin("moving links home")
+	got, err := u.shards.Move(ctx, func(m postgres.Moved) { u.progress.Tell(m.Looked, m.Rows) })
 	m := moved{Looked: got.Looked, Moved: got.Moved, Stuck: got.Stuck, Examples: append([]string{}, got.Examples...), before: u.shards.Before()}
 	switch {
 	case err != nil:
@@ -383,7 +384,7 @@ func (u *upkeep) move(ctx context.Context) (outcome, error) {
 	case m.Stuck > 0:
 		return m, amiss(fmt.Sprintf("links that stay away from home: %s, such as %s. Their home has another link under the same code: "+
 			"two processes shared a node ID, or a clock went back. Delete one of the two rows in its database, then run this again",
-			grouped(m.Stuck), strings.Join(m.Examples, " ")))
+			progress.Grouped(m.Stuck), strings.Join(m.Examples, " ")))
 	}
 	m.Complete = true
 	return m, nil
@@ -437,7 +438,7 @@ func (u *upkeep) migrate(ctx context.Context) (outcome, error) {
 	for i, db := range u.shards.DBs() {
 		s := &migratedShard{Shard: i + 1, Address: db.Address()}
 		m.Shards = append(m.Shards, s)
-		u.progress.begin(fmt.Sprintf("migrating shard %d of %d", s.Shard, len(u.shards.DBs())))
+		u.progress.Begin(fmt.Sprintf("migrating shard %d of %d", s.Shard, len(u.shards.DBs())))
 		var err error
 		if s.From, _, err = db.Version(ctx); err == nil {
 			if err = db.Migrate(ctx); err == nil {
@@ -445,7 +446,7 @@ func (u *upkeep) migrate(ctx context.Context) (outcome, error) {
 			}
 		}
 		if err == nil {
-			u.progress.begin(fmt.Sprintf("looking after the search of shard %d of %d", s.Shard, len(u.shards.DBs())))
+			u.progress.Begin(fmt.Sprintf("looking after the search of shard %d of %d", s.Shard, len(u.shards.DBs())))
 			s.Search, err = db.IndexParts(ctx)
 		}
 		if err != nil {

@@ -571,36 +571,3 @@ func TestTableOfAMove(t *testing.T) {
 		t.Errorf("it says\n%s", &out)
 	}
 }
-
-func TestProgress(t *testing.T) {
-	var out bytes.Buffer
-	p := newProgress(&out)
-	p.begin("counting")
-	p.tell(1234, 4321)
-	p.tell(1235, 4321) // too soon
-	p.end()
-	if got, want := out.String(), "counting: 29 %  1,234 of about 4,321\n"; got != want {
-		t.Errorf("elsewhere it tells %q, want %q", got, want)
-	}
-	out.Reset()
-	p = newProgress(&out)
-	p.terminal = true
-	p.begin("counting")
-	p.tell(3, 4)
-	fmt.Fprintln(p, "a line of the log")
-	p.end()
-	bar := "[##################......]  75 %  3 of about 4"
-	if got, want := out.String(), "counting:\n"+eraseLine+bar+eraseLine+"a line of the log\n"+bar+eraseLine; got != want {
-		t.Errorf("on a terminal it tells %q, want %q", got, want)
-	}
-	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1234: "-1,234", -123: "-123"} {
-		if got := grouped(n); got != want {
-			t.Errorf("grouped(%d) = %s", n, got)
-		}
-	}
-	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1536: "1.5 KiB", 3 << 40: "3.0 TiB", 2048 << 40: "2048.0 TiB"} {
-		if got := sized(n); got != want {
-			t.Errorf("sized(%d) = %s", n, got)
-		}
-	}
-}

@@ -11,6 +11,7 @@ import (
 
 	"snowlink/internal/archived"
 	"snowlink/internal/postgres"
+	"snowlink/internal/progress"
 )
 
 const (
@@ -75,16 +76,16 @@ func (s archiveStatus) table(w io.Writer) {
 			policy = "a policy that it does not tell"
 		}
 		if r.Max > 0 {
-			bound = sized(int64(r.Max))
+			bound = progress.Sized(int64(r.Max))
 		}
 		if r.Keys > 0 {
 			free = 100 * float64(r.WithoutTTL) / float64(r.Keys)
 		}
-		fmt.Fprintf(w, "Redis\t%s, %s of %s used, %s keys evicted\n", policy, sized(int64(r.Used)), bound, grouped(int64(r.Evicted)))
-		fmt.Fprintf(w, "keys\t%s, of which %.1f %% have no time to live, so that Redis keeps them\n", grouped(int64(r.Keys)), free)
+		fmt.Fprintf(w, "Redis\t%s, %s of %s used, %s keys evicted\n", policy, progress.Sized(int64(r.Used)), bound, progress.Grouped(int64(r.Evicted)))
+		fmt.Fprintf(w, "keys\t%s, of which %.1f %% have no time to live, so that Redis keeps them\n", progress.Grouped(int64(r.Keys)), free)
 		waiting := "nothing"
 		if s.Outbox.Pending > 0 {
-			waiting = fmt.Sprintf("%s marks, the oldest for %.1f s", grouped(s.Outbox.Pending), s.Outbox.Lag)
+			waiting = fmt.Sprintf("%s marks, the oldest for %.1f s", progress.Grouped(s.Outbox.Pending), s.Outbox.Lag)
 		}
 		fmt.Fprintf(w, "waiting\t%s\n", waiting)
 		taken := "none took marks yet"
@@ -101,7 +102,7 @@ func (s archiveStatus) table(w io.Writer) {
 			continue
 		}
 		fmt.Fprintf(w, "%d\t%s\t%d of %d\t~%s\t%.1f %%\t%s\t%d\n",
-			d.Shard, d.Address, d.Schema, d.Newest, grouped(d.Rows), 100*d.Share, sized(d.Bytes), d.Each)
+			d.Shard, d.Address, d.Schema, d.Newest, progress.Grouped(d.Rows), 100*d.Share, progress.Sized(d.Bytes), d.Each)
 	}
 	if finds := s.finds(); finds != "" {
 		fmt.Fprintf(w, "\nSearch finds %s.\n", finds)

@@ -126,7 +126,7 @@ type Question struct {
 	Where map[clicks.Dimension][]string
 	Bots  Bots
 	// Most is how many rows the answer has at most, those with the most clicks, for each part of the
-	// time. The rest is one row with clicks.Other in each of By.
+	// time. The rest is one row more, with clicks.Other in each of By.
 	Most int
 }
 

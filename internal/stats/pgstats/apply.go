@@ -251,6 +251,26 @@ func (r *row) values(e *encoder, key string, day int32, linksMost int) []any {
 	return []any{r.people, r.bots, day, []byte(key), e.encode(r.sums), r.visitors.encode(), r.links.encode(nil, 0)}
 }
 
+// hoursColumns are those of clicks_hours.
+var hoursColumns = append(slices.Clone(columns), "visited", "hours", "singles", "whole")
+
+// hoursValues are those of hoursColumns.
+func (r *row) hoursValues(e *encoder, key string, day int32, linksMost int) []any {
+	v := r.values(e, key, day, linksMost)
+	const long = 1 << 10 // shorter ones are not worth it
+	size := len(v[4].([]byte))
+	short := func(of func() *sums) []byte {
+		if size < long {
+			return nil
+		}
+		if b := e.encode(of()); 2*len(b) < size {
+			return b
+		}
+		return nil
+	}
+	return append(v, r.visitors.estimate(), short(r.sums.byHour), short(r.sums.singles), short(r.sums.undivided))
+}
+
 // factCount is clicks.FactCount by numbers of words.
 type factCount struct {
 	facts

@@ -24,16 +24,20 @@ const (
 )
 
 // askFor reads all that is kept of a scope, in one statement, so that nothing is missing or comes twice
-// while rows are merged.
+// while rows are merged. Of a day it reads no more than a question of $6 dimensions needs, and all of the
+// days $7. Who clicked it reads only if $8, and where their number is not known.
 const askFor = `
-SELECT 0, day, counts, NULL::bytea FROM clicks_new WHERE scope = $1 AND day BETWEEN $2 AND $3
-UNION ALL SELECT 1, day, counts, NULL::bytea FROM clicks_hours WHERE scope = $1 AND day BETWEEN $2 AND $3
-UNION ALL SELECT 2, month, counts, NULL::bytea FROM clicks_days WHERE scope = $1 AND month BETWEEN $4 AND $5`
+SELECT 0, day, counts, NULL::integer, CASE WHEN $8 THEN visitors END
+	FROM clicks_new WHERE scope = $1 AND day BETWEEN $2 AND $3
+UNION ALL SELECT 1, day, CASE WHEN $6 = 0 THEN coalesce(hours, counts) WHEN day = ANY($7::integer[]) THEN counts
+		WHEN $6 = 1 THEN coalesce(singles, whole, counts) ELSE coalesce(whole, counts) END,
+	visited, CASE WHEN $8 AND visited IS NULL THEN visitors END
+	FROM clicks_hours WHERE scope = $1 AND day BETWEEN $2 AND $3
+UNION ALL SELECT 2, month, counts, NULL, CASE WHEN $8 THEN visitors END
+	FROM clicks_days WHERE scope = $1 AND month BETWEEN $4 AND $5`
 
-const askForVisitors = `
-SELECT 0, day, counts, visitors FROM clicks_new WHERE scope = $1 AND day BETWEEN $2 AND $3
-UNION ALL SELECT 1, day, counts, visitors FROM clicks_hours WHERE scope = $1 AND day BETWEEN $2 AND $3
-UNION ALL SELECT 2, month, counts, visitors FROM clicks_days WHERE scope = $1 AND month BETWEEN $4 AND $5`
+// askForVisitors reads who clicked on some days.
+const askForVisitors = `SELECT day, visitors FROM clicks_hours WHERE scope = $1 AND day = ANY($2) AND visitors IS NOT NULL`
 
 // answerMost is how many rows of an answer each part of the time has at most. More values than in any
 // hour may come from several hours, and from rows that are not merged yet.
@@ -59,34 +63,57 @@ func (s *Store) Ask(ctx context.Context, q stats.Question) (stats.Answer, error)
 		first--
 		last++
 	}
-	sql := askFor
-	if a.people {
-		sql = askForVisitors
-	}
 	firstMonth, _ := monthOf(first)
 	lastMonth, _ := monthOf(last)
 	key := keyOf(q.Scope)
-	var mu sync.Mutex
-	err := postgres.Each(s.shards.Homes(key), func(db *postgres.DB) error {
-		return db.Do(ctx, "clicks_ask", readTime, func(ctx context.Context, pool *pgxpool.Pool) error {
-			rows, err := pool.Query(ctx, sql, []byte(key), first, last, firstMonth, lastMonth)
-			if err != nil {
-				return err
-			}
-			var table, at int32
-			var counts, who pgtype.DriverBytes // valid until the next row
-			_, err = pgx.ForEachRow(rows, []any{&table, &at, &counts, &who}, func() error {
-				mu.Lock()
-				defer mu.Unlock()
-				return a.row(int(table), at, counts, who)
-			})
-			return err
+	err := s.eachRow(ctx, key, askFor, []any{first, last, firstMonth, lastMonth, a.dimensions, a.divided(first, last), a.people}, func(rows pgx.Rows) error {
+		var r askedRow
+		_, err := pgx.ForEachRow(rows, []any{&r.table, &r.at, &r.counts, &r.visited, &r.who}, func() error {
+			return a.row(&r)
 		})
+		return err
 	})
 	if err != nil {
 		return stats.Answer{}, err
 	}
+	if days := a.uncounted(); len(days) > 0 {
+		// They may have been merged with others meanwhile, who then count once all the same.
+		err := s.eachRow(ctx, key, askForVisitors, []any{days}, func(rows pgx.Rows) error {
+			var day int32
+			var who pgtype.DriverBytes
+			_, err := pgx.ForEachRow(rows, []any{&day, &who}, func() error { return a.days[day].read(who) })
+			return err
+		})
+		if err != nil {
+			return stats.Answer{}, err
+		}
+	}
 	return a.answer(), nil
+}
+
+// eachRow queries each database that may have something of a scope, which is the first argument. Only one
+// at a time is in read.
+func (s *Store) eachRow(ctx context.Context, key, sql string, args []any, read func(pgx.Rows) error) error {
+	args = append([]any{[]byte(key)}, args...)
+	var mu sync.Mutex
+	return postgres.Each(s.shards.Homes(key), func(db *postgres.DB) error {
+		return db.Do(ctx, "clicks_ask", readTime, func(ctx context.Context, pool *pgxpool.Pool) error {
+			rows, err := pool.Query(ctx, sql, args...)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			return read(rows)
+		})
+	})
+}
+
+// askedRow is what askFor reads.
+type askedRow struct {
+	table, at   int32
+	counts, who pgtype.DriverBytes // valid until the next row
+	visited     *int32             // nil if not known
 }
 
 // asking adds up rows to an answer.
@@ -107,14 +134,24 @@ type asking struct {
 	parts   map[int64]int32 // of the time, by the Unix seconds of hours
 	byStart map[int64]int32 // and by those at which they begin
 	starts  []time.Time
-	groups  map[group]int64
-	combos  map[facts]uint32 // combinations of more values than a group has, by number
-	combo   []facts
+	stats.Groups
+	sums    [][]stats.GroupSum // of each part
+	first   []uint32           // the numbers of groups of one value, by the value, or 0
+	groups  map[group]uint32
+	numbers []group // by number
 
-	table, at int32
-	slotPart  int32 // the part of the time that the present slot is in
-	days      map[int32]*visitors
-	old       map[int32]uint64
+	dimensions int       // how many matter, beside Bot
+	now        *askedRow // that is being read
+	slotPart   int32     // the part of the time that the present slot is in
+	days       map[int32]*dayVisitors
+	old        map[int32]uint64
+}
+
+// dayVisitors are who clicked on a day.
+type dayVisitors struct {
+	visitors
+	rows    int   // how many rows the day has
+	counted int64 // how many there are, if one of the rows says no more than that
 }
 
 // filter is what Where takes of a dimension.
@@ -123,17 +160,15 @@ type filter struct {
 	taken     map[uint32]bool
 }
 
-// group is a row of the answer: the part of the time and the first values, or a number of combos.
-type group struct {
-	part   int32
-	values [2]uint32
-}
+// group is a combination of values of By: one value more than another group, by that one's number. Number 0
+// is that of no values.
+type group struct{ before, value uint32 }
 
 func newAsking(q stats.Question, cutoff int32) *asking {
 	a := &asking{
 		q: q, zone: cmp.Or(q.Zone, time.UTC), cutoff: cutoff, decoder: decoder{words: newWords()}, from: q.From.Unix(), to: q.To.Unix(),
-		parts: make(map[int64]int32), byStart: make(map[int64]int32), groups: make(map[group]int64), combos: make(map[facts]uint32),
-		days: make(map[int32]*visitors), old: make(map[int32]uint64),
+		parts: make(map[int64]int32), byStart: make(map[int64]int32), groups: make(map[group]uint32), numbers: make([]group, 1),
+		days: make(map[int32]*dayVisitors), old: make(map[int32]uint64),
 	}
 	for d, values := range q.Where {
 		f := filter{int(d), make(map[uint32]bool)}
@@ -143,6 +178,11 @@ func newAsking(q stats.Question, cutoff int32) *asking {
 		a.filters = append(a.filters, f)
 	}
 	a.known, a.takeAll = known(q)
+	for d := range clicks.Dimension(clicks.Dimensions) {
+		if _, filtered := q.Where[d]; d != clicks.Bot && (filtered || slices.Contains(q.By, d)) {
+			a.dimensions++
+		}
+	}
 	a.people = len(q.By) == 0 && len(q.Where) == 0 && q.From.Before(q.To) &&
 		a.from%secondsPerDay == 0 && a.to%secondsPerDay == 0
 	return a
@@ -159,34 +199,61 @@ func (a *asking) fine() bool {
 	return a.q.Unit == stats.Hour || several > 1
 }
 
-// row adds a row of a table.
-func (a *asking) row(table int, at int32, counts, who []byte) error {
-	a.table, a.at = int32(table), at
-	if err := a.read(counts, a); err != nil {
+// divided returns the days whose hours are in several parts of the time, or not all in it.
+func (a *asking) divided(first, last int32) []int32 {
+	days := []int32{}
+	for day := max(first, a.cutoff); day <= last; day++ {
+		t := timeOf(day, 0)
+		tomorrow := t.AddDate(0, 0, 1)
+		if _, end := a.q.Part(t); t.Before(a.q.From) || tomorrow.After(a.q.To) || tomorrow.After(end) {
+			days = append(days, day)
+		}
+	}
+	return days
+}
+
+// row adds a row.
+func (a *asking) row(r *askedRow) error {
+	a.now = r
+	if err := a.read(r.counts, a); err != nil || !a.people {
 		return err
 	}
-	if !a.people || len(who) == 0 {
-		return nil
-	}
-	if table == inDays {
+	if r.table == inDays {
 		var n numbers
-		if err := n.read(who); err != nil {
+		if err := n.read(r.who); err != nil {
 			return err
 		}
 		for slot, number := range n {
-			if day := dayIn(at, slot); number > 0 && a.within(day) {
+			if day := dayIn(r.at, slot); number > 0 && a.within(day) {
 				a.old[day] += number
 			}
 		}
 		return nil
 	}
-	if !a.within(at) {
+	if !a.within(r.at) {
 		return nil
 	}
-	if a.days[at] == nil {
-		a.days[at] = &visitors{}
+	day := a.days[r.at]
+	if day == nil {
+		day = &dayVisitors{}
+		a.days[r.at] = day
 	}
-	return a.days[at].read(who)
+	day.rows++
+	if r.visited != nil {
+		day.counted = max(day.counted, int64(*r.visited))
+	}
+	return day.read(r.who)
+}
+
+// uncounted returns the days of which it is to be read who clicked: in several rows the same people may
+// have.
+func (a *asking) uncounted() (days []int32) {
+	for day, v := range a.days {
+		if v.rows > 1 && v.counted > 0 {
+			days = append(days, day)
+		}
+	}
+	return days
 }
 
 // within reports whether a day is in a time of whole days.
@@ -197,9 +264,12 @@ func (a *asking) within(day int32) bool {
 
 // slot is that of a reader.
 func (a *asking) slot(i int) bool {
-	day, hour := a.at, i
-	if a.table == inDays {
-		day, hour = dayIn(a.at, i), 0
+	day, hour := a.now.at, i
+	switch {
+	case a.now.table == inDays:
+		day, hour = dayIn(a.now.at, i), 0
+	case i == wholeDay:
+		hour = 0
 	}
 	t := timeOf(day, hour)
 	if day < a.cutoff {
@@ -226,7 +296,7 @@ func (a *asking) partAt(start time.Time) int32 {
 	if !ok {
 		part = int32(len(a.starts))
 		a.byStart[start.Unix()] = part
-		a.starts = append(a.starts, start)
+		a.starts, a.sums = append(a.starts, start), append(a.sums, nil)
 	}
 	return part
 }
@@ -251,25 +321,44 @@ func (a *asking) joint(f *facts, n int64) {
 }
 
 func (a *asking) add(f *facts, n int64) {
-	g := group{part: a.slotPart}
-	if by := a.q.By; len(by) <= len(g.values) {
-		for i, d := range by {
-			g.values[i] = f[d]
-		}
-	} else {
-		var combo facts
-		for i, d := range by {
-			combo[i] = f[d]
-		}
-		number, ok := a.combos[combo]
-		if !ok {
-			number = uint32(len(a.combo))
-			a.combos[combo] = number
-			a.combo = append(a.combo, combo)
-		}
-		g.values[0] = number
+	number := uint32(0)
+	for _, d := range a.q.By {
+		number = a.number(group{number, f[d]})
 	}
-	a.groups[g] += n
+	a.sums[a.slotPart] = a.Add(a.sums[a.slotPart], number, n)
+}
+
+func (a *asking) number(g group) uint32 {
+	if g.before == 0 { // a list is five times as fast as a map
+		if int(g.value) >= len(a.first) {
+			a.first = append(a.first, make([]uint32, len(a.words.list)-len(a.first))...)
+		}
+		if a.first[g.value] == 0 {
+			a.first[g.value] = a.newNumber(g)
+		}
+		return a.first[g.value]
+	}
+	number, ok := a.groups[g]
+	if !ok {
+		number = a.newNumber(g)
+		a.groups[g] = number
+	}
+	return number
+}
+
+func (a *asking) newNumber(g group) uint32 {
+	a.numbers = append(a.numbers, g)
+	return uint32(len(a.numbers) - 1)
+}
+
+// values returns the values of a group.
+func (a *asking) values(number uint32) []string {
+	values := make([]string, len(a.q.By))
+	for i := len(values) - 1; i >= 0; i-- {
+		g := a.numbers[number]
+		values[i], number = a.list[g.value], g.before
+	}
+	return values
 }
 
 // folded is that of a reader. With one dimension the parts tell more, see wants.
@@ -356,57 +445,26 @@ func (a *asking) part(p part, n int64) {
 // answer makes the answer of what was added up.
 func (a *asking) answer() stats.Answer {
 	answer := stats.Answer{Visitors: -1}
-	byPart := make([][]stats.Row, len(a.starts))
-	for g, n := range a.groups {
-		if n == 0 {
-			continue
-		}
-		row := stats.Row{Start: a.starts[g.part], Values: make([]string, len(a.q.By)), Clicks: n, Visitors: -1}
-		for i := range row.Values {
-			if len(row.Values) <= len(g.values) {
-				row.Values[i] = a.list[g.values[i]]
-			} else {
-				row.Values[i] = a.list[a.combo[g.values[0]][i]]
-			}
-		}
-		answer.Clicks += n
-		byPart[g.part] = append(byPart[g.part], row)
+	most, rest := answerMost, uint32(0)
+	if a.q.Most > 0 {
+		most = min(most, a.q.Most)
 	}
-	for _, rows := range byPart {
-		n := answerMost
-		if a.q.Most > 0 {
-			n = min(n, a.q.Most)
-		}
-		answer.Rows = append(answer.Rows, most(rows, n)...)
+	for range a.q.By {
+		rest = a.number(group{rest, other})
 	}
-	slices.SortStableFunc(answer.Rows, func(x, y stats.Row) int { return x.Start.Compare(y.Start) })
+	parts := make([]int, len(a.starts))
+	for i := range parts {
+		parts[i] = i
+	}
+	slices.SortFunc(parts, func(i, j int) int { return a.starts[i].Compare(a.starts[j]) })
+	for _, part := range parts {
+		for _, s := range stats.Most(a.Once(a.sums[part]), most, rest, a.values) {
+			answer.Clicks += s.Clicks
+			answer.Rows = append(answer.Rows, stats.Row{Start: a.starts[part], Values: a.values(s.Group), Clicks: s.Clicks, Visitors: -1})
+		}
+	}
 	a.count(&answer)
 	return answer
-}
-
-// most sorts rows, and makes those that are too many, and one of Other, one row of Other.
-func most(rows []stats.Row, n int) []stats.Row {
-	sort := func() {
-		slices.SortFunc(rows, func(x, y stats.Row) int {
-			return cmp.Or(cmp.Compare(y.Clicks, x.Clicks), slices.Compare(x.Values, y.Values))
-		})
-	}
-	sort()
-	if len(rows) <= n || len(rows[0].Values) == 0 {
-		return rows
-	}
-	rest := stats.Row{Start: rows[0].Start, Values: slices.Repeat([]string{clicks.Other}, len(rows[0].Values)), Visitors: -1}
-	kept := rows[:0]
-	for _, r := range rows {
-		if len(kept) == n || slices.Equal(r.Values, rest.Values) {
-			rest.Clicks += r.Clicks
-		} else {
-			kept = append(kept, r)
-		}
-	}
-	rows = append(kept, rest)
-	sort()
-	return rows
 }
 
 // count tells how many people there were.
@@ -434,7 +492,7 @@ func (a *asking) count(answer *stats.Answer) {
 		}
 	}
 	for day, v := range a.days {
-		add(day, v.estimate())
+		add(day, max(v.estimate(), v.counted))
 	}
 	for day, n := range a.old {
 		add(day, int64(n))

@@ -2,6 +2,7 @@ package pgstats
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -41,28 +42,64 @@ func GeneratedOwner(number int) string { return fmt.Sprint("owner", number%gener
 // GeneratedTag is the tag of a link.
 func GeneratedTag(number int) string { return fmt.Sprint("tag", number%generatedTags) }
 
+// ErrInUse reports that a database has links or clicks that no Generate made.
+var ErrInUse = errors.New("the database has links or clicks of others")
+
 // Generate fills the databases as Apply and Tend would leave them: the days that are over in one row
 // for each scope, and the last day in rows of Apply. Links, countries, referrers and so on are about as
 // unequal as visitors make them: the number of clicks of each falls with its rank. It calls progress
-// after each day, unless that is nil, with the clicks so far.
+// now and then, unless that is nil, with the clicks so far, about.
+//
+// It may be broken off and called again with the same Generation: a day is made whole or not at all, and
+// each day's clicks follow from Seed and the day. A database with anything else in it is left alone: the
+// error is [ErrInUse].
 func (s *Store) Generate(ctx context.Context, g Generation, progress func(clicks int64)) error {
 	if progress == nil {
 		progress = func(int64) {}
 	}
+	if err := s.claim(ctx, g); err != nil {
+		return err
+	}
 	m := newMaker(g)
 	today := dayOf(g.Until)
+	perDay := g.Clicks / int64(g.Days)
 	var done int64
 	for day := today - int32(g.Days) + 1; day < today; day++ {
-		n, err := s.generateDay(ctx, m, day)
+		n, err := s.generateDay(ctx, m.on(day), day)
 		if err != nil {
 			return err
+		}
+		if n == 0 {
+			n = perDay // it was made before
 		}
 		done += n
 		progress(done)
 	}
-	n, err := s.generateToday(ctx, m, today)
-	progress(done + n)
+	_, err := s.generateToday(ctx, m.on(today), today, func(n int64) { progress(done + n) })
 	return err
+}
+
+// claim marks the databases by a producer, or refuses them.
+func (s *Store) claim(ctx context.Context, g Generation) error {
+	mark := fmt.Appendf(nil, "generator %d %d %d %d", g.Clicks, g.Links, g.Days, g.Seed)
+	return postgres.Each(s.shards.DBs(), func(db *postgres.DB) error {
+		var free bool
+		err := db.Do(ctx, "clicks_generate", time.Minute, func(ctx context.Context, pool *pgxpool.Pool) error {
+			err := pool.QueryRow(ctx, `
+SELECT NOT EXISTS (SELECT FROM links) AND (EXISTS (SELECT FROM clicks_producers WHERE producer = $1)
+	OR NOT EXISTS (SELECT FROM clicks_producers) AND NOT EXISTS (SELECT FROM clicks_hours))`, mark).Scan(&free)
+			if err != nil || !free {
+				return err
+			}
+			_, err = pool.Exec(ctx, `
+INSERT INTO clicks_producers (producer, ordered, last, mask, seen) VALUES ($1, true, 0, 0, $2) ON CONFLICT DO NOTHING`, mark, s.now())
+			return err
+		})
+		if err == nil && !free {
+			err = ErrInUse
+		}
+		return err
+	})
 }
 
 // maker draws clicks.
@@ -118,6 +155,12 @@ func newMaker(g Generation) *maker {
 	return m
 }
 
+// on draws the clicks of a day from now on.
+func (m *maker) on(day int32) *maker {
+	m.Rand = rand.New(rand.NewPCG(m.Seed, uint64(day)))
+	return m
+}
+
 // zipf draws ranks below n.
 func (m *maker) zipf(n int, s float64) func() int {
 	var sums []float64
@@ -147,19 +190,16 @@ func (m *maker) fact(link int) int {
 
 func (m *maker) hour() int { return m.hours[m.IntN(len(m.hours))] }
 
-// generateDay writes the rows of a day that is over.
+// generateDay writes the rows of a day that is over, unless they are there: then there are 0 clicks.
 func (s *Store) generateDay(ctx context.Context, m *maker, day int32) (n int64, err error) {
+	if there, err := s.generated(ctx, day); there || err != nil {
+		return 0, err
+	}
 	rows := make(map[*postgres.DB][][]any)
 	var e encoder
-	put := func(key string, r *row) error {
+	put := func(key string, r *row) {
 		home := s.shards.Homes(key)[0]
-		rows[home] = append(rows[home], r.values(&e, key, day, linksPast))
-		if len(rows[home]) < 10_000 {
-			return nil
-		}
-		err := copyHours(ctx, home, rows[home])
-		rows[home] = nil
-		return err
+		rows[home] = append(rows[home], r.hoursValues(&e, key, day, linksPast))
 	}
 	shared := make(map[string]*row)
 	of := func(key string) *row {
@@ -187,7 +227,7 @@ func (s *Store) generateDay(ctx context.Context, m *maker, day int32) (n int64, 
 			} else {
 				sum.people++
 			}
-			visitor := rand.N[uint64](math.MaxUint64)
+			visitor := m.Uint64()
 			for _, r := range all {
 				r.sums.at(hour).add(f, 1)
 				if !bot && visitor%4 > 0 { // some come again
@@ -203,39 +243,56 @@ func (s *Store) generateDay(ctx context.Context, m *maker, day int32) (n int64, 
 				r.links.add(code, sum)
 			}
 		}
-		if err := put(linkKey(code), r); err != nil {
-			return n, err
-		}
+		put(linkKey(code), r)
 	}
 	for key, r := range shared {
-		if err := put(key, r); err != nil {
-			return n, err
-		}
+		put(key, r)
 	}
+	last := s.shards.Homes(ofAll)[0] // what generated looks for
 	for home, some := range rows {
-		if err := copyHours(ctx, home, some); err != nil {
-			return n, err
+		if home != last {
+			if err := copyHours(ctx, home, day, some); err != nil {
+				return n, err
+			}
 		}
 	}
-	return n, nil
+	return n, copyHours(ctx, last, day, rows[last])
 }
 
-func copyHours(ctx context.Context, db *postgres.DB, rows [][]any) error {
+// generated reports whether there is something of a day.
+func (s *Store) generated(ctx context.Context, day int32) (there bool, err error) {
+	home := s.shards.Homes(ofAll)[0]
+	err = home.Do(ctx, "clicks_generate", time.Minute, func(ctx context.Context, pool *pgxpool.Pool) error {
+		return pool.QueryRow(ctx, `
+SELECT EXISTS (SELECT FROM clicks_hours WHERE scope = $1 AND day = $2) OR EXISTS (SELECT FROM clicks_new WHERE scope = $1 AND day = $2)`,
+			[]byte(ofAll), day).Scan(&there)
+	})
+	return there, err
+}
+
+// copyHours writes the rows of a day, in place of what was left of it when somebody broke off.
+func copyHours(ctx context.Context, db *postgres.DB, day int32, rows [][]any) error {
 	slices.SortFunc(rows, func(a, b []any) int { return slices.Compare(a[3].([]byte), b[3].([]byte)) })
-	return db.Do(ctx, "clicks_generate", time.Minute, func(ctx context.Context, pool *pgxpool.Pool) error {
-		_, err := pool.CopyFrom(ctx, pgx.Identifier{"clicks_hours"}, columns, pgx.CopyFromRows(rows))
-		return err
+	return db.Do(ctx, "clicks_generate", 10*time.Minute, func(ctx context.Context, pool *pgxpool.Pool) error {
+		return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, "DELETE FROM clicks_hours WHERE day = $1", day); err != nil {
+				return err
+			}
+			_, err := tx.CopyFrom(ctx, pgx.Identifier{"clicks_hours"}, hoursColumns, pgx.CopyFromRows(rows))
+			return err
+		})
 	})
 }
 
-// generateToday applies a day's clicks in batches, and merges what Tend would.
-func (s *Store) generateToday(ctx context.Context, m *maker, day int32) (n int64, err error) {
+// generateToday applies a day's clicks in batches, and merges what Tend would. What was applied before, Apply
+// leaves out.
+func (s *Store) generateToday(ctx context.Context, m *maker, day int32, progress func(clicks int64)) (n int64, err error) {
 	var links []int // of each click
 	for link := range m.Links {
 		links = append(links, slices.Repeat([]int{link}, m.clicks(link))...)
 	}
 	m.Shuffle(len(links), func(i, j int) { links[i], links[j] = links[j], links[i] })
-	producer := fmt.Sprintf("generator-%x", m.Uint64())
+	producer := fmt.Sprint("generator of day ", day)
 	number := uint64(0)
 	for some := range slices.Chunk(links, 5000) {
 		number++
@@ -263,6 +320,7 @@ func (s *Store) generateToday(ctx context.Context, m *maker, day int32) (n int64
 			s.mergeHeaps(ctx, db)
 		}
 		n += int64(len(some))
+		progress(n)
 	}
 	return n, nil
 }

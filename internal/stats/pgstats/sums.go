@@ -114,6 +114,14 @@ func (s *slot) foldTotal(bot uint32, n int64) uint32 {
 	return bot
 }
 
+// addPart adds to a value of what is folded. The sum of its kind of bots was added before.
+func (s *slot) addPart(p part, n int64) {
+	if _, ok := s.folded[p.bot]; !ok {
+		p.bot = other
+	}
+	s.parts[p] += n
+}
+
 // bound folds all but the most frequent combinations, and all but the most frequent values of each
 // dimension into Other.
 func (s *slot) bound(joint, values int) {
@@ -209,6 +217,68 @@ func (s *sums) bound(joint, values int) {
 		if slot != nil {
 			slot.bound(joint, values)
 		}
+	}
+}
+
+// wholeDay is the slot of a day that is not divided into hours.
+const wholeDay = 24
+
+// byHour returns the clicks of each hour by nothing but whether they are bots.
+func (s *sums) byHour() *sums {
+	out := newSums(s.words)
+	for i, slot := range s.slots {
+		if slot == nil {
+			continue
+		}
+		for f, n := range slot.joint {
+			out.at(i).add(facts{clicks.Bot: f[clicks.Bot]}, n)
+		}
+		for bot, n := range slot.folded {
+			out.at(i).add(facts{clicks.Bot: bot}, n)
+		}
+	}
+	return out
+}
+
+// singles returns all hours as one, by each dimension alone.
+func (s *sums) singles() *sums {
+	out := newSums(s.words)
+	day := out.at(wholeDay)
+	for _, slot := range s.slots {
+		if slot == nil {
+			continue
+		}
+		for f, n := range slot.joint {
+			day.fold(f, n)
+		}
+		day.addFolded(slot)
+	}
+	return out
+}
+
+// undivided returns all hours as one. Nothing is folded that was not: it tells as much as they do.
+func (s *sums) undivided() *sums {
+	out := newSums(s.words)
+	day := out.at(wholeDay)
+	for _, slot := range s.slots {
+		if slot == nil {
+			continue
+		}
+		for f, n := range slot.joint {
+			day.add(f, n)
+		}
+		day.addFolded(slot)
+	}
+	return out
+}
+
+// addFolded adds what is folded in another slot.
+func (s *slot) addFolded(from *slot) {
+	for bot, n := range from.folded {
+		s.foldTotal(bot, n)
+	}
+	for p, n := range from.parts {
+		s.addPart(p, n)
 	}
 }
 
@@ -473,12 +543,7 @@ func (a *adder) slot(i int) bool {
 func (a *adder) joint(f *facts, n int64)    { a.now.add(*f, n) }
 func (a *adder) folded(bot uint32, n int64) { a.now.foldTotal(bot, n) }
 func (a *adder) wants(int) bool             { return true }
-func (a *adder) part(p part, n int64) {
-	if _, ok := a.now.folded[p.bot]; !ok {
-		p.bot = other
-	}
-	a.now.parts[p] += n
-}
+func (a *adder) part(p part, n int64)       { a.now.addPart(p, n) }
 
 // folder adds what it is told to one slot of sums, by single dimensions.
 type folder struct {
@@ -489,9 +554,4 @@ func (folder) slot(int) bool                { return true }
 func (a folder) joint(f *facts, n int64)    { a.to.fold(*f, n) }
 func (a folder) folded(bot uint32, n int64) { a.to.foldTotal(bot, n) }
 func (folder) wants(int) bool               { return true }
-func (a folder) part(p part, n int64) {
-	if _, ok := a.to.folded[p.bot]; !ok {
-		p.bot = other
-	}
-	a.to.parts[p] += n
-}
+func (a folder) part(p part, n int64)       { a.to.addPart(p, n) }

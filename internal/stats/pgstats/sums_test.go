@@ -65,7 +65,7 @@ func BenchmarkRead(b *testing.B) {
 			for b.Loop() {
 				a := newAsking(q, 0)
 				for day := range int32(90) {
-					if err := a.row(inHours, 20_000-90+day, row, nil); err != nil {
+					if err := a.row(&askedRow{table: inHours, at: 20_000 - 90 + day, counts: row}); err != nil {
 						b.Fatal(err)
 					}
 				}

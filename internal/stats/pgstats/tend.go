@@ -214,14 +214,18 @@ SELECT `+of+` FROM clicks_hours JOIN unnest($1::bytea[], $2::integer[]) AS merge
 		return 0, 0, err
 	}
 	var e encoder
-	size, err = m.write(ctx, tx, "clicks_hours", "day", func(r *row, day int32) []any {
+	var u upserting
+	for _, key := range m.sorted() {
 		most := linksToday
-		if day < m.today {
+		if key.at < m.today {
 			most = linksPast
 		}
-		return r.values(&e, "", day, most)
-	})
-	return size, taken, err
+		v := m.rows[key].hoursValues(&e, "", key.at, most)
+		u.add(key, v[0].(int64), v[1].(int64), v[4].([]byte), v[5].([]byte), v[6].([]byte))
+		u.visited, u.hours = append(u.visited, v[7].(int64)), append(u.hours, v[8].([]byte))
+		u.singles, u.wholes = append(u.singles, v[9].([]byte)), append(u.wholes, v[10].([]byte))
+	}
+	return u.size, taken, u.exec(ctx, tx, "clicks_hours", "day")
 }
 
 func bytesOf(keys []string) [][]byte {
@@ -285,22 +289,15 @@ func sortedKeys[V any](m map[rowKey]V) []rowKey {
 	return keys
 }
 
-// write writes the rows in order and returns how many bytes they have.
-func (m *merging) write(ctx context.Context, tx pgx.Tx, table, at string, values func(*row, int32) []any) (size int, err error) {
-	var u upserting
-	for _, key := range m.sorted() {
-		v := values(m.rows[key], key.at)
-		u.add(key, v[0].(int64), v[1].(int64), v[4].([]byte), v[5].([]byte), v[6].([]byte))
-	}
-	return u.size, u.exec(ctx, tx, table, at)
-}
-
 // upserting is rows to be written, column by column.
 type upserting struct {
 	people, bots                []int64
 	at                          []int32
 	scopes, counts, whos, lists [][]byte
 	size                        int
+
+	visited                []int64 // these are of clicks_hours alone
+	hours, singles, wholes [][]byte
 }
 
 func (u *upserting) add(key rowKey, people, bots int64, counts, who, list []byte) {
@@ -314,11 +311,18 @@ func (u *upserting) exec(ctx context.Context, tx pgx.Tx, table, at string) error
 	if len(u.at) == 0 {
 		return nil
 	}
+	into, from, set := "", "", ""
+	args := []any{u.people, u.bots, u.at, u.scopes, u.counts, u.whos, u.lists}
+	if u.visited != nil {
+		into, from = ", visited, hours, singles, whole", ", $8::integer[], $9::bytea[], $10::bytea[], $11::bytea[]"
+		set = ", visited = excluded.visited, hours = excluded.hours, singles = excluded.singles, whole = excluded.whole"
+		args = append(args, u.visited, u.hours, u.singles, u.wholes)
+	}
 	_, err := tx.Exec(ctx, `
-INSERT INTO `+table+` (people, bots, `+at+`, scope, counts, visitors, links)
-SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[])
+INSERT INTO `+table+` (people, bots, `+at+`, scope, counts, visitors, links`+into+`)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[]`+from+`)
 ON CONFLICT (scope, `+at+`) DO UPDATE SET people = excluded.people, bots = excluded.bots, counts = excluded.counts,
-	visitors = excluded.visitors, links = excluded.links`, u.people, u.bots, u.at, u.scopes, u.counts, u.whos, u.lists)
+	visitors = excluded.visitors, links = excluded.links`+set, args...)
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"math"
 	"slices"
 	"time"
 
@@ -66,22 +67,20 @@ type answering struct {
 	parts  []part // in order
 	values map[string]int32
 	texts  [][]string // by what values has
-	rows   map[rowID]int64
+	groups stats.Groups
 }
 
 // part is a part of the time.
 type part struct {
 	start, end time.Time // in the zone
 	people     int64
+	sums       []stats.GroupSum // by index into texts
 }
-
-// rowID is a row: an index into parts, and one into texts.
-type rowID struct{ part, values int32 }
 
 func newAnswering(q stats.Question) *answering {
 	a := &answering{
 		Question: q, zone: cmp.Or(q.Zone, time.UTC), dimensions: make(map[clicks.Dimension]bool),
-		values: make(map[string]int32), rows: make(map[rowID]int64),
+		values: make(map[string]int32),
 	}
 	for _, d := range q.By {
 		a.dimensions[d] = true
@@ -173,7 +172,7 @@ func (a *answering) add(day int, p *page, s *sums) {
 	}
 	count := func(hour uint8, values int32, n int64) {
 		if part := partAt(hour); part >= 0 && n > 0 {
-			a.rows[rowID{part, values}] += n
+			a.parts[part].sums = a.groups.Add(a.parts[part].sums, uint32(values), n)
 		}
 	}
 	if len(a.dimensions) == 0 {
@@ -265,41 +264,24 @@ func (a *answering) answer() stats.Answer {
 		answer.Visitors = a.people
 	}
 	partVisitors := a.visitors && a.zone.String() == "UTC" && a.Unit != stats.Hour
-	type valuesClicks struct {
-		values int32
-		clicks int64
+	var others clicks.Facts
+	for d := range others {
+		others[d] = clicks.Other
 	}
-	byPart := make([][]valuesClicks, len(a.parts))
-	for id, n := range a.rows {
-		byPart[id.part] = append(byPart[id.part], valuesClicks{id.values, n})
-		answer.Clicks += n
+	most, rest := math.MaxInt, uint32(a.valuesOf(&others))
+	if a.Most > 0 && len(a.By) > 0 {
+		most = a.Most
 	}
-	other := slices.Repeat([]string{clicks.Other}, len(a.By))
-	for i, sorted := range byPart {
-		slices.SortFunc(sorted, func(x, y valuesClicks) int {
-			return cmp.Or(cmp.Compare(y.clicks, x.clicks), slices.Compare(a.texts[x.values], a.texts[y.values]))
-		})
-		row := stats.Row{Start: a.parts[i].start, Visitors: -1}
+	for _, p := range a.parts {
+		row := stats.Row{Start: p.start, Visitors: -1}
 		if partVisitors {
-			row.Visitors = a.parts[i].people
+			row.Visitors = p.people
 		}
-		rest := row
-		rest.Values = other
-		kept := make([]stats.Row, 0, len(sorted))
-		cut := a.Most > 0 && len(a.By) > 0 && len(sorted) > a.Most
-		for _, v := range sorted {
-			row.Values, row.Clicks = a.texts[v.values], v.clicks
-			if cut && (len(kept) == a.Most-1 || slices.Equal(row.Values, other)) {
-				rest.Clicks += v.clicks
-			} else {
-				kept = append(kept, row)
-			}
+		for _, s := range stats.Most(a.groups.Once(p.sums), most, rest, func(group uint32) []string { return a.texts[group] }) {
+			row.Values, row.Clicks = a.texts[s.Group], s.Clicks
+			answer.Rows = append(answer.Rows, row)
+			answer.Clicks += s.Clicks
 		}
-		if cut {
-			at, _ := slices.BinarySearchFunc(kept, rest.Clicks, func(r stats.Row, n int64) int { return cmp.Compare(n, r.Clicks) })
-			kept = slices.Insert(kept, at, rest)
-		}
-		answer.Rows = append(answer.Rows, kept...)
 	}
 	return answer
 }

@@ -1,4 +1,5 @@
-package main
+// Package progress tells people how far a long command is, and writes numbers for them.
+package progress
 
 import (
 	"fmt"
@@ -10,8 +11,8 @@ import (
 )
 
 const (
-	// drawEvery spaces what progress draws on a terminal, and lineEvery its lines elsewhere.
-	drawEvery = 200 * time.Millisecond
+	// DrawEvery spaces what a Bar draws on a terminal, and lineEvery its lines elsewhere.
+	DrawEvery = 200 * time.Millisecond
 	lineEvery = 10 * time.Second
 	// barWidth leaves room for the numbers on a terminal of 80 columns.
 	barWidth = 24
@@ -19,10 +20,10 @@ const (
 	eraseLine = "\r\x1b[K"
 )
 
-// progress tells how far a long command is: on a terminal as a bar, elsewhere as a line now and then.
+// A Bar tells how far a long command is: on a terminal as a bar, elsewhere as a line now and then.
 // It is also the writer of whatever else is told meanwhile, such as the log, so that the bar does not
 // run into it. All methods may be called concurrently.
-type progress struct {
+type Bar struct {
 	w        io.Writer
 	terminal bool
 
@@ -33,8 +34,9 @@ type progress struct {
 	bar   string // what stands on the terminal's last line
 }
 
-func newProgress(w io.Writer) *progress {
-	p := &progress{w: w}
+// New makes a Bar on w.
+func New(w io.Writer) *Bar {
+	p := &Bar{w: w}
 	if f, ok := w.(*os.File); ok {
 		info, err := f.Stat()
 		p.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
@@ -42,8 +44,8 @@ func newProgress(w io.Writer) *progress {
 	return p
 }
 
-// begin says what is done from now on.
-func (p *progress) begin(what string) {
+// Begin says what is done from now on.
+func (p *Bar) Begin(what string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.what, p.began, p.told = what, time.Now(), time.Time{}
@@ -53,13 +55,13 @@ func (p *progress) begin(what string) {
 	}
 }
 
-// tell says how much of about how much is done.
-func (p *progress) tell(done, of int64) {
+// Tell says how much of about how much is done.
+func (p *Bar) Tell(done, of int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	every := lineEvery
 	if p.terminal {
-		every = drawEvery
+		every = DrawEvery
 	}
 	now := time.Now()
 	if now.Sub(p.told) < every {
@@ -70,7 +72,7 @@ func (p *progress) tell(done, of int64) {
 	if of > 0 {
 		share = min(float64(done)/float64(of), 1)
 	}
-	text := fmt.Sprintf("%3.0f %%  %s of about %s", 100*share, grouped(done), grouped(max(done, of)))
+	text := fmt.Sprintf("%3.0f %%  %s of about %s", 100*share, Grouped(done), Grouped(max(done, of)))
 	if spent := now.Sub(p.began); share > 0 && spent > time.Second {
 		left := time.Duration(float64(spent) * (1 - share) / share)
 		text += fmt.Sprintf(", %s left", left.Round(time.Second))
@@ -84,14 +86,14 @@ func (p *progress) tell(done, of int64) {
 	fmt.Fprint(p.w, eraseLine, p.bar)
 }
 
-// end takes the bar away, for what comes after it.
-func (p *progress) end() {
+// End takes the bar away, for what comes after it.
+func (p *Bar) End() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.erase()
 }
 
-func (p *progress) erase() {
+func (p *Bar) erase() {
 	if p.bar != "" {
 		p.bar = ""
 		fmt.Fprint(p.w, eraseLine)
@@ -99,7 +101,7 @@ func (p *progress) erase() {
 }
 
 // Write writes whole lines above the bar.
-func (p *progress) Write(lines []byte) (int, error) {
+func (p *Bar) Write(lines []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	bar := p.bar
@@ -112,8 +114,8 @@ func (p *progress) Write(lines []byte) (int, error) {
 	return n, err
 }
 
-// grouped writes a number for people, as 1,234,567.
-func grouped(n int64) string {
+// Grouped writes a number for people, as 1,234,567.
+func Grouped(n int64) string {
 	digits := fmt.Sprint(n)
 	for i := len(digits) - 3; i > 0 && digits[i-1] != '-'; i -= 3 {
 		digits = digits[:i] + "," + digits[i:]
@@ -121,8 +123,8 @@ func grouped(n int64) string {
 	return digits
 }
 
-// sized writes bytes for people, as 1.2 GiB.
-func sized(n int64) string {
+// Sized writes bytes for people, as 1.2 GiB.
+func Sized(n int64) string {
 	f, unit := float64(n), 0
 	for ; f >= 1024 && unit < 4; unit++ {
 		f /= 1024

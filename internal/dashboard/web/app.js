@@ -220,13 +220,14 @@ function drawFrame() {
       <a class="brand" href="/dashboard/">${icon('flake')}<span>Snowlink</span></a>
       ${app.can('create') ? html`<a class="button button-primary side-new" href="/dashboard/new">${icon('plus')}<span>${t('nav.new')}</span></a>` : nothing}
       <nav class="nav" aria-label=${t('nav.label')}>
-        ${seen.map((n) => html`<a href=${path(n.name)} aria-current=${at(n) ? 'page' : nothing} title="${t(`nav.${n.name}`)} (${n.keys})">${icon(n.icon)}<span>${t(`nav.${n.name}`)}</span></a>`)}
+        ${seen.map((n) => html`<a class="nav-${n.name}" href=${path(n.name)} aria-current=${at(n) ? 'page' : nothing} title="${t(`nav.${n.name}`)} (${n.keys})">${icon(n.icon)}<span>${t(`nav.${n.name}`)}</span></a>`)}
       </nav>
       <div class="side-foot">
         ${menu('who', {
           label: t('nav.account'),
           text: html`${icon('key')}<span class="ellipsis">${app.session.name}</span>${icon('down')}`,
           items: [
+            { label: t('nav.settings'), icon: 'settings', href: path('settings') },
             { label: t('nav.help'), icon: 'help', run: help },
             { label: t('nav.out'), icon: 'out', run: signOut },
           ],

@@ -80,7 +80,7 @@ export default {
   'home.top': 'Beliebteste Links',
   'home.week': 'Letzte 7 Tage',
   'home.top_none': 'Noch keine Klicks. Teilen Sie einen Link, dann stehen sie hier.',
-  'home.misses': 'Gesucht, nicht gefunden',
+  'home.misses': 'Nicht gefunden',
   'home.misses_none': 'Niemand hat nach einem Code gefragt, den es nicht gibt.',
   'home.clicks': { one: '{n} Klick', other: '{n} Klicks' },
 

@@ -80,7 +80,7 @@ export default {
   'home.top': 'Top links',
   'home.week': 'Last 7 days',
   'home.top_none': 'No clicks yet. Share a link, and they count up here.',
-  'home.misses': 'Asked for, not found',
+  'home.misses': 'Not found',
   'home.misses_none': 'Nobody asked for a code that is not there.',
   'home.clicks': { one: '{n} click', other: '{n} clicks' },
 

@@ -148,7 +148,7 @@ function place(e) {
   const below = b.bottom + 4 + m.offsetHeight <= innerHeight || b.top < m.offsetHeight
   m.style.top = `${below ? b.bottom + 4 : b.top - 4 - m.offsetHeight}px`
   m.style.left = `${Math.max(8, Math.min(b.right - m.offsetWidth, innerWidth - m.offsetWidth - 8))}px`
-  /** @type {HTMLElement | null} */ (m.querySelector('.menu-item'))?.focus()
+  ;/** @type {HTMLElement | null} */ (m.querySelector('.menu-item'))?.focus()
 }
 
 /** @param {KeyboardEvent} e */
@@ -262,7 +262,8 @@ export function dialog(content, { title, wide = false, on }) {
   const before = /** @type {HTMLElement | null} */ (document.activeElement)
   /** @type {T | undefined} */
   let value
-  const close = (/** @type {T | undefined} */ v) => {
+  /** @param {T} [v] */
+  const close = (v) => {
     value = v
     box.close()
   }
@@ -276,7 +277,7 @@ export function dialog(content, { title, wide = false, on }) {
   on?.(draw)
   document.body.append(box)
   box.showModal()
-  /** @type {HTMLElement | null} */ (box.querySelector('[autofocus]'))?.focus()
+  ;/** @type {HTMLElement | null} */ (box.querySelector('[autofocus]'))?.focus()
   return new Promise((done) => box.addEventListener('close', () => {
     box.remove()
     before?.focus()

@@ -37,7 +37,7 @@ export default function open(app, body, failed) {
       finish()
     })
     draw()
-    /** @type {HTMLElement | null} */ (page.querySelector('input'))?.focus()
+    ;/** @type {HTMLElement | null} */ (page.querySelector('input'))?.focus()
   })
 }
 

@@ -67,7 +67,7 @@ const icons = {
 
 /** @param {keyof typeof icons} name */
 export const icon = (name) =>
-  svg`<svg class="icon" viewBox="0 0 24 24" aria-hidden="true" focusable="false"><path d=${icons[name]}></path></svg>`
+  svg`<svg class="icon icon-${name}" viewBox="0 0 24 24" aria-hidden="true" focusable="false"><path d=${icons[name]}></path></svg>`
 
 /** @param {{id: string, label: string, control: Piece, hint?: Piece, error?: string | null, optional?: boolean}} f
  * The control should have aria-describedby="ID-about", and aria-invalid while there is an error. */

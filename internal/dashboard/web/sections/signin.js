@@ -61,7 +61,7 @@ function form(app, done, failed) {
   let busy = false
   let shown = false
   /** @type {string | null} */
-  let error = failed ? say(failed) : null
+  let error = failed ? (/** @type {any} */ (failed).status === 401 ? t('signin.token') : say(failed)) : null
   const f = {
     done,
     draw: () => {},

@@ -31,7 +31,7 @@ func signedIn(t testing.TB, h *house, k key, l look) *tab {
 func TestSignIn(t *testing.T) {
 	h := home(t)
 	p := openTab(t, h.URL, desk)
-	p.visit("/dashboard/links?tag=a")
+	p.visit("/dashboard/settings?a=b")
 	p.find("heading", "Sign in")
 	p.click("button", "Sign in")
 	p.shows("Enter a key.")
@@ -42,7 +42,7 @@ func TestSignIn(t *testing.T) {
 		t.Errorf("after a wrong key the focus is on %q", got)
 	}
 	p.enter(h.key(t, usual))
-	if got := p.path(); got != "/dashboard/links?tag=a" {
+	if got := p.path(); got != "/dashboard/settings?a=b" {
 		t.Errorf("after signing in the address is %s", got)
 	}
 	if cookies := eval[string](p, "document.cookie"); cookies != "" {

@@ -8,7 +8,7 @@ PATH := $(PATH):/usr/sbin:/usr/local/sbin
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: ## serve on :8000 with a Redis of its own; prints a curl that works
+run: ## serve on :8000 with a Redis of its own; prints a link that signs in, and a curl
 	@go build -o bin/server ./server && exec bin/server
 
 test: tools ## run every test, over real Redis and Nginx

@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: help run test check fuzz fleet links bench growth bulk faults model docs pgo tools
+.PHONY: help run test check fuzz fleet links bench growth bulk faults model docs vendor pgo tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ bulk: tools ## measure bulk against single creates, and an export and an import 
 
 docs: ## write the parts of README.md and docs/ that are made from the code and from loadtest/results/
 	go test -count=1 -run Docs ./server ./docs -write
+
+vendor: ## fetch the libraries of the page from npm, by the versions in vendor.json
+	node internal/dashboard/vendor.mjs
 
 pgo: tools ## profile a backend under load and write server/default.pgo, which builds then use
 	go run ./loadtest pgo

@@ -3,6 +3,7 @@
 //
 //   call(method, path, {query, body, ifMatch, accept, headers, signal, keepalive}) -> {data, etag, status}
 //   stream(method, path, options)  -> AsyncGenerator of the lines of NDJSON, each parsed
+//   create(link)                   -> the link; the same again after a failure makes no second one
 //   url(path, query)               -> the address of a request, as a person would share it
 //
 // Both throw
@@ -119,6 +120,19 @@ async function send(method, path, { query, body, ifMatch, accept = 'application/
   }
   if (r.status === 401 && path !== '/dashboard/session') tell('signedout')
   throw new Problem(r.status, said, retryAfter)
+}
+
+// What the service was last asked to make without an answer, and the key under which it may be asked again.
+let asked = { body: '', key: '' }
+
+/** @param {Record<string, any>} link */
+export async function create(link) {
+  const body = JSON.stringify(link)
+  // Pages that came over plain HTTP have no crypto.randomUUID.
+  if (asked.body !== body) asked = { body, key: Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, '0')).join('') }
+  const { data } = await call('POST', '/links', { body, headers: { 'Content-Type': 'application/json', 'Idempotency-Key': asked.key } })
+  asked = { body: '', key: '' }
+  return data
 }
 
 /** @param {unknown} err */

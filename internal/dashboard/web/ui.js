@@ -18,6 +18,7 @@
 //   toast(message, {kind, action, ms})     a message at the edge; action: {label, run}; returns a function that closes it
 //   dialog(content, {title, wide})         a modal: content(close) -> template; resolves with what close was given
 //   confirm({title, text, yes, danger})    resolves with true or false
+//   focus(within, selector)                focuses the first that fits
 //   announce(text)                         says it to who does not see it
 //   color(token)                           a token's colour in the present theme, for canvases: color('--series-1')
 //   drafts.get(name), .set(name, value), .drop(name)     what was typed, until the tab is closed
@@ -66,7 +67,7 @@ const icons = {
 
 /** @param {keyof typeof icons} name */
 export const icon = (name) =>
-  svg`<svg class="icon" viewBox="0 0 24 24" aria-hidden="true" focusable="false"><path d=${icons[name]}></path></svg>`
+  svg`<svg class="icon icon-${name}" viewBox="0 0 24 24" aria-hidden="true" focusable="false"><path d=${icons[name]}></path></svg>`
 
 /** @param {{id: string, label: string, control: Piece, hint?: Piece, error?: string | null, optional?: boolean}} f
  * The control should have aria-describedby="ID-about", and aria-invalid while there is an error. */
@@ -148,7 +149,7 @@ function place(e) {
   const below = b.bottom + 4 + m.offsetHeight <= innerHeight || b.top < m.offsetHeight
   m.style.top = `${below ? b.bottom + 4 : b.top - 4 - m.offsetHeight}px`
   m.style.left = `${Math.max(8, Math.min(b.right - m.offsetWidth, innerWidth - m.offsetWidth - 8))}px`
-  /** @type {HTMLElement | null} */ (m.querySelector('.menu-item'))?.focus()
+  focus(m, '.menu-item')
 }
 
 /** @param {KeyboardEvent} e */
@@ -262,7 +263,8 @@ export function dialog(content, { title, wide = false, on }) {
   const before = /** @type {HTMLElement | null} */ (document.activeElement)
   /** @type {T | undefined} */
   let value
-  const close = (/** @type {T | undefined} */ v) => {
+  /** @param {T} [v] */
+  const close = (v) => {
     value = v
     box.close()
   }
@@ -276,7 +278,7 @@ export function dialog(content, { title, wide = false, on }) {
   on?.(draw)
   document.body.append(box)
   box.showModal()
-  /** @type {HTMLElement | null} */ (box.querySelector('[autofocus]'))?.focus()
+  focus(box, '[autofocus]')
   return new Promise((done) => box.addEventListener('close', () => {
     box.remove()
     before?.focus()
@@ -295,6 +297,12 @@ export async function confirm({ title, text, yes, danger }) {
       </div>
     </form>`, { title })
   return answer === true
+}
+
+/** @param {Element} within @param {string} selector */
+export function focus(within, selector) {
+  const e = /** @type {HTMLElement | null} */ (within.querySelector(selector))
+  e?.focus()
 }
 
 /** @param {string} text */

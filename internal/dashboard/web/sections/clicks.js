@@ -17,7 +17,7 @@ import { watchLive } from './live.js'
  * @typedef {{path: string, params: Record<string, string>, live: Record<string, string>, since?: string, name: string, links: boolean}} Scope
  *   path: of the question; params: that it always has; live: those of the live view; since: the day that all begins at;
  *   name: of files that are downloaded; links: whether there are several, so that the live view names them
- * @typedef {{rows?: {value: string, clicks: number}[], total: number, error?: unknown}} Panel
+ * @typedef {{rows?: {value: string, clicks: number}[], total: number, error?: unknown, tooFine?: boolean}} Panel
  * @typedef {import('../ui.js').Piece} Piece */
 
 /** How many rows a panel has until all are asked for, and at most. */
@@ -59,6 +59,7 @@ export function openClicks(app, root, query, go, scope) {
   let series
   /** @type {unknown} */
   let failed
+  let since = '' // since when hours, and several dimensions at once, are known; '' until it was told
   /** @type {{clicks?: number, visitors?: number, previous?: {visitors?: number}} | undefined} */
   let people
   /** @type {Map<string, Panel>} by dimension */
@@ -109,16 +110,23 @@ export function openClicks(app, root, query, go, scope) {
     const began = performance.now()
     busy = true
     draw()
+    // The chart comes first. Panels ask only when it is there.
+    const get = async (/** @type {boolean} */ compare) => (await call('GET', question({ unit: askedUnit(range), ...(compare ? { compare: 'previous' } : {}) }), { signal })).data
     try {
-      // The chart comes first. Panels ask only when it is there.
-      const asked = question({ unit: askedUnit(range), ...(range.compare ? { compare: 'previous' } : {}) })
-      series = (await call('GET', asked, { signal })).data
+      const compare = range.compare && known(range.where.size, dayNumber(range.from) - range.days)
+      series = await get(compare).catch((err) => {
+        // What is known of this time may not be known of the one before.
+        if (!compare || !isTooFine(err)) throw err
+        return get(false)
+      })
       failed = undefined
     } catch (err) {
       if (signal.aborted) return
       failed = err
       series = undefined
     }
+    if (series) since = series.since.hours
+    else if (isTooFine(failed)) since = /since (\d{4}-\S+?Z)/.exec(String(failed))?.[1] ?? since
     if (signal.aborted) return
     draw()
     if (!failed) await loadRest(signal)
@@ -150,10 +158,18 @@ export function openClicks(app, root, query, go, scope) {
     }
   }
 
+  /** Whether the service knows of a time from that day on by so many dimensions at once. @param {number} several @param {number} day */
+  const known = (several, day) => (several < 2 && range.unit !== 'hour') || since === '' || day > dayNumber(since.slice(0, 10))
+
   const shownDimensions = () => panels.filter((p) => p.id !== 'bot' || range.bots !== '' || range.where.has('bot')).map((p) => tab[p.id] ?? p.dimensions[0])
 
   /** @param {string} dimension @param {AbortSignal} signal */
   async function loadPanel(dimension, signal) {
+    const others = [...range.where.keys()].filter((d) => d !== dimension).length
+    if (range.unit !== 'hour' && !known(others + 1, dayNumber(range.from))) {
+      told.set(dimension, { total: 0, tooFine: true })
+      return
+    }
     try {
       // The panel of a filter shows the other values, too: that is how one adds another.
       const { data } = await call('GET', question({ by: dimension, limit: String(manyRows) }, dimension), { signal })
@@ -184,14 +200,15 @@ export function openClicks(app, root, query, go, scope) {
     if (closed) return
     render(html`
       ${controls()}
-      ${failed ? html`<div class="card">${trouble(failed, load)}</div>` : html`
+      ${failed ? isTooFine(failed) && since ? tooFine('fine_chart') : html`<div class="card">${trouble(failed, load)}</div>` : html`
         <section class="clicks-main card ${busy && series ? 'stale' : ''}" aria-busy=${busy}>
           ${figures()}
           ${chartArea()}
         </section>
+        ${series && range.compare && !series.previous ? tooFine('fine_before') : nothing}
         ${livePart()}
         ${series && series.clicks === 0 && range.where.size === 0 ? nothing : html`
-          ${tooFine()}
+          ${series && range.where.size > 0 && !known(2, dayNumber(range.from)) ? tooFine('fine') : nothing}
           <div class="panels">${panels.filter((p) => p.id !== 'bot' || range.bots !== '' || range.where.has('bot')).map(panelCard)}</div>`}`}
     `, root)
     drawChart()
@@ -353,11 +370,11 @@ export function openClicks(app, root, query, go, scope) {
   /** @param {string} at */
   const clock = (at) => new Intl.DateTimeFormat(locale().language, { timeZone: range.tz, hour: 'numeric', minute: '2-digit', second: '2-digit' }).format(new Date(at))
 
-  function tooFine() {
-    if (!series || range.where.size === 0 || Date.parse(`${range.from}T00:00:00Z`) >= Date.parse(series.since.hours)) return nothing
-    const since = dayAt(dayNumber(series.since.hours.slice(0, 10)) + 1)
-    return html`<div class="note">${icon('info')}<p>${t('clicks.fine', { day: format.date(series.since.hours) })}</p>
-      ${since < range.to ? html`<button type="button" class="button button-small" @click=${() => change({ range: null, from: since, to: range.to, unit: null })}>${t('clicks.fine_do')}</button>` : nothing}</div>`
+  /** Says what is not known, and shows what is. @param {'fine' | 'fine_chart' | 'fine_before'} why */
+  function tooFine(why) {
+    const day = dayAt(dayNumber(since.slice(0, 10)) + 1)
+    return html`<div class="note">${icon('info')}<p>${t(`clicks.${why}`, { day: format.date(since) })}</p>
+      ${why !== 'fine_before' && day < range.to ? html`<button type="button" class="button button-small" @click=${() => change({ range: null, from: day, to: range.to, unit: null })}>${t('clicks.fine_do')}</button>` : nothing}</div>`
   }
 
   /** @param {(typeof panels)[0]} p */
@@ -398,7 +415,8 @@ export function openClicks(app, root, query, go, scope) {
   /** @param {string} id @param {string} d @param {Panel | undefined} panel */
   function panelRows(id, d, panel) {
     if (!panel) return skeleton(5)
-    if (panel.error) return isTooFine(panel.error) ? html`<p class="muted small panel-none">${t('clicks.fine_panel')}</p>` : trouble(panel.error, () => loadPanel(d, loading.signal).then(draw))
+    if (panel.tooFine || isTooFine(panel.error)) return html`<p class="muted small panel-none">${t('clicks.fine_panel')}</p>`
+    if (panel.error) return trouble(panel.error, () => loadPanel(d, loading.signal).then(draw))
     const rows = panel.rows ?? []
     if (rows.length === 0) return html`<p class="muted small panel-none">${t('clicks.panel_none')}</p>`
     const most = Math.max(1, ...rows.map((r) => r.clicks))

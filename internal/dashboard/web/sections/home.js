@@ -20,8 +20,6 @@ export default async function open(app, root) {
   let error = null
   /** @type {{link: Link, copied: boolean} | null} */
   let made = null
-  /** What the service was asked to make, and the key under which it may be asked again. */
-  let asked = { body: '', key: '' }
 
   /** Each part is undefined until it is there, or the error instead.
    * @type {{links?: Link[] | Error, hours?: any, top?: any, misses?: any}} */
@@ -35,21 +33,17 @@ export default async function open(app, root) {
     const url = target(input.value)
     if (busy) return
     if (url === '') return wrong(t('home.empty'))
-    const body = JSON.stringify({ url, ...app.settings.defaults })
-    // After a failure the same once more: the service makes no second link for the same key.
-    if (asked.body !== body) asked = { body, key: [...crypto.getRandomValues(new Uint8Array(16))].map((b) => b.toString(16).padStart(2, '0')).join('') }
     busy = true
     error = null
     draw()
-    const answer = api.call('POST', '/links', { body, headers: { 'Content-Type': 'application/json', 'Idempotency-Key': asked.key } })
+    const answer = api.create({ url, ...app.settings.defaults })
     // The browser lets a page copy only while it handles the key press: so the promise is handed over now.
-    const copied = copy(answer.then((a) => a.data.short_url)).catch(() => false)
+    const copied = copy(answer.then((link) => link.short_url)).catch(() => false)
     try {
-      const link = (await answer).data
+      const link = await answer
       made = { link, copied: await copied }
       input.value = typed = ''
       app.drafts.drop('home')
-      asked = { body: '', key: '' }
       if (Array.isArray(parts.links)) parts.links = [link, ...parts.links].slice(0, shown)
       if (!read) app.drafts.set('home.made', parts.links)
       app.announce(`${t(made.copied ? 'home.copied' : 'home.ready')} ${link.short_url}`)
@@ -138,7 +132,7 @@ export default async function open(app, root) {
       ${links.map((l) => html`
         <li class="line">
           <div class="line-main">
-            <div class="line-title"><a class="ellipsis" href=${read ? `/dashboard/links/${l.code}` : l.short_url}>${bare(l.short_url)}</a>${state(l)}</div>
+            <div class="line-title"><a class="ellipsis" href=${read ? `/dashboard/links/${l.code}` : l.short_url}>${l.code}</a>${state(l)}</div>
             <p class="muted small ellipsis" title=${l.url ?? ''}>${l.title || bare(l.url ?? '')}</p>
           </div>
           <div class="line-side muted small">

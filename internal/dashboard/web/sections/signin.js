@@ -3,7 +3,7 @@
 
 import { Away, call, watch } from '../api.js'
 import { t } from '../texts.js'
-import { dialog, explain, field, html, icon, nothing, render } from '../ui.js'
+import { dialog, explain, field, focus, html, icon, nothing, render } from '../ui.js'
 
 /** @typedef {import('../app.js').App} App */
 
@@ -37,7 +37,7 @@ export default function open(app, body, failed) {
       finish()
     })
     draw()
-    /** @type {HTMLElement | null} */ (page.querySelector('input'))?.focus()
+    focus(page, 'input')
   })
 }
 
@@ -61,7 +61,7 @@ function form(app, done, failed) {
   let busy = false
   let shown = false
   /** @type {string | null} */
-  let error = failed ? say(failed) : null
+  let error = failed ? (/** @type {any} */ (failed).status === 401 ? t('signin.token') : say(failed)) : null
   const f = {
     done,
     draw: () => {},

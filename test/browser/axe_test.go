@@ -37,8 +37,9 @@ func (p *tab) accessible(what string) {
 	source, err := axe()
 	fleettest.SkipMissing(p.t, err)
 	p.do(err)
+	defer p.deaf()()
 	run(p, chromedp.Evaluate[chromedp.Void](source+";0"))
-	for _, fault := range eval[[]string](p, `axe.run(document, {resultTypes: ["violations"]}).then((r) =>
+	for _, fault := range eval[[]string](p, `axe.run(document, {resultTypes: ["violations"], preload: false}).then((r) =>
 		r.violations.flatMap((v) => v.nodes.map((n) => v.id + " (" + v.impact + "): " + n.target.join(" ") + ": " + n.failureSummary.split("\n").slice(1).join("; ") + ": " + n.html.slice(0, 200))))`) {
 		p.t.Errorf("%s: %s", what, fault)
 	}
@@ -77,7 +78,7 @@ var sections = []string{"", "new", "links", "links/CODE", "links/CODE/edit", "ov
 func (p *tab) settled() {
 	p.t.Helper()
 	p.until("nothing is being loaded", func() bool {
-		return eval[bool](p, `document.readyState === "complete" && !document.querySelector(".skeleton") && !!document.querySelector("h1, h2")`)
+		return eval[bool](p, `document.readyState === "complete" && !document.querySelector(".skeleton, [aria-busy=true]") && !!document.querySelector("h1, h2")`)
 	})
 }
 

@@ -97,6 +97,7 @@ type tab struct {
 	mu       sync.Mutex
 	faults   []string           // what the page did and no page may do
 	requests []*network.Request // since the last visit
+	isDeaf   bool               // to what a test does to the page
 }
 
 // openTab opens an empty tab. It is closed when the test ends, and the test fails if its page has logged
@@ -136,6 +137,9 @@ func openTab(t testing.TB, base string, l look) *tab {
 func (p *tab) hear(event any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.isDeaf {
+		return
+	}
 	fault := func(format string, args ...any) {
 		p.faults = append(p.faults, "the page: "+fmt.Sprintf(format, args...))
 	}
@@ -166,6 +170,17 @@ func (p *tab) hear(event any) {
 		}
 		p.requests = append(p.requests, e.Request)
 	}
+}
+
+// deaf lets the test do what no page may, until the function that it returns is called.
+func (p *tab) deaf() (hear func()) {
+	set := func(deaf bool) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.isDeaf = deaf
+	}
+	set(true)
+	return func() { set(false) }
 }
 
 // do fails the test if err is not nil.

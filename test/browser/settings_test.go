@@ -41,6 +41,7 @@ func TestSettings(t *testing.T) {
 	// A new link begins with what was chosen.
 	p.visit("/dashboard/")
 	p.find("heading", "Neueste Links")
+	eval[bool](p, `navigator.clipboard.writeText("").then(() => true)`) // it is the system's, and other tests copy too
 	p.paste("https://example.com/with-defaults")
 	p.press("Enter")
 	p.until("the link is copied", func() bool { return strings.HasPrefix(p.clipboard(), h.URL) })
@@ -66,7 +67,7 @@ func TestKeyboardOnly(t *testing.T) {
 		keys    []string
 		heading string
 	}{
-		{[]string{"g", "l"}, "Links"}, {[]string{"g", "o"}, "Overview"}, {[]string{"g", "s"}, "Service"}, {[]string{"g", ","}, "Settings"},
+		{[]string{"g", "l"}, "Links…"}, {[]string{"g", "o"}, "Overview"}, {[]string{"g", "s"}, "Service"}, {[]string{"g", ","}, "Settings"},
 		{[]string{"n"}, "New link"},
 	} {
 		eval[bool](p, "document.activeElement.blur() ?? true")

@@ -208,3 +208,14 @@ func facts(r *mathrand.Rand) clicks.Facts {
 	}
 	return f
 }
+
+// countedAll waits until the service has added up so many clicks of people on all links of the key.
+func (h *house) countedAll(t testing.TB, k key, want int64) {
+	t.Helper()
+	var got int64
+	fleettest.Eventually(t, 10*patience, fmt.Sprintf("%d clicks of %s are counted", want, k.name), func() bool {
+		answer, err := h.api(k).Clicks(t.Context(), snow.ClicksQuery{From: time.Now().AddDate(-2, 0, 0)})
+		got = answer.Clicks
+		return err == nil && got >= want
+	})
+}

@@ -128,7 +128,7 @@ export default async function open(app, root, route) {
     render(html`
       <div class="section-head">
         <h1>${t('nav.links')} <span class="links-count">${feed ? said() : ''}</span></h1>
-        ${menu('links-more', { label: t('links.move'), text: html`${icon('more')}<span>${t('links.move')}</span>`, items: [
+        ${menu('links-more', { label: t('links.move'), text: html`${icon('more')}<span>${t('links.move')}</span>`, items: () => [
           app.can('manage') && { label: t('links.import'), icon: 'upload', run: importLinks },
           { label: t('links.export_csv'), icon: 'download', run: () => exportLinks('text/csv') },
           { label: t('links.export_ndjson'), icon: 'download', run: () => exportLinks('application/x-ndjson') },
@@ -255,7 +255,7 @@ export default async function open(app, root, route) {
     <div role="cell" class="cell-made muted small">${l.created_at ? html`<time datetime=${l.created_at} title=${format.dateTime(l.created_at)}>${format.date(l.created_at)}</time>` : nothing}</div>
     <div role="cell" class="cell-do">
       ${copyButton(l.short_url, `${t('link.copy')}: ${l.code}`)}
-      ${menu(`row-${i}`, { label: t('link.more', { code: l.code }), items: [
+      ${menu(`row-${i}`, { label: t('link.more', { code: l.code }), items: () => [
         { label: t('link.numbers'), icon: 'chart', href: `/dashboard/links/${l.code}` },
         !l.deleted && { label: t('link.qr'), icon: 'qr', run: () => qr(l) },
         !l.deleted && { label: t('link.open'), icon: 'open', run: () => window.open(l.short_url, '_blank', 'noopener') },

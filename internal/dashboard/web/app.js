@@ -39,8 +39,8 @@ const table = [
   { name: 'new', path: '/new', scope: 'create', module: 'edit', css: 'edit' },
   { name: 'links', path: '/links', scope: 'read', css: 'links' },
   { name: 'edit', path: '/links/:code/edit', scope: 'manage', css: 'edit' },
-  { name: 'link', path: '/links/:code', scope: 'read', css: 'link' },
-  { name: 'overview', path: '/overview', scope: 'read', css: 'overview' },
+  { name: 'link', path: '/links/:code', scope: 'read', css: 'clicks' },
+  { name: 'overview', path: '/overview', scope: 'read', css: 'clicks' },
   { name: 'service', path: '/service', scope: 'admin', css: 'service' },
   { name: 'settings', path: '/settings', css: 'settings' },
 ]

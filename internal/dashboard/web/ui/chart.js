@@ -68,7 +68,7 @@ export function chart(host) {
       : { stroke: () => color('--series-before'), width: 1.5, dash: [4, 4], points: { show: false } }
     return {
       width: Math.max(host.clientWidth, 200), height,
-      padding: [12, 20, 0, 0], // half of the last name stands beyond the last point
+      padding: [12, 28, 0, 0], // half of the last name stands beyond the last point
       legend: { show: false },
       scales: {
         x: { time: false, range: () => (bars ? [-0.5, n - 0.5] : [0, Math.max(1, n - 1)]) },

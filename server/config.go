@@ -39,6 +39,8 @@ type config struct {
 	APIKeys       []string      `env:"API_KEY"`
 	APIKeysFile   string        `env:"API_KEYS_FILE"`
 	BaseURL       string        `env:"BASE_URL"`
+	RootURL       string        `env:"ROOT_URL"`
+	Dashboard     onOff         `env:"DASHBOARD" envDefault:"on"`
 	NodeID        int           `env:"NODE_ID"` // -1: the lowest that is free
 	CacheBytes    byteSize      `env:"CACHE_BYTES" envDefault:"64MiB"`
 	StaleIfError  time.Duration `env:"STALE_IF_ERROR" envDefault:"24h"`
@@ -168,6 +170,18 @@ var variables = []variable{
 		about: "What short URLs begin with, whatever `Host` a request names. No target may point to its host.",
 		takes: "a URL such as `https://example.com`, without a path",
 		unset: "`http://localhost` and the port of `LISTEN`",
+	},
+	{
+		name:  "ROOT_URL",
+		about: "Where `/` leads: whoever types your short domain alone, or removes the code.",
+		takes: "a URL such as `https://example.com/about`, or a path such as `/dashboard/`",
+		unset: "the dashboard; with `DASHBOARD=off`, nothing is there",
+	},
+	{
+		name: "DASHBOARD",
+		about: "Whether there is a page for people at `/dashboard/`. They sign in with an API key. " +
+			"All backends should agree.",
+		takes: "`on` or `off`",
 	},
 	{
 		name:  "NODE_ID",
@@ -306,6 +320,16 @@ func readConfig(environ []string, serving bool) (config, error) {
 		invalid("BaseURL")
 	}
 	c.BaseURL, c.own = base, own
+	switch path := strings.HasPrefix(c.RootURL, "/"); {
+	case c.RootURL == "" && bool(c.Dashboard):
+		c.RootURL = "/dashboard/"
+	case c.RootURL == "":
+	case path && len(c.RootURL) > 1 && c.RootURL[1] != '/' && !strings.ContainsFunc(c.RootURL, func(r rune) bool { return r <= ' ' || r > '~' || r == '\\' }):
+	default:
+		if c.RootURL, err = link.ParseTarget(c.RootURL, link.Hosts{}); err != nil || c.RootURL == base+"/" { // a circle
+			invalid("RootURL")
+		}
+	}
 	return c, errors.Join(wrong...)
 }
 

@@ -25,6 +25,7 @@ import (
 	"snowlink/internal/apikey"
 	"snowlink/internal/archived"
 	"snowlink/internal/buildinfo"
+	"snowlink/internal/dashboard"
 	"snowlink/internal/embedded"
 	"snowlink/internal/httpapi"
 	"snowlink/internal/link"
@@ -80,6 +81,7 @@ type backend struct {
 	watcher  *redisstore.Watcher
 	// stateWatcher watches the Redis at REDIS_STATE_URL; nil without one.
 	stateWatcher *redisstore.Watcher
+	sessions     *dashboard.Sessions // nil if DASHBOARD is off
 	api          *httpapi.API
 }
 
@@ -166,8 +168,13 @@ func (b *backend) build() (err error) {
 		Keys:        b.keys,
 		TakeRequest: state.TakeRequest,
 		BulkMemory:  debug.SetMemoryLimit(-1) / bulkShare,
+		RootURL:     b.cfg.RootURL,
 		Registry:    b.registry,
 		Log:         b.log,
+	}
+	if b.cfg.Dashboard {
+		b.sessions = dashboard.NewSessions(state, b.keys)
+		c.Sessions = b.sessions
 	}
 	if b.counting != nil {
 		c.Clicks, c.Stats, c.Feed, c.CountryHeader = b.counting.recorder, b.counting.stats, b.counting.feed, b.cfg.CountryHeader

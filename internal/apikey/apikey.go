@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -55,6 +56,10 @@ func (k *Keys) SetNamed(named []Key) {
 	all := slices.Concat(k.fixed, named)
 	k.current.Store(&all)
 }
+
+// All returns the keys that are accepted now. Of two with one secret, the last wins. The caller must
+// not change them.
+func (k *Keys) All() []Key { return *k.current.Load() }
 
 // Owners returns the names of the keys that are accepted now.
 func (k *Keys) Owners() []string {
@@ -115,16 +120,18 @@ func (s Scope) Has(other Scope) bool { return s&other == other }
 
 // String returns the scopes as they are written in a keys file: create,read.
 func (s Scope) String() string {
-	var text []byte
+	return strings.Join(s.Names(), ",")
+}
+
+// Names returns the names of the scopes. The list is never nil.
+func (s Scope) Names() []string {
+	names := []string{}
 	for i, name := range scopeNames {
 		if s&(1<<i) != 0 {
-			if text != nil {
-				text = append(text, ',')
-			}
-			text = append(text, name...)
+			names = append(names, name)
 		}
 	}
-	return string(text)
+	return names
 }
 
 // Rate is how many requests a key may make: N in every Per, and N at once after a rest. Per is a

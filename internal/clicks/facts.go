@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	useragent "github.com/medama-io/go-useragent"
@@ -116,17 +117,34 @@ func (r *factReader) agent(userAgent []byte) (agent, bool) {
 		return agent{Other, Other, Other, botOf(userAgent)}, false
 	}
 	r.parses--
-	a = r.parse(string(userAgent))
+	a = parse(r.parser, string(userAgent))
 	r.agents.put(hash, a)
 	return a, true
 }
 
-func (r *factReader) parse(userAgent string) (a agent) {
+// parser makes a parser for those who ask for one user agent now and then.
+var parser = sync.OnceValue(useragent.NewParser)
+
+// BrowserOf returns the names of a browser and its system as its user agent tells them, each "" if it
+// does not.
+func BrowserOf(userAgent string) (browser, system string) {
+	return namesOf(parser().Parse(userAgent[:min(len(userAgent), maxUserAgent)]))
+}
+
+func namesOf(found useragent.UserAgent) (browser, system string) {
+	system = found.OS().String()
+	if system == agents.OSMacOS.String() {
+		system = "macOS" // as Apple writes it
+	}
+	return found.Browser().String(), system
+}
+
+func parse(p *useragent.Parser, userAgent string) (a agent) {
 	if a.bot = botOf([]byte(userAgent)); a.bot == "crawler" || a.bot == "preview" {
 		return a // what it says of a browser is not true
 	}
-	found := r.parser.Parse(userAgent)
-	a.browser, a.os = found.Browser().String(), found.OS().String()
+	found := p.Parse(userAgent)
+	a.browser, a.os = namesOf(found)
 	switch found.Device() {
 	case agents.DeviceDesktop:
 		a.device = "desktop"
@@ -138,9 +156,6 @@ func (r *factReader) parse(userAgent string) (a agent) {
 		a.device = "tv"
 	case agents.DeviceBot:
 		return agent{bot: "crawler"}
-	}
-	if a.os == agents.OSMacOS.String() {
-		a.os = "macOS" // as Apple writes it
 	}
 	return a
 }

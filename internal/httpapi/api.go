@@ -26,13 +26,14 @@ import (
 
 	"snowlink/internal/apikey"
 	"snowlink/internal/clicks"
+	"snowlink/internal/dashboard"
 	"snowlink/internal/deadline"
 	"snowlink/internal/link"
 	"snowlink/internal/shorten"
 	"snowlink/internal/stats"
 )
 
-// Config is what New needs. Every field is required, but those about clicks.
+// Config is what New needs. Every field is required, but those about clicks and the dashboard.
 type Config struct {
 	Store     link.Store
 	Shortener *shorten.Shortener
@@ -62,6 +63,10 @@ type Config struct {
 	// nil if clicks are not counted.
 	Stats stats.Store
 	Feed  clicks.Feed
+	// Sessions are who is signed in at the dashboard. Nil means that there is no dashboard.
+	Sessions *dashboard.Sessions
+	// RootURL is where / leads: a URL, or a path that begins with a slash. Nothing is there if it is "".
+	RootURL string
 	// Registry takes the collectors of the requests.
 	Registry prometheus.Registerer
 	Log      *slog.Logger
@@ -80,7 +85,8 @@ type API struct {
 	draining atomic.Bool
 	drained  chan struct{} // closed when draining begins
 
-	countryHeader string // as fasthttp spells it
+	countryHeader string           // as fasthttp spells it
+	files         *dashboard.Files // nil without a dashboard
 }
 
 // New builds the API. Store operations of bulks, imports and exports run under ctx, which must
@@ -90,6 +96,9 @@ func New(ctx context.Context, c Config) *API {
 		Config: c, ctx: ctx, metrics: newRequestMetrics(c.Registry), requests: deadline.NewShared(RequestTime),
 		drawing: newDrawingRoom(), slots: newSlots(c.BulkMemory, c.Registry), live: newLive(ctx, c.Feed),
 		drained: make(chan struct{}), countryHeader: textproto.CanonicalMIMEHeaderKey(c.CountryHeader),
+	}
+	if a.Sessions != nil {
+		a.files = dashboard.NewFiles()
 	}
 	router, named := a.routes()
 	routed := router.Handler
@@ -131,11 +140,12 @@ func (a *API) Drain() {
 // routes returns the router with every route of the contract, and the paths that are no codes, such
 // as /ping. Each GET route answers HEAD too.
 func (a *API) routes() (r *router.Router, named map[string]bool) {
-	routes := []struct {
+	type path struct {
 		method, path string
 		route        route
 		handler      fasthttp.RequestHandler
-	}{
+	}
+	routes := []path{
 		{"POST", "/generate_url", routeCreate, a.create},
 		{"POST", "/links", routeCreate, a.create},
 		{"GET", "/links", routeList, a.list},
@@ -151,11 +161,26 @@ func (a *API) routes() (r *router.Router, named map[string]bool) {
 		{"GET", "/clicks/top", routeClicks, a.topLinks},
 		{"GET", "/clicks/misses", routeClicks, a.misses},
 		{"GET", "/clicks/live", routeLive, a.watchClicks},
+		{"GET", "/key", routeKey, a.describeKey},
+		{"GET", "/codes/{code}", routeCode, a.describeCode},
 		{"GET", "/ping", routePing, a.ping},
 		{"GET", "/healthz", routeHealthz, a.healthz},
 		{"GET", "/openapi.yaml", routeOpenAPI, a.openapi},
 		{"GET", "/{code}/qr", routeQR, a.qr},
 		{"GET", "/{code}", routeRedirect, a.redirect}, // and /{code}+, routePreview, a.preview: see New
+	}
+	if a.Sessions != nil {
+		routes = append(routes, []path{
+			{"GET", "/dashboard/{file:*}", routeDashboard, a.dashboardFile},
+			{"POST", "/dashboard/session", routeSession, a.signIn},
+			{"GET", "/dashboard/session", routeSession, a.whoIsSignedIn},
+			{"DELETE", "/dashboard/session", routeSession, a.signOut},
+			{"GET", "/dashboard/sessions", routeSession, a.listSessions},
+			{"DELETE", "/dashboard/sessions/{id}", routeSession, a.endSession},
+		}...)
+	}
+	if a.RootURL != "" {
+		routes = append(routes, path{"GET", "/", routeRoot, a.root})
 	}
 
 	r = router.New()
@@ -177,6 +202,18 @@ func (a *API) routes() (r *router.Router, named map[string]bool) {
 		}
 		methods[rt.path] = append(methods[rt.path], taken...)
 		named[rt.path] = true
+	}
+	if a.Sessions != nil {
+		// The router does not take /dashboard beside /dashboard/{file:*}.
+		named["/dashboard"] = true
+		notFound, toDashboard := r.NotFound, a.observe(routeDashboard, a.toDashboard)
+		r.NotFound = func(ctx *fasthttp.RequestCtx) {
+			if string(ctx.Request.URI().PathOriginal()) == "/dashboard" && (ctx.IsGet() || ctx.IsHead()) {
+				toDashboard(ctx)
+			} else {
+				notFound(ctx)
+			}
+		}
 	}
 	for path, taken := range methods {
 		slices.Sort(taken)
@@ -259,6 +296,8 @@ func (a *API) explain(err error) (p problem, detail string) {
 		return problemUnavailable, "The store of clicks does not answer. Try again."
 	case errors.Is(err, link.ErrNotFound):
 		return problemNotFound, "No link has this code. It was never made, or it was evicted."
+	case errors.Is(err, dashboard.ErrNoSession):
+		return problemNotFound, "There is no such session. It ended, or it never was."
 	case errors.Is(err, errForeign):
 		return problemForbidden, "Links of another key name take the scope admin."
 	case errors.Is(err, link.ErrGone):

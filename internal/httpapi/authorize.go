@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -17,11 +18,12 @@ import (
 // authorize returns the key of the request if it has the scope s and its rate allows the request.
 // If not, it has answered with the problem. It waits for the store no longer than within.
 func (a *API) authorize(ctx *fasthttp.RequestCtx, within context.Context, s apikey.Scope) (key *apikey.Key, ok bool) {
-	key, ok = a.Keys.Find(presentedKey(ctx))
-	if !ok {
-		ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
-		writeProblem(ctx, problemUnauthorized,
-			"No known API key was sent. Send one as API-Key: KEY, X-API-Key: KEY or Authorization: Bearer KEY.")
+	if secret := presentedKey(ctx); len(secret) > 0 || !a.hasSession(ctx) {
+		if key, ok = a.Keys.Find(secret); !ok {
+			unauthorized(ctx, "No known API key was sent. Send one as API-Key: KEY, X-API-Key: KEY or Authorization: Bearer KEY.")
+			return nil, false
+		}
+	} else if _, key, ok = a.signedIn(ctx, within); !ok {
 		return nil, false
 	}
 	if missing := s &^ key.Scopes; missing != 0 {
@@ -37,11 +39,22 @@ func (a *API) authorize(ctx *fasthttp.RequestCtx, within context.Context, s apik
 		return nil, false
 	}
 	if wait > 0 {
-		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, strconv.Itoa(int(math.Ceil(wait.Seconds()))))
-		writeProblem(ctx, problemRateLimited, fmt.Sprintf("The rate of this key is %s, counted over all backends. Wait for as many seconds as Retry-After says.", key.Rate))
+		tooMany(ctx, wait, fmt.Sprintf("The rate of this key is %s, counted over all backends.", key.Rate))
 		return nil, false
 	}
 	return key, true
+}
+
+// unauthorized answers a request without a key.
+func unauthorized(ctx *fasthttp.RequestCtx, detail string) {
+	ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
+	writeProblem(ctx, problemUnauthorized, detail)
+}
+
+// tooMany answers a request that has to wait for the next one that is allowed.
+func tooMany(ctx *fasthttp.RequestCtx, wait time.Duration, detail string) {
+	ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, strconv.Itoa(int(math.Ceil(wait.Seconds()))))
+	writeProblem(ctx, problemRateLimited, detail+" Wait for as many seconds as Retry-After says.")
 }
 
 // errForeign reports that the link belongs to others, and the key of the request is none of an

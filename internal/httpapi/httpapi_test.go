@@ -22,6 +22,7 @@ import (
 	"github.com/valyala/fasthttp/fasthttputil"
 
 	"snowlink/internal/apikey"
+	"snowlink/internal/dashboard"
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
 	"snowlink/internal/httpapi"
@@ -69,6 +70,7 @@ func newBackendWith(t testing.TB, via func(redisAddr string) string, change func
 	redis := fleettest.Redis(t)
 	log, m := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
 	store := redisstore.New(fleettest.Conn(t, "redis://"+via(redis.Addr), log), redisstore.Options{JournalMax: 1_000_000})
+	keys := apikey.NewKeys("another-key", key)
 	_, own, err := link.ParseBaseURL(baseURL)
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +79,7 @@ func newBackendWith(t testing.TB, via func(redisAddr string) string, change func
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &backend{t: t, redis: redis, metrics: m, store: &fragile{Store: store, pages: -1, batches: -1}, keys: apikey.NewKeys("another-key", key), mint: func() (snowflake.ID, error) { return generator.Next(), nil }}
+	b := &backend{t: t, redis: redis, metrics: m, store: &fragile{Store: store, pages: -1, batches: -1}, keys: keys, mint: func() (snowflake.ID, error) { return generator.Next(), nil }}
 	b.visits, b.feed = new(visits), new(fakeFeed)
 	b.stats = &fakeStats{away: func() bool { return !redis.Running() }}
 	c := httpapi.Config{
@@ -87,6 +89,7 @@ func newBackendWith(t testing.TB, via func(redisAddr string) string, change func
 		BaseURL:  baseURL, OwnHosts: own, Keys: b.keys, TakeRequest: store.TakeRequest, Registry: m, Log: log,
 		BulkMemory: 3 * httpapi.SlotMemory,
 		Clicks:     b.visits, Stats: b.stats, Feed: b.feed, CountryHeader: "CF-IPCountry",
+		Sessions: dashboard.NewSessions(store, keys), RootURL: "/dashboard/",
 	}
 	change(&c)
 	b.api = httpapi.New(context.Background(), c)
@@ -383,7 +386,6 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/ping", 200, "pong"},
 		{"HEAD", "/ping", 200, ""},
 		{"GET", "/healthz", 200, `{"status":"ok"}`},
-		{"GET", "/", 404, "not_found"},
 		{"GET", "/8h4LRT53E7", 404, "not_found"}, // a code, never made
 		{"HEAD", "/8h4LRT53E7", 404, ""},
 		{"GET", "/zzzzzzzzzzz", 404, "not_found"},
@@ -398,7 +400,7 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/ping/qr", 404, "not_found"},
 		{"GET", "/favicon.ico", 404, "not_found"},
 		{"POST", "/favicon.ico", 404, "not_found"},
-		{"POST", "/", 404, "not_found"},
+		{"POST", "/", 405, "GET, HEAD"},
 		{"GET", "/links/", 404, "not_found"},
 		{"PATCH", "/links/", 404, "not_found"},
 		{"DELETE", "/links/no.code", 404, "not_found"},
@@ -407,7 +409,7 @@ func TestRoutes(t *testing.T) {
 		{"PUT", "/links", 405, "GET, HEAD, POST"},
 		{"PUT", "/links/" + code, 405, "DELETE, GET, HEAD, PATCH"},
 		{"POST", "/links/" + code, 405, "DELETE, GET, HEAD, PATCH"},
-		{"OPTIONS", "*", 404, "not_found"},
+		{"OPTIONS", "/", 405, "GET, HEAD"},
 		{"GET", "/generate_url", 405, "POST"},
 		{"HEAD", "/generate_url", 405, "POST"},
 		{"PUT", "/generate_url", 405, "POST"},

@@ -27,6 +27,11 @@ const (
 	routeQR
 	routeClicks
 	routeLive
+	routeKey
+	routeCode
+	routeDashboard
+	routeSession
+	routeRoot
 	routePing
 	routeHealthz
 	routeOpenAPI
@@ -37,7 +42,7 @@ const (
 
 var routeNames = [routes]string{
 	"create", "redirect", "read", "change", "delete", "list", "bulk", "export", "import", "preview", "qr",
-	"clicks", "live", "ping", "healthz", "openapi", "other", "refused",
+	"clicks", "live", "key", "code", "dashboard", "session", "root", "ping", "healthz", "openapi", "other", "refused",
 }
 
 var classNames = [6]string{"", "1xx", "2xx", "3xx", "4xx", "5xx"}

@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -76,12 +77,17 @@ func TestOperationsWithoutWhatTheyNeed(t *testing.T) {
 	}
 	imports := 0
 	send := func(o operation, headers ...string) answer {
-		body := anyBody
-		if o.OperationID == "importLinks" {
+		body, path := anyBody, strings.NewReplacer("{code}", code, "{id}", strings.Repeat("a", 43)).Replace(o.path)
+		switch o.OperationID {
+		case "importLinks":
 			imports++
 			body = with(fmt.Sprintf(`"code":"imported-%d"`, imports))
+		case "signIn":
+			body = `{"key":"` + key + `"}`
+		case "describeCode":
+			path = "/codes/own-code"
 		}
-		return b.do(o.method, strings.ReplaceAll(o.path, "{code}", code), body, headers...)
+		return b.do(o.method, path, body, headers...)
 	}
 	wantProblem := func(t *testing.T, o operation, a answer, status int, code string) string {
 		t.Helper()
@@ -107,9 +113,11 @@ func TestOperationsWithoutWhatTheyNeed(t *testing.T) {
 				keyLine(o.OperationID, "slow", "scopes=create,manage,read,admin rate=1/h"),
 				keyLine("other", "other", "scopes="+strings.Join(others, ",")),
 			))
-			detail := wantProblem(t, o, send(o, "API-Key: other"), 403, "forbidden")
-			if o.method != fasthttp.MethodHead && !strings.HasSuffix(detail, "the scope "+scope+".") {
-				t.Errorf("detail %q, want the scope %s", detail, scope)
+			if scope != "key" { // which takes none
+				detail := wantProblem(t, o, send(o, "API-Key: other"), 403, "forbidden")
+				if o.method != fasthttp.MethodHead && !strings.HasSuffix(detail, "the scope "+scope+".") {
+					t.Errorf("detail %q, want the scope %s", detail, scope)
+				}
 			}
 			for a := send(o, "API-Key: slow"); ; a = send(o, "API-Key: slow") {
 				if a.status == 429 {
@@ -124,7 +132,7 @@ func TestOperationsWithoutWhatTheyNeed(t *testing.T) {
 	}
 
 	code = wantCreated(t, b.create(`{"url":"https://example.com/"}`)).Code
-	b.fill()
+	client := b.fill()
 	for _, o := range all {
 		if o.Responses.Value("507") != nil {
 			t.Run(o.OperationID+" when full", func(t *testing.T) {
@@ -132,11 +140,16 @@ func TestOperationsWithoutWhatTheyNeed(t *testing.T) {
 			})
 		}
 	}
+	client.ConfigSet(t.Context(), "maxmemory", "0")
+	_, cookie := b.signIn(key)
 	b.redis.Kill()
 	for _, o := range all {
 		if o.Responses.Value("503") != nil && o.OperationID != "healthz" { // which asks whoever knows
 			t.Run(o.OperationID+" without Redis", func(t *testing.T) {
-				wantProblem(t, o, send(o, "API-Key: "+key), 503, "unavailable")
+				if o.Tags[0] != "key" && o.Tags[0] != "dashboard" { // which can do without if a header has the key
+					wantProblem(t, o, send(o, "API-Key: "+key), 503, "unavailable")
+				}
+				wantProblem(t, o, send(o, cookie, ourOrigin), 503, "unavailable")
 			})
 		}
 	}
@@ -168,12 +181,13 @@ var theContract = sync.OnceValues(func() (*contract, error) {
 	}
 	c := &contract{doc: doc, schemas: map[string]*jsonschema.Schema{}, seen: map[string]bool{}}
 	for path := range doc.Paths.Map() {
-		pattern := strings.ReplaceAll(regexp.QuoteMeta(path), `\{code\}`, `(?P<code>[^/]+)`)
+		pattern := strings.ReplaceAll(regexp.QuoteMeta(path), `\{file\}`, `(?P<file>.*)`)
+		pattern = inPath.ReplaceAllString(pattern, `(?P<$1>[^/]+)`)
 		c.templates = append(c.templates, template{path, regexp.MustCompile("^" + pattern + "$")})
 	}
 	// Of several matching paths, the one with the longest literal part.
 	slices.SortFunc(c.templates, func(a, b template) int {
-		literal := func(t template) int { return len(strings.ReplaceAll(t.path, "{code}", "")) }
+		literal := func(t template) int { return len(inPath.ReplaceAllString(regexp.QuoteMeta(t.path), "")) }
 		return literal(b) - literal(a)
 	})
 
@@ -220,6 +234,9 @@ func holdToContract(t testing.TB, request *fasthttp.Request, a answer) {
 	}
 }
 
+// inPath finds a parameter in a path whose meta characters are quoted.
+var inPath = regexp.MustCompile(`\\\{([a-z]+)\\\}`)
+
 // route returns the operation of the request. The route has no operation if the document has none
 // for the method, and is nil if it has none for the path.
 func (c *contract) route(method, path string) (*routers.Route, map[string]string) {
@@ -229,8 +246,8 @@ func (c *contract) route(method, path string) (*routers.Route, map[string]string
 			continue
 		}
 		params := map[string]string{}
-		if len(match) > 1 {
-			params["code"] = match[1]
+		for i, name := range t.pattern.SubexpNames()[1:] {
+			params[name] = cmp.Or(match[i+1], "index.html") // of /dashboard/
 		}
 		item := c.doc.Paths.Value(t.path)
 		operation := item.GetOperation(method)
@@ -294,11 +311,11 @@ func unseen() (missing []string) {
 	return missing
 }
 
-// ofHTTP are headers of HTTP itself. withAny are those that any request may have: a key does no
-// harm if none is needed.
+// ofHTTP are headers of HTTP itself. withAny are those that any request may have: a key or a session
+// does no harm if none is needed, and some are of browsers and of Nginx.
 var (
 	ofHTTP  = []string{"Content-Type", "Content-Length", "Connection", "Date", "Transfer-Encoding"}
-	withAny = []string{"Host", "Api-Key", "X-Api-Key", "Authorization"}
+	withAny = []string{"Host", "Api-Key", "X-Api-Key", "Authorization", "Cookie", "Origin", "Sec-Fetch-Site", "User-Agent", "X-Forwarded-For", "X-Forwarded-Host"}
 )
 
 func (c *contract) checkAnswer(response *openapi3.Response, pointer, method string, a answer) error {
@@ -434,6 +451,10 @@ func kindOf(content openapi3.Content, body string) string {
 
 // hasKey reports whether the request has a key in the way of the scheme.
 func hasKey(_ context.Context, input *openapi3filter.AuthenticationInput) error {
+	if input.SecurityScheme.In == "cookie" {
+		_, err := input.RequestValidationInput.Request.Cookie(input.SecurityScheme.Name)
+		return err
+	}
 	header, prefix := input.SecurityScheme.Name, ""
 	if input.SecurityScheme.Type == "http" {
 		header, prefix = "Authorization", "bearer "

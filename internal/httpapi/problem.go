@@ -29,6 +29,7 @@ var (
 	problemInvalidField     = problem{fasthttp.StatusBadRequest, "invalid_field"}
 	problemUnauthorized     = problem{fasthttp.StatusUnauthorized, "unauthorized"}
 	problemForbidden        = problem{fasthttp.StatusForbidden, "forbidden"}
+	problemForeignOrigin    = problem{fasthttp.StatusForbidden, "foreign_origin"}
 	problemNotFound         = problem{fasthttp.StatusNotFound, "not_found"}
 	problemClicksOff        = problem{fasthttp.StatusNotFound, "clicks_off"}
 	problemMethodNotAllowed = problem{fasthttp.StatusMethodNotAllowed, "method_not_allowed"}

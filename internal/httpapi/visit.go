@@ -88,6 +88,19 @@ func peerOf(ctx *fasthttp.RequestCtx) (peer netip.Addr, known bool) {
 	return peer, peer.IsValid()
 }
 
+// addressOf returns the address of whoever sent the request, as record finds it. It is invalid if that
+// is not known.
+func addressOf(ctx *fasthttp.RequestCtx) netip.Addr {
+	peer, known := peerOf(ctx)
+	if !known || near(peer) {
+		forwarded, err := netip.ParseAddr(string(lastAddress(ctx.Request.Header.Peek(fasthttp.HeaderXForwardedFor))))
+		if err == nil {
+			return forwarded.Unmap().WithZone("")
+		}
+	}
+	return peer
+}
+
 // near reports whether the peer is on this machine or in a private network, as a proxy of ours is. Only
 // then X-Forwarded-For says who the visitor is: a stranger could write anything there. Whoever sends
 // it from nearby can at most make our own numbers wrong.

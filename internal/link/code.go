@@ -23,10 +23,10 @@ func (e *CodeError) Error() string { return e.Detail }
 // or may come to have one, or browsers and robots ask every host for it.
 var reserved = map[string]bool{
 	"about": true, "admin": true, "api": true, "apple-touch-icon": true, "assets": true, "bulk": true,
-	"clicks": true, "dashboard": true, "debug": true, "docs": true, "export": true, "favicon": true, "generate_url": true,
-	"health": true, "healthz": true, "help": true, "import": true, "index": true, "links": true, "login": true,
+	"clicks": true, "codes": true, "dashboard": true, "debug": true, "docs": true, "export": true, "favicon": true, "generate_url": true,
+	"health": true, "healthz": true, "help": true, "import": true, "index": true, "key": true, "links": true, "login": true,
 	"logout": true, "metrics": true, "openapi": true, "ping": true, "preview": true, "privacy": true, "robots": true,
-	"security": true, "sitemap": true, "static": true, "status": true, "terms": true, "well-known": true,
+	"security": true, "service": true, "sitemap": true, "static": true, "status": true, "terms": true, "well-known": true,
 }
 
 // ParseCode returns raw if its sender may choose it as the code of a link. Such a code is 3 to 64

@@ -19,8 +19,7 @@ import (
 // begins a new count. With the old one, a name that had 10 requests an hour and is given 100 a
 // second would first have to wait for an hour.
 func (s *Store) TakeRequest(ctx context.Context, name string, n int, per time.Duration) (wait time.Duration, err error) {
-	count := fmt.Sprintf("%s:%d/%d", name, n, per/time.Second)
-	result, err := s.limiter.Allow(ctx, count, redis_rate.Limit{Rate: n, Burst: n, Period: per})
+	result, err := s.limiter.Allow(ctx, count(name, n, per), redis_rate.Limit{Rate: n, Burst: n, Period: per})
 	if redis.IsOOMError(err) {
 		// A full Redis cannot count. A request that writes is refused by its own write if links are
 		// in the same Redis, and one that reads or makes room must not be locked out.
@@ -35,6 +34,20 @@ func (s *Store) TakeRequest(ctx context.Context, name string, n int, per time.Du
 	}
 	s.conn.Writes.Ended()
 	return 0, nil
+}
+
+// GiveBack undoes a TakeRequest with the same arguments. It fails with link.ErrUnavailable.
+func (s *Store) GiveBack(ctx context.Context, name string, n int, per time.Duration) error {
+	_, err := s.limiter.AllowN(ctx, count(name, n, per), redis_rate.Limit{Rate: n, Burst: n, Period: per}, -1)
+	if err != nil && !redis.IsOOMError(err) { // a full Redis counts nothing
+		return s.ops.limit.Unavailable(s.conn.Writes, err)
+	}
+	return nil
+}
+
+// count names the count of a rate.
+func count(name string, n int, per time.Duration) string {
+	return fmt.Sprintf("%s:%d/%d", name, n, per/time.Second)
 }
 
 // pipedScripts runs redis_rate's script through the pipeline, so that it shares round trips and

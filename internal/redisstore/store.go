@@ -1,6 +1,6 @@
 // Package redisstore keeps links in Redis: it is the link.Store behind all others. It also keeps
-// what must be the same for all backends and is no link: promises of idempotent creates, and the
-// rates of API keys.
+// what must be the same for all backends and is no link: promises of idempotent creates, the rates
+// of API keys, and sessions of the dashboard.
 //
 // Its decisions. A link is one string under link:<code>, written with SET NX GET: no link is ever
 // overwritten, and a retried write recognises its own first try. A link and its count of visits
@@ -43,9 +43,9 @@ type Store struct {
 
 // ops are the operations of a Store.
 type ops struct {
-	get, create, visit, update, list, promise, limit, salt *redisconn.Operation
-	miss, restore, mark, archive                           *redisconn.Operation // in front of an archive
-	record                                                 *redisconn.Operation // to read one that was found
+	get, create, visit, update, list, promise, limit, salt, session *redisconn.Operation
+	miss, restore, mark, archive                                    *redisconn.Operation // in front of an archive
+	record                                                          *redisconn.Operation // to read one that was found
 }
 
 // Options say how a Store differs from one without journals.
@@ -71,6 +71,7 @@ func New(conn *redisconn.Conn, o Options) *Store {
 			get: conn.Operation("get"), create: conn.Operation("create"), visit: conn.Operation("visit"),
 			update: conn.Operation("update"), list: conn.Operation("list"), promise: conn.Operation("promise"),
 			limit: conn.Operation("limit"), record: conn.Operation("record"), salt: conn.Operation("salt"),
+			session: conn.Operation("session"),
 		},
 		unheard: conn.Outage("announcements of changes"), unreadable: conn.Outage("a record that cannot be read"),
 	}

@@ -179,6 +179,8 @@ func TestForgedHeadersStayOutside(t *testing.T) {
 		"X-Forwarded-For: 203.0.113.7, forged", "X-Forwarded-Host: forged", "X-Forwarded-Proto: forged",
 		"X-Forwarded-Port: forged", "X-Real-IP: forged", "Forwarded: for=forged", "X-Request-ID: forged",
 		"X-Original-URL: /forged", "API-Key: sent", "Accept: text/csv", "If-Match: \"a\"", "Idempotency-Key: k",
+		"Origin: https://go.example", "Sec-Fetch-Site: same-origin", "If-None-Match: \"b\"", "Accept-Encoding: br",
+		"Cookie: theme=forged; snowlink_session=" + strings.Repeat("s", 43) + "; other=forged",
 	}, "\r\n")+"\r\n\r\n")
 
 	header := <-seen
@@ -195,6 +197,8 @@ func TestForgedHeadersStayOutside(t *testing.T) {
 	for name, want := range map[string]string{
 		"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "go.example", "X-Forwarded-Proto": "http", "API-Key": "sent",
 		"Accept": "text/csv", "If-Match": `"a"`, "Idempotency-Key": "k",
+		"Origin": "https://go.example", "Sec-Fetch-Site": "same-origin", "If-None-Match": `"b"`, "Accept-Encoding": "br",
+		"Cookie": "snowlink_session=" + strings.Repeat("s", 43),
 	} {
 		if got := header.Values(name); len(got) != 1 || got[0] != want {
 			t.Errorf("the backend got %s: %q, want %q", name, got, want)

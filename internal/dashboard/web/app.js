@@ -12,12 +12,13 @@
 //   (all of them may be left out)
 //
 // app is one object for all: {api, session, t, format, settings, go, replace, title, toast, dialog, confirm,
-// announce, drafts, can, signal}
+// announce, drafts, can, signal, signOut, leaving}
 //   session   {id, name, scopes, created_at, expires_at}
 //   can(s)    whether the key has the scope s: create, read, manage, admin
 //   go(path)  opens '/links?tag=mail' (without /dashboard); replace(path) only writes it into the address
 //   title(s)  the title of the window
 //   signal    an AbortSignal that fires when the present section is left
+//   leaving   a Set of functions that are awaited before one signs out
 //   settings  what this browser remembers: theme, language, timeZone, defaults; change with settings.set(name, value)
 // css/NAME.css is loaded with the section where the table below says so; css/app.css has tokens and shared pieces.
 
@@ -106,8 +107,9 @@ export const app = {
   title(text) {
     document.title = `${text} · Snowlink`
   },
-  /** Another person signs in, or this one again. */
   signOut,
+  /** What still has to be done before one signs out. @type {Set<() => unknown>} */
+  leaving: new Set(),
 }
 /** @typedef {typeof app} App */
 
@@ -253,6 +255,7 @@ async function help() {
 
 async function signOut() {
   try {
+    await Promise.all([...app.leaving].map((finish) => finish()))
     await api.call('DELETE', '/dashboard/session')
   } catch (err) {
     // Whoever has no session any more is signed out.

@@ -15,7 +15,8 @@
 //   bare(url)                              an address without scheme and www, for reading
 //   explain(err)                           the words for an error of api.js
 //   copy(text)                             to the clipboard; a promise of a text works too; tells whether it did
-//   toast(message, {kind, action, ms})     a message at the edge; action: {label, run}; returns a function that closes it
+//   toast(message, {kind, action, ms, gone})   a message at the edge; action: {label, run}; gone is called when it was
+//                                          closed without the action; returns a function that closes it
 //   dialog(content, {title, wide})         a modal: content(close) -> template; resolves with what close was given
 //   confirm({title, text, yes, danger})    resolves with true or false
 //   focus(within, selector)                focuses the first that fits
@@ -233,26 +234,27 @@ function region(className) {
   return box
 }
 
-/** @param {string} message @param {{kind?: 'good' | 'bad' | 'plain', action?: {label: string, run: () => void}, ms?: number}} [options] */
-export function toast(message, { kind = 'plain', action, ms = kind === 'bad' ? 8000 : 4000 } = {}) {
+/** @param {string} message @param {{kind?: 'good' | 'bad' | 'plain', action?: {label: string, run: () => void}, ms?: number, gone?: () => void}} [options] */
+export function toast(message, { kind = 'plain', action, ms = kind === 'bad' ? 8000 : 4000, gone } = {}) {
   const box = region('toasts')
   const one = document.createElement('div')
   one.className = `toast toast-${kind}`
-  const close = () => {
+  const close = (acted = false) => {
     clearTimeout(timer)
+    if (!one.isConnected) return
     one.remove()
+    if (!acted) gone?.()
   }
   // Pressing Undo takes as long as somebody needs to read: the time stands still under the pointer and the focus.
-  let timer = setTimeout(close, ms)
+  let timer = setTimeout(() => close(), ms)
   one.addEventListener('pointerenter', () => clearTimeout(timer))
-  one.addEventListener('pointerleave', () => (timer = setTimeout(close, 2000)))
+  one.addEventListener('pointerleave', () => (timer = setTimeout(() => close(), 2000)))
   render(html`
     ${kind === 'plain' ? nothing : icon(kind === 'good' ? 'check' : 'warn')}<span>${message}</span>
-    ${action ? html`<button type="button" class="toast-action" @click=${() => { close(); action.run() }}>${action.label}</button>` : nothing}
-    <button type="button" class="icon-button" aria-label=${t('ui.close')} @click=${close}>${icon('close')}</button>`, one)
+    ${action ? html`<button type="button" class="toast-action" @click=${() => { close(true); action.run() }}>${action.label}</button>` : nothing}
+    <button type="button" class="icon-button" aria-label=${t('ui.close')} @click=${() => close()}>${icon('close')}</button>`, one)
   box.append(one)
-  while (box.children.length > 3) box.firstElementChild?.remove()
-  return close
+  return () => close()
 }
 
 /** @template T @param {(close: (value?: T) => void) => Piece} content

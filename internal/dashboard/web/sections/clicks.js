@@ -2,12 +2,12 @@
 // in the address. A click on a row of a panel filters all the others. The sections of a link and the overview
 // put this into their pages.
 
-import { call } from '../api.js'
+import { Away, call } from '../api.js'
 import { format, locale, t } from '../texts.js'
-import { canFilter, ask, askedUnit, dayAt, dayNumber, dimensions, divide, partNames, presets, readRange, toggled, withChanges } from '../ui/range.js'
+import { canFilter, ask, askedUnit, dayAt, dayIn, dayNumber, dimensions, divide, partNames, presets, readRange, toggled, withChanges } from '../ui/range.js'
 import { countryName } from '../ui/countries.js'
 import { loadMap, worldMap } from '../ui/map.js'
-import { chart as makeChart, mostBars } from '../ui/chart.js'
+import { chart as makeChart, barsFit } from '../ui/chart.js'
 import { chip, copy, empty, explain, html, icon, menu, nothing, render, skeleton, svg, toast, trouble } from '../ui.js'
 import { watchLive } from './live.js'
 
@@ -17,7 +17,7 @@ import { watchLive } from './live.js'
  * @typedef {{path: string, params: Record<string, string>, live: Record<string, string>, since?: string, name: string, links: boolean}} Scope
  *   path: of the question; params: that it always has; live: those of the live view; since: the day that all begins at;
  *   name: of files that are downloaded; links: whether there are several, so that the live view names them
- * @typedef {{rows?: {value: string, clicks: number}[], total: number, error?: unknown, tooFine?: boolean}} Panel
+ * @typedef {{of?: string, rows?: {value: string, clicks: number}[], total: number, error?: unknown, tooFine?: boolean}} Panel
  * @typedef {import('../ui.js').Piece} Piece */
 
 /** How many rows a panel has until all are asked for, and at most. */
@@ -57,6 +57,7 @@ export function openClicks(app, root, query, go, scope) {
   let range = readRange(query, scope.since)
   /** @type {Answer | undefined} */
   let series
+  let seriesOf = '' // the question that it answers
   /** @type {unknown} */
   let failed
   let since = '' // since when hours, and several dimensions at once, are known; '' until it was told
@@ -77,8 +78,13 @@ export function openClicks(app, root, query, go, scope) {
   let timer = 0
   let closed = false
 
+  /** What follows from the series, made once: the live view draws every second.
+   * @type {{of: Answer, range: Range, divided: ReturnType<typeof divide>, long: (at: string) => string, points: import('../ui/chart.js').Point[]} | undefined} */
+  let made
   /** @type {ReturnType<typeof makeChart> | undefined} */
   let plot
+  /** @type {unknown} */
+  let plotted
   const plotHost = document.createElement('div')
 
   loadMap().then((s) => {
@@ -119,11 +125,15 @@ export function openClicks(app, root, query, go, scope) {
         if (!compare || !isTooFine(err)) throw err
         return get(false)
       })
+      seriesOf = question({})
       failed = undefined
     } catch (err) {
       if (signal.aborted) return
-      failed = err
-      series = undefined
+      // What is on the screen is worth more than the news that it cannot be renewed: the banner says that.
+      if (!(err instanceof Away) || seriesOf !== question({})) {
+        failed = err
+        series = undefined
+      }
     }
     if (series) since = series.since.hours
     else if (isTooFine(failed)) since = /since (\d{4}-\S+?Z)/.exec(String(failed))?.[1] ?? since
@@ -151,10 +161,13 @@ export function openClicks(app, root, query, go, scope) {
 
     // People are counted by days in UTC, and neither by dimensions nor among bots.
     async function loadPeople() {
-      people = undefined
-      if (range.where.size > 0 || range.bots === 'only') return
+      if (range.where.size > 0 || range.bots === 'only') {
+        people = undefined
+        return
+      }
       const q = new URLSearchParams({ ...scope.params, from: range.from, to: range.to, unit: 'whole', ...(range.compare ? { compare: 'previous' } : {}) })
-      people = (await call('GET', `${scope.path}?${q}`, { signal }).catch(() => ({ data: undefined }))).data
+      const { data } = await call('GET', `${scope.path}?${q}`, { signal }).catch(() => ({ data: undefined }))
+      if (!signal.aborted) people = data
     }
   }
 
@@ -170,16 +183,17 @@ export function openClicks(app, root, query, go, scope) {
       told.set(dimension, { total: 0, tooFine: true })
       return
     }
+    // The panel of a filter shows the other values, too: that is how one adds another.
+    const asked = question({ by: dimension, limit: String(manyRows) }, dimension)
     try {
-      // The panel of a filter shows the other values, too: that is how one adds another.
-      const { data } = await call('GET', question({ by: dimension, limit: String(manyRows) }, dimension), { signal })
+      const { data } = await call('GET', asked, { signal })
       if (signal.aborted) return
       /** @type {{value: string, clicks: number}[]} */
       const rows = data.rows.map((/** @type {any} */ r) => ({ value: r[dimension], clicks: r.clicks }))
       // What could not be told apart is no value, and stands below all of them.
-      told.set(dimension, { rows: [...rows.filter((r) => r.value !== rest), ...rows.filter((r) => r.value === rest)], total: data.clicks })
+      told.set(dimension, { of: asked, rows: [...rows.filter((r) => r.value !== rest), ...rows.filter((r) => r.value === rest)], total: data.clicks })
     } catch (error) {
-      if (!signal.aborted) told.set(dimension, { total: 0, error })
+      if (!signal.aborted && !(error instanceof Away && told.get(dimension)?.of === asked)) told.set(dimension, { total: 0, error })
     }
   }
 
@@ -266,8 +280,9 @@ export function openClicks(app, root, query, go, scope) {
 
   function figures() {
     if (!series) return html`<div class="figures">${[1, 2, 3].map(() => html`<div>${skeleton(2)}</div>`)}</div>`
-    const { over, overBefore, elapsed, parts } = divide(range, series)
-    const done = elapsed > 0 ? elapsed / (range.unit === 'hour' ? 24 : 1) : 0
+    const { divided: { over, overBefore, elapsed, parts }, long } = view(series)
+    // Before a link was made, no day could have clicks.
+    const done = Math.min(elapsed / (range.unit === 'hour' ? 24 : 1), scope.since ? dayNumber(range.today) - dayNumber(scope.since) : Infinity)
     const best = parts.reduce((x, y) => ((y.now ?? 0) > (x?.now ?? 0) ? y : x), parts[0])
     return html`<dl class="figures">
       <div><dt>${t('clicks.clicks')}</dt><dd><span class="figure">${format.n(series.clicks)}</span> ${overBefore === null || elapsed === 0 ? nothing : changed(over, overBefore)}</dd>
@@ -276,10 +291,10 @@ export function openClicks(app, root, query, go, scope) {
         ? html`<span class="figure muted">–</span>`
         : html`<span class="figure">${format.n(people.visitors)}</span>`}</dd>
         <dd class="muted small">${range.where.size > 0 || range.bots === 'only' ? t('clicks.visitors_not') : people?.previous?.visitors !== undefined ? t('clicks.before', { n: people.previous.visitors }) : range.tz === 'UTC' ? nothing : t('clicks.visitors_utc')}</dd></div>
-      ${done >= 1 && range.days > 1 ? html`<div><dt>${t('clicks.a_day')}</dt><dd><span class="figure">${format.n(Math.round((over / done) * (over / done < 10 ? 10 : 1)) / (over / done < 10 ? 10 : 1))}</span></dd>
+      ${done >= 1 && over > 0 && range.days > 1 ? html`<div><dt>${t('clicks.a_day')}</dt><dd><span class="figure">${format.n(Math.round((over / done) * (over / done < 10 ? 10 : 1)) / (over / done < 10 ? 10 : 1))}</span></dd>
         <dd class="muted small">${t('clicks.a_day_of', { n: Math.floor(done) })}</dd></div>` : nothing}
       ${best && (best.now ?? 0) > 0 && parts.length > 1 ? html`<div><dt>${t(`clicks.best_${range.unit}`)}</dt><dd><span class="figure">${format.n(best.now ?? 0)}</span></dd>
-        <dd class="muted small">${range.unit === 'week' ? t('clicks.week_of', { day: partNames(range).long(best.at) }) : partNames(range).long(best.at)}</dd></div>` : nothing}
+        <dd class="muted small">${long(best.at)}</dd></div>` : nothing}
     </dl>`
   }
 
@@ -297,8 +312,8 @@ export function openClicks(app, root, query, go, scope) {
     return html`
       <div class="clicks-chart-head">
         <p class="muted small">${t('clicks.zone')} <button type="button" class="link-button small" @click=${pickZone}>${range.tz.replaceAll('_', ' ')}</button></p>
+        ${series?.previous ? html`<div class="clicks-legend"><span class="legend"><i class="legend-now"></i>${t('clicks.now')}</span><span class="legend"><i class="legend-before ${barsFit(view(series).points.length, plotHost.clientWidth || root.clientWidth) ? '' : 'legend-line'}"></i>${t('clicks.time_before')}</span></div>` : nothing}
         <div class="row">
-          ${series?.previous ? html`<span class="legend"><i class="legend-now"></i>${t('clicks.now')}</span><span class="legend"><i class="legend-before ${divide(range, series).parts.length > mostBars ? 'legend-line' : ''}"></i>${t('clicks.time_before')}</span>` : nothing}
           <button type="button" class="button button-small" aria-pressed=${asTable} @click=${() => { asTable = !asTable; draw() }}>${t('clicks.table')}</button>
           ${apiMenu('chart', t('clicks.over_time'), () => ({ unit: range.unit, ...(range.compare ? { compare: 'previous' } : {}) }))}
         </div>
@@ -316,24 +331,34 @@ export function openClicks(app, root, query, go, scope) {
 
   function partTable() {
     if (!series) return nothing
-    const names = partNames(range)
-    const { parts } = divide(range, series)
+    const { points } = view(series)
     return html`<div class="table-scroll" tabindex="0" role="region" aria-label=${t('clicks.over_time')}><table>
       <thead><tr><th scope="col">${t(`clicks.unit_${range.unit}`)}</th><th scope="col" class="number">${t('clicks.clicks')}</th>${series.previous ? html`<th scope="col" class="number">${t('clicks.time_before')}</th>` : nothing}</tr></thead>
-      <tbody>${parts.map((p) => html`<tr><th scope="row">${names.long(p.at)}</th><td class="number">${p.now === null ? '–' : format.n(p.now)}</td>${series?.previous ? html`<td class="number">${format.n(p.before ?? 0)}</td>` : nothing}</tr>`)}</tbody>
+      <tbody>${points.map((p) => html`<tr><th scope="row">${p.long}</th><td class="number">${p.now === null ? '–' : format.n(p.now)}</td>${series?.previous ? html`<td class="number">${format.n(p.before ?? 0)}</td>` : nothing}</tr>`)}</tbody>
     </table></div>`
+  }
+
+  /** @param {Answer} of */
+  function view(of) {
+    if (made?.of === of && made.range === range) return made
+    const names = partNames(range)
+    const divided = divide(range, of)
+    const long = (/** @type {string} */ at) => (range.unit === 'week' ? t('clicks.week_of', { day: names.long(at) }) : names.long(at))
+    const points = divided.parts.map((p) => ({ label: names.short(p.at), long: long(p.at), open: p.open, now: p.now, before: p.before }))
+    made = { of, range, divided, long, points }
+    return made
   }
 
   function drawChart() {
     if (!series || failed || asTable || !plotHost.isConnected) return
     plot ??= makeChart(plotHost)
-    const names = partNames(range)
-    const { parts } = divide(range, series)
-    const long = (/** @type {string} */ at) => (range.unit === 'week' ? t('clicks.week_of', { day: names.long(at) }) : names.long(at))
+    const { points, divided: { parts } } = view(series)
+    if (plotted === points) return
+    plotted = points
     plot.draw({
-      points: parts.map((p) => ({ label: names.short(p.at), long: long(p.at), open: p.open, now: p.now, before: p.before })),
+      points,
       names: { now: t('clicks.clicks'), before: t('clicks.time_before') },
-      label: t('clicks.chart', { n: series.clicks, first: names.long(parts[0].at), last: names.long(parts[parts.length - 1].at) }),
+      label: t('clicks.chart', { n: series.clicks, first: points[0].long, last: points[points.length - 1].long }),
       n: format.n,
       compact: format.compact,
       pick: range.days > 1 ? (first, last) => zoom(parts[first].at, parts[last].at) : undefined,
@@ -342,7 +367,7 @@ export function openClicks(app, root, query, go, scope) {
 
   /** Shows only the time that was marked, in whole days. @param {string} first @param {string} last when the parts begin */
   function zoom(first, last) {
-    const day = (/** @type {string} */ at) => (range.unit === 'hour' ? dayNumber(new Intl.DateTimeFormat('sv', { timeZone: range.tz, dateStyle: 'short' }).format(new Date(at))) : dayNumber(at))
+    const day = (/** @type {string} */ at) => (range.unit === 'hour' ? dayNumber(dayIn(range.tz, new Date(at))) : dayNumber(at))
     let end = day(last) + 1
     if (range.unit === 'week') end += 6
     if (range.unit === 'month') end = dayNumber(dayAt(day(last) + 32).slice(0, 8) + '01')
@@ -467,7 +492,7 @@ export function openClicks(app, root, query, go, scope) {
       range = readRange(query, scope.since)
       if (moved) {
         told.clear()
-        series = undefined
+        series = people = undefined
         live.move(scope.live)
       }
       load()

@@ -142,7 +142,7 @@ export default async function open(app, root) {
           ${copyButton(l.short_url, `${t('link.copy')}: ${l.code}`)}
           ${menu(`more-${l.code}`, {
             label: t('link.more', { code: l.code }),
-            items: [
+            items: () => [
               { label: t('link.qr'), icon: 'qr', run: () => qr(l) },
               read && { label: t('link.numbers'), icon: 'chart', href: `/dashboard/links/${l.code}` },
               app.can('manage') && { label: t('link.edit'), icon: 'edit', href: `/dashboard/links/${l.code}/edit` },

@@ -9,9 +9,9 @@ import { color } from '../ui.js'
  * @typedef {{points: Point[], names: {now: string, before: string}, label: string, n: (v: number) => string, compact: (v: number) => string,
  *   pick?: (first: number, last: number) => void}} Chart `pick` hears which points somebody has marked */
 
-/** How many points are bars. With more the chart is lines. */
-export const mostBars = 120
-const height = 240
+/** Whether there is room for bars. @param {number} points @param {number} width of the host, in pixels */
+export const barsFit = (points, width) => points <= Math.min(120, (width - 60) / 5)
+const height = 232
 
 /** @param {HTMLElement} host empty, and visible when it is drawn
  * @returns {{draw: (chart: Chart) => void, close: () => void}} */
@@ -34,7 +34,7 @@ export function chart(host) {
     host.setAttribute('role', 'img')
     host.setAttribute('aria-label', next.label)
     const n = next.points.length
-    const bars = n <= mostBars
+    const bars = barsFit(n, host.clientWidth)
     const compared = next.points.some((p) => p.before !== null)
     /** @type {uPlot.AlignedData} */
     const data = [next.points.map((_, i) => i), ...(compared ? [next.points.map((p) => p.before)] : []), next.points.map((p) => p.now)]
@@ -68,7 +68,7 @@ export function chart(host) {
       : { stroke: () => color('--series-before'), width: 1.5, dash: [4, 4], points: { show: false } }
     return {
       width: Math.max(host.clientWidth, 200), height,
-      padding: [12, 20, 0, 0], // half of the last name stands beyond the last point
+      padding: [12, 28, 0, 0], // half of the last name stands beyond the last point
       legend: { show: false },
       scales: {
         x: { time: false, range: () => (bars ? [-0.5, n - 0.5] : [0, Math.max(1, n - 1)]) },
@@ -80,7 +80,7 @@ export function chart(host) {
       },
       axes: [
         {
-          stroke: () => color('--muted'), font, size: 32, gap: 8, grid: { show: false }, ticks: { show: false },
+          stroke: () => color('--muted'), font, size: 24, gap: 6, grid: { show: false }, ticks: { show: false },
           splits: (u) => ticks(points(), u.bbox.width / devicePixelRatio),
           values: (_, at) => at.map((i) => points()[i]?.label ?? ''),
         },
@@ -128,7 +128,9 @@ export function chart(host) {
 
   const again = () => plot?.redraw(true, true)
   const sized = new ResizeObserver(() => {
-    if (plot && host.clientWidth > 0 && plot.width !== host.clientWidth) plot.setSize({ width: host.clientWidth, height })
+    if (!plot || host.clientWidth === 0 || plot.width === host.clientWidth) return
+    plot.setSize({ width: host.clientWidth, height })
+    if (shown) draw(shown)
   })
   sized.observe(host)
   const themed = new MutationObserver(again)

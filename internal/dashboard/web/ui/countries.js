@@ -30,11 +30,16 @@ export const small = {
   SC: [55.5, -4.7], SG: [103.8, 1.35], SM: [12.5, 43.9], ST: [6.6, 0.2], TO: [-175.2, -21.2], WS: [-172.1, -13.8],
 }
 
+/** @type {{language: string, names: Intl.DisplayNames} | undefined} */
+let made
+
 /** @param {string} code alpha-2 @returns {string} its name in the person's language, or the code */
 export function countryName(code) {
+  const { language } = locale()
+  if (made?.language !== language) made = { language, names: new Intl.DisplayNames(language, { type: 'region' }) }
   try {
-    return new Intl.DisplayNames(locale().language, { type: 'region' }).of(code) ?? code
+    return made.names.of(code) ?? code
   } catch {
-    return code
+    return code // what a header said was no country
   }
 }

@@ -29,12 +29,14 @@ export const dayNumber = (day) => Math.round(Date.parse(`${day}T00:00:00Z`) / 86
 /** @param {number} n */
 export const dayAt = (n) => new Date(n * 86400000).toISOString().slice(0, 10)
 
+/** @type {{tz: string, format: Intl.DateTimeFormat} | undefined} */
+let made
+
 /** Which day it is somewhere. @param {string} tz @param {Date} [at] */
 export function dayIn(tz, at = new Date()) {
-  /** @type {Record<string, string>} */
-  const part = {}
-  for (const p of new Intl.DateTimeFormat('en', { timeZone: tz, year: 'numeric', month: '2-digit', day: '2-digit' }).formatToParts(at)) part[p.type] = p.value
-  return `${part.year}-${part.month}-${part.day}`
+  // The way Swedes write a date is the API's, and making a format takes longer than using it.
+  if (made?.tz !== tz) made = { tz, format: new Intl.DateTimeFormat('sv', { timeZone: tz, dateStyle: 'short' }) }
+  return made.format.format(at)
 }
 
 /** @param {string | null} s */

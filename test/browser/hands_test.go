@@ -263,3 +263,6 @@ func (p *tab) clipboard() string {
 	p.t.Helper()
 	return eval[string](p, "navigator.clipboard.readText()")
 }
+
+// back is the browser's own button.
+var back = chromedp.NavigateBack()

@@ -2,7 +2,7 @@
 // sight are elements; pages are fetched as one scrolls. Several can be selected and changed together: bulk.js.
 
 import { locale } from '../texts.js'
-import { bare, chip, copy, copyButton, empty, focus, html, icon, menu, nothing, render, skeleton, sparkline, state, trouble } from '../ui.js'
+import { bare, copy, copyButton, empty, focus, html, icon, menu, nothing, render, skeleton, sparkline, state, trouble } from '../ui.js'
 import { Bulk } from '../ui/bulk.js'
 import { Feed } from '../ui/feed.js'
 import { fromWall, toWall } from '../ui/when.js'

@@ -15,12 +15,15 @@ export default {
   'error.away': 'Der Dienst antwortet nicht. Was Sie eingegeben haben, ist noch da.',
   'error.unknown': 'Etwas ist schiefgegangen: {what}',
   'error.rate_limited': { one: 'Zu viele Anfragen. In {n} Sekunde geht es weiter.', other: 'Zu viele Anfragen. In {n} Sekunden geht es weiter.' },
+  'error.unauthorized': 'Ihre Sitzung ist zu Ende.',
   'error.forbidden': 'Das darf Ihr Schlüssel nicht.',
   'error.not_found': 'Kein Link hat diesen Code.',
   'error.gone': 'Diesen Link gibt es nicht mehr: er wurde gelöscht oder ist abgelaufen.',
   'error.code_taken': 'Diesen Code gibt es schon. Wählen Sie einen anderen.',
   'error.clicks_off': 'Dieser Dienst zählt keine Klicks.',
 
+  'away.title': 'Der Dienst antwortet nicht',
+  'away.waits': 'Diese Seite versucht es von selbst wieder.',
   'away.banner': 'Der Dienst antwortet nicht. Ihre Eingaben bleiben erhalten; diese Seite versucht es von selbst wieder.',
   'away.back': 'Der Dienst ist wieder da.',
 

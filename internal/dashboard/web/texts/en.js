@@ -15,12 +15,15 @@ export default {
   'error.away': 'The service does not answer. Nothing of what you typed is lost.',
   'error.unknown': 'Something went wrong: {what}',
   'error.rate_limited': { one: 'Too many requests. Try again in {n} second.', other: 'Too many requests. Try again in {n} seconds.' },
+  'error.unauthorized': 'Your session has ended.',
   'error.forbidden': 'Your key may not do this.',
   'error.not_found': 'No link has this code.',
   'error.gone': 'This link is gone: it was deleted, or it expired.',
   'error.code_taken': 'This code is taken. Choose another.',
   'error.clicks_off': 'This service counts no clicks.',
 
+  'away.title': 'The service does not answer',
+  'away.waits': 'This page tries again by itself.',
   'away.banner': 'The service does not answer. What you typed is kept; this page tries again by itself.',
   'away.back': 'The service is back.',
 

@@ -8,7 +8,7 @@ PATH := $(PATH):/usr/sbin:/usr/local/sbin
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: ## serve on :8000 with a Redis of its own; prints a curl that works
+run: ## serve on :8000 with a Redis of its own; prints a link that signs in, and a curl
 	@go build -o bin/server ./server && exec bin/server
 
 test: tools ## run every test, over real Redis and Nginx
@@ -17,11 +17,13 @@ test: tools ## run every test, over real Redis and Nginx
 	@# The experiments take longest and mostly wait. They begin first, beside all others.
 	go test -race -shuffle=on -timeout 20m ./test/faults ./...
 
-check: tools ## gofmt, vet, staticcheck, nginx -t
+check: tools ## gofmt, vet, staticcheck, nginx -t; types and lint of the page
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt -w these: $$unformatted"; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
 	nginx/check
+	test/node tsc --project .
+	test/node eslint --max-warnings 0 .
 
 # Coverage varies a little from run to run; without a limit, Go spends a minute on
 # making each find smaller and hardly looks for more.

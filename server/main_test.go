@@ -31,7 +31,7 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func TestEmbeddedDefaultPrintsACurlThatWorks(t *testing.T) {
+func TestEmbeddedDefaultPrintsWhatWorks(t *testing.T) {
 	addr, metricsAddr := freeAddr(t), freeAddr(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var stdout, stderr fleettest.Output
@@ -40,6 +40,28 @@ func TestEmbeddedDefaultPrintsACurlThatWorks(t *testing.T) {
 	go func() { done <- run(ctx, nil, environ, &stdout, &stderr) }()
 	fleettest.Eventually(t, 20*time.Second, "the welcome", func() bool { return strings.Contains(stdout.String(), "curl") })
 	fleettest.Eventually(t, 20*time.Second, "server ping succeeds", func() bool { return run(ctx, []string{"ping"}, environ, io.Discard, io.Discard) == nil })
+
+	// The link signs in once, and so does its key.
+	link := regexp.MustCompile(`(?m)^ +(http://` + regexp.QuoteMeta(addr) + `/dashboard/)#token=(.*)$`).FindStringSubmatch(stdout.String())
+	if link == nil {
+		t.Fatalf("no link in:\n%s", &stdout)
+	}
+	for i, try := range []struct {
+		body string
+		want int
+	}{{`{"token":"` + link[2] + `"}`, 201}, {`{"token":"` + link[2] + `"}`, 401}, {`{"key":"it's"}`, 201}} {
+		response, err := http.Post(link[1]+"session", "application/json", strings.NewReader(try.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != try.want {
+			t.Errorf("try %d to sign in: %s, want %d", i+1, response.Status, try.want)
+		}
+	}
+	if response, err := http.Get("http://" + addr + "/"); err != nil || response.Request.URL.String() != link[1] || response.StatusCode != 200 {
+		t.Errorf("/: %+v, %v", response, err)
+	}
 
 	command := regexp.MustCompile(`(?m)^ +(curl .*)$`).FindStringSubmatch(stdout.String())[1]
 	answer, err := exec.Command("sh", "-c", command).Output()
@@ -126,6 +148,9 @@ func TestStartErrorsNameTheRemedy(t *testing.T) {
 		{"no file of countries but another", nil, []string{"GEOIP_FILE=" + empty, "LISTEN=127.0.0.1:65003", "METRICS_LISTEN=off"}, []string{"GEOIP_FILE", empty, "MMDB"}},
 		{"taken port for the edge", nil, []string{"EDGE_LOG_LISTEN=" + taken.LocalAddr().String(), "LISTEN=127.0.0.1:65004", "METRICS_LISTEN=off"}, []string{"EDGE_LOG_LISTEN", "in use"}},
 		{"no work", []string{"work"}, []string{"REDIS_URL=redis://localhost", "CLICKS=off"}, []string{"ARCHIVE_URL", "CLICKS=off"}},
+		{"a root that is none", nil, []string{"ROOT_URL=//evil.example/"}, []string{"ROOT_URL is not valid: it takes a URL such as"}},
+		{"a page that is neither on nor off", nil, []string{"DASHBOARD=yes"}, []string{"DASHBOARD is not valid: it takes on or off"}},
+		{"a root that leads to itself", nil, []string{"ROOT_URL=https://sno.example", "BASE_URL=https://sno.example"}, []string{"ROOT_URL"}},
 		{"a base with a path", nil, []string{"BASE_URL=https://example.com/x"}, []string{"BASE_URL", "without a path"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -170,6 +195,10 @@ func TestConfigDefaults(t *testing.T) {
 		{"clicks with less", []string{"CLICKS=off", "CLICKS_WITHOUT=referrer, utm_source"}, func(c config) bool {
 			return !bool(c.Clicks) && slices.Equal(c.ClicksWithout, dimensions{clicks.Referrer, clicks.Source})
 		}},
+		{"the dashboard", nil, func(c config) bool { return bool(c.Dashboard) && c.RootURL == "/dashboard/" }},
+		{"no dashboard", []string{"DASHBOARD=off"}, func(c config) bool { return !bool(c.Dashboard) && c.RootURL == "" }},
+		{"another root", []string{"ROOT_URL=HTTPS://Example.com"}, func(c config) bool { return c.RootURL == "https://example.com/" }},
+		{"a path as root", []string{"ROOT_URL=/about", "DASHBOARD=off"}, func(c config) bool { return c.RootURL == "/about" }},
 		{"another port", []string{"BASE_URL=https://s.example:8443"}, func(c config) bool { return c.BaseURL == "https://s.example:8443" }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

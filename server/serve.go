@@ -346,7 +346,7 @@ func (b *backend) run(ctx context.Context, stdout io.Writer) error {
 	go func() { served <- server.Serve(httpapi.RefusalListener(b.listener)) }()
 	b.log.Info("listening", "address", b.listener.Addr().String(), "base_url", b.cfg.BaseURL, "version", buildinfo.Version())
 	if b.cfg.RedisURL == "" {
-		printWelcome(stdout, b.cfg)
+		b.welcome(ctx, stdout)
 	}
 
 	var failed error
@@ -418,17 +418,28 @@ func tuneGC(cacheBytes uint64) {
 	}
 }
 
-// printWelcome shows someone who has set nothing up a command that works.
-func printWelcome(w io.Writer, cfg config) {
-	fmt.Fprintf(w, `
+// welcome shows someone who has set nothing up the page, already signed in, and a command that works.
+func (b *backend) welcome(ctx context.Context, w io.Writer) {
+	here, secret := "http://"+reachable(b.cfg.Listen), b.cfg.APIKeys[0]
+	fmt.Fprint(w, `
 Snowlink is listening. Its Redis is embedded: links die with this process.
 Set REDIS_URL to keep them.
+`)
+	if b.sessions != nil {
+		key, _ := b.keys.Find([]byte(secret))
+		if token, err := b.sessions.Invite(ctx, key); err != nil {
+			b.log.Warn("no link that signs in: sign in with the key", "err", err)
+		} else {
+			fmt.Fprintf(w, "\nOpen this within %d minutes, to make links and see their clicks; it signs in once:\n\n  %s/dashboard/#token=%s\n",
+				int(dashboard.InviteTime.Minutes()), here, token)
+		}
+	}
+	fmt.Fprintf(w, `
+Make a link from here:
 
-Make a link:
+  curl -X POST %s/links -H %s -d '{"url":"https://example.com/"}'
 
-  curl -X POST http://%s/links -H %s -d '{"url":"https://example.com/"}'
-
-`, reachable(cfg.Listen), shellQuote("API-Key: "+cfg.APIKeys[0]))
+`, here, shellQuote("API-Key: "+secret))
 }
 
 // shellQuote makes s one word for a POSIX shell.

@@ -228,7 +228,7 @@ function drawFrame() {
         ${menu('who', {
           label: t('nav.account'),
           text: html`${icon('key')}<span class="ellipsis">${app.session.name}</span>${icon('down')}`,
-          items: [
+          items: () => [
             { label: t('nav.settings'), icon: 'settings', href: path('settings') },
             { label: t('nav.help'), icon: 'help', run: help },
             { label: t('nav.out'), icon: 'out', run: signOut },

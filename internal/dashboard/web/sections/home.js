@@ -142,7 +142,7 @@ export default async function open(app, root) {
           ${copyButton(l.short_url, `${t('link.copy')}: ${l.code}`)}
           ${menu(`more-${l.code}`, {
             label: t('link.more', { code: l.code }),
-            items: [
+            items: () => [
               { label: t('link.qr'), icon: 'qr', run: () => qr(l) },
               read && { label: t('link.numbers'), icon: 'chart', href: `/dashboard/links/${l.code}` },
               app.can('manage') && { label: t('link.edit'), icon: 'edit', href: `/dashboard/links/${l.code}/edit` },
@@ -208,7 +208,7 @@ export default async function open(app, root) {
       get('links', '/links', { limit: shown, with: 'clicks' }, (d) => d.links).then(() => {
         // Where no clicks are counted, the list has none.
         const l = parts.links
-        if (l instanceof Problem && l.code === 'clicks_off') return get('links', '/links', { limit: shown }, (d) => d.links)
+        return l instanceof Problem && l.code === 'clicks_off' ? get('links', '/links', { limit: shown }, (d) => d.links) : undefined
       }),
       get('hours', '/clicks', { from: day(1), tz: zone, unit: 'hour' }, (d) => hours(d.rows, day(1), day(0), zone)),
       get('top', '/clicks/top', { from: day(6), tz: zone, limit: 5 }, (d) => d.links),

@@ -49,6 +49,8 @@ export default async function open(app, root, route) {
   bar.className = 'bulk-place'
   /** @type {Map<number, HTMLElement>} */
   const drawn = new Map()
+  /** Those of them whose link is not there yet. @type {WeakSet<HTMLElement>} */
+  const waits = new WeakSet()
 
   const height = () => (narrow.matches ? 88 : 64)
   const count = () => Math.min(feed.length, Math.floor(mostPixels / height()))
@@ -77,9 +79,7 @@ export default async function open(app, root, route) {
         if (before && scrollY > top()) scrollTo(0, top())
       }
       bulk.hide(feed)
-      for (const el of drawn.values()) el.remove()
-      drawn.clear()
-      changed()
+      changed(true)
       if (!again) app.announce(said())
     })
     coming = next
@@ -87,11 +87,12 @@ export default async function open(app, root, route) {
     if (before) drawHead()
   }
 
-  function changed() {
+  /** @param {boolean} [all] other rows, and not only more of them */
+  function changed(all = false) {
     if (signal.aborted) return
     bulk.hide(feed)
     drawHead()
-    drawRows(true)
+    drawRows(all)
   }
 
   /** @param {Partial<Filters>} change */
@@ -128,7 +129,7 @@ export default async function open(app, root, route) {
     render(html`
       <div class="section-head">
         <h1>${t('nav.links')} <span class="links-count">${feed ? said() : ''}</span></h1>
-        ${menu('links-more', { label: t('links.move'), text: html`${icon('more')}<span>${t('links.move')}</span>`, items: [
+        ${menu('links-more', { label: t('links.move'), text: html`${icon('more')}<span>${t('links.move')}</span>`, items: () => [
           app.can('manage') && { label: t('links.import'), icon: 'upload', run: importLinks },
           { label: t('links.export_csv'), icon: 'download', run: () => exportLinks('text/csv') },
           { label: t('links.export_ndjson'), icon: 'download', run: () => exportLinks('application/x-ndjson') },
@@ -193,14 +194,14 @@ export default async function open(app, root, route) {
   function inSight() {
     const h = height()
     const from = Math.floor(-list.getBoundingClientRect().top / h)
-    return { from: Math.max(0, from - spare), to: Math.min(count(), from + Math.ceil(innerHeight / h) + spare) }
+    return { from: Math.max(0, from - spare), to: Math.min(count(), from + Math.ceil(innerHeight / h) + spare), first: Math.max(0, from) }
   }
 
   /** @param {boolean} [all] also those that are drawn already */
   function drawRows(all = false) {
     if (!feed || !list.isConnected) return
     const h = height()
-    const { from, to } = inSight()
+    const { from, to, first } = inSight()
     list.style.height = `${count() * h}px`
     for (const [i, el] of drawn) {
       // Where the focus is, it stays: whoever scrolls on with the wheel comes back to it.
@@ -213,7 +214,7 @@ export default async function open(app, root, route) {
     let after = null
     for (let i = to - 1; i >= from; i--) {
       let el = drawn.get(i)
-      if (!el || all) {
+      if (!el || all || (waits.has(el) && row(i))) {
         if (!el) {
           el = document.createElement('div')
           el.setAttribute('role', 'row')
@@ -226,12 +227,14 @@ export default async function open(app, root, route) {
     }
     if (to > feed.rows.length && !feed.done && !feed.error) feed.want(to + 60)
     clearTimeout(resting)
-    resting = setTimeout(() => fetchLines(from + spare, to - spare), 150)
+    resting = setTimeout(() => fetchLines(first, to - spare), 150)
   }
 
   /** @param {number} i @param {HTMLElement} el @param {number} [h] */
   function drawRow(i, el, h = height()) {
     const l = row(i)
+    if (l) waits.delete(el)
+    else waits.add(el)
     el.style.transform = `translateY(${i * h}px)`
     el.setAttribute('aria-rowindex', String(i + 2))
     el.className = `link-row ${i === current ? 'current' : ''} ${l && bulk.has(l.code) ? 'selected' : ''}`
@@ -255,7 +258,7 @@ export default async function open(app, root, route) {
     <div role="cell" class="cell-made muted small">${l.created_at ? html`<time datetime=${l.created_at} title=${format.dateTime(l.created_at)}>${format.date(l.created_at)}</time>` : nothing}</div>
     <div role="cell" class="cell-do">
       ${copyButton(l.short_url, `${t('link.copy')}: ${l.code}`)}
-      ${menu(`row-${i}`, { label: t('link.more', { code: l.code }), items: [
+      ${menu(`row-${i}`, { label: t('link.more', { code: l.code }), items: () => [
         { label: t('link.numbers'), icon: 'chart', href: `/dashboard/links/${l.code}` },
         !l.deleted && { label: t('link.qr'), icon: 'qr', run: () => qr(l) },
         !l.deleted && { label: t('link.open'), icon: 'open', run: () => window.open(l.short_url, '_blank', 'noopener') },

@@ -347,8 +347,7 @@ export function openClicks(app, root, query, go, scope) {
     const divided = divide(shown, of)
     const long = (/** @type {string} */ at) => (shown.unit === 'week' ? t('clicks.week_of', { day: names.long(at) }) : names.long(at))
     const points = divided.parts.map((p) => ({ label: names.short(p.at), long: long(p.at), open: p.open, now: p.now, before: p.before }))
-    made = { of, shown, divided, long, points }
-    return made
+    return (made = { of, range: shown, divided, long, points })
   }
 
   function drawChart() {
@@ -471,7 +470,7 @@ export function openClicks(app, root, query, go, scope) {
   /** @param {string} id @param {string} title @param {() => Record<string, string>} extra @param {string} [except] */
   const apiMenu = (id, title, extra, except) => menu(`api-${id}`, {
     label: t('clicks.menu', { what: title }),
-    items: [
+    items: () => [
       { label: t('clicks.csv'), icon: 'download', run: () => download(question(extra(), except), `${scope.name}-${id}.csv`) },
       { label: t('clicks.api'), icon: 'copy', run: () => copied(location.origin + question(extra(), except)) },
       { label: t('clicks.curl'), icon: 'copy', run: () => copied(`curl "${location.origin}${question(extra(), except)}" -H "API-Key: $API_KEY"`) },

@@ -18,6 +18,7 @@ import { watchLive } from './live.js'
  *   path: of the question; params: that it always has; live: those of the live view; since: the day that all begins at;
  *   name: of files that are downloaded; links: whether there are several, so that the live view names them
  * @typedef {{of?: string, rows?: {value: string, clicks: number}[], total: number, error?: unknown, tooFine?: boolean}} Panel
+ * @typedef {{of: Answer, range: Range, divided: ReturnType<typeof divide>, long: (at: string) => string, points: import('../ui/chart.js').Point[]}} View
  * @typedef {import('../ui.js').Piece} Piece */
 
 /** How many rows a panel has until all are asked for, and at most. */
@@ -58,6 +59,7 @@ export function openClicks(app, root, query, go, scope) {
   /** @type {Answer | undefined} */
   let series
   let seriesOf = '' // the question that it answers
+  let shown = range // the range that it is about: another one may have been picked, and not be told yet
   /** @type {unknown} */
   let failed
   let since = '' // since when hours, and several dimensions at once, are known; '' until it was told
@@ -78,8 +80,7 @@ export function openClicks(app, root, query, go, scope) {
   let timer = 0
   let closed = false
 
-  /** What follows from the series, made once: the live view draws every second.
-   * @type {{of: Answer, range: Range, divided: ReturnType<typeof divide>, long: (at: string) => string, points: import('../ui/chart.js').Point[]} | undefined} */
+  /** What follows from the series, made once: the live view draws every second. @type {View | undefined} */
   let made
   /** @type {ReturnType<typeof makeChart> | undefined} */
   let plot
@@ -94,7 +95,7 @@ export function openClicks(app, root, query, go, scope) {
 
   const live = watchLive(scope.live, () => draw(), () => {
     // What was just clicked is in the numbers after a second or two. Large scopes are asked less often.
-    if (timer === 0) timer = window.setTimeout(refresh, Math.max(2500, 20 * loadedIn))
+    if (timer === 0) timer = window.setTimeout(refresh, Math.max(2500, 5 * loadedIn))
   })
 
   /** @param {Record<string, string | null>} changes */
@@ -126,6 +127,7 @@ export function openClicks(app, root, query, go, scope) {
         return get(false)
       })
       seriesOf = question({})
+      shown = range
       failed = undefined
     } catch (err) {
       if (signal.aborted) return
@@ -282,7 +284,7 @@ export function openClicks(app, root, query, go, scope) {
     if (!series) return html`<div class="figures">${[1, 2, 3].map(() => html`<div>${skeleton(2)}</div>`)}</div>`
     const { divided: { over, overBefore, elapsed, parts }, long } = view(series)
     // Before a link was made, no day could have clicks.
-    const done = Math.min(elapsed / (range.unit === 'hour' ? 24 : 1), scope.since ? dayNumber(range.today) - dayNumber(scope.since) : Infinity)
+    const done = Math.min(elapsed / (shown.unit === 'hour' ? 24 : 1), scope.since ? dayNumber(shown.today) - dayNumber(scope.since) : Infinity)
     const best = parts.reduce((x, y) => ((y.now ?? 0) > (x?.now ?? 0) ? y : x), parts[0])
     return html`<dl class="figures">
       <div><dt>${t('clicks.clicks')}</dt><dd><span class="figure">${format.n(series.clicks)}</span> ${overBefore === null || elapsed === 0 ? nothing : changed(over, overBefore)}</dd>
@@ -290,10 +292,10 @@ export function openClicks(app, root, query, go, scope) {
       <div><dt>${t('clicks.visitors')}</dt><dd>${people?.visitors === undefined
         ? html`<span class="figure muted">–</span>`
         : html`<span class="figure">${format.n(people.visitors)}</span>`}</dd>
-        <dd class="muted small">${range.where.size > 0 || range.bots === 'only' ? t('clicks.visitors_not') : people?.previous?.visitors !== undefined ? t('clicks.before', { n: people.previous.visitors }) : range.tz === 'UTC' ? nothing : t('clicks.visitors_utc')}</dd></div>
-      ${done >= 1 && over > 0 && range.days > 1 ? html`<div><dt>${t('clicks.a_day')}</dt><dd><span class="figure">${format.n(Math.round((over / done) * (over / done < 10 ? 10 : 1)) / (over / done < 10 ? 10 : 1))}</span></dd>
+        <dd class="muted small">${shown.where.size > 0 || shown.bots === 'only' ? t('clicks.visitors_not') : people?.previous?.visitors !== undefined ? t('clicks.before', { n: people.previous.visitors }) : shown.tz === 'UTC' ? nothing : t('clicks.visitors_utc')}</dd></div>
+      ${done >= 1 && over > 0 && shown.days > 1 ? html`<div><dt>${t('clicks.a_day')}</dt><dd><span class="figure">${format.n(Math.round((over / done) * (over / done < 10 ? 10 : 1)) / (over / done < 10 ? 10 : 1))}</span></dd>
         <dd class="muted small">${t('clicks.a_day_of', { n: Math.floor(done) })}</dd></div>` : nothing}
-      ${best && (best.now ?? 0) > 0 && parts.length > 1 ? html`<div><dt>${t(`clicks.best_${range.unit}`)}</dt><dd><span class="figure">${format.n(best.now ?? 0)}</span></dd>
+      ${best && (best.now ?? 0) > 0 && parts.length > 1 ? html`<div><dt>${t(`clicks.best_${shown.unit}`)}</dt><dd><span class="figure">${format.n(best.now ?? 0)}</span></dd>
         <dd class="muted small">${long(best.at)}</dd></div>` : nothing}
     </dl>`
   }
@@ -311,11 +313,11 @@ export function openClicks(app, root, query, go, scope) {
   function chartArea() {
     return html`
       <div class="clicks-chart-head">
-        <p class="muted small">${t('clicks.zone')} <button type="button" class="link-button small" @click=${pickZone}>${range.tz.replaceAll('_', ' ')}</button></p>
+        <p class="muted small">${t('clicks.zone')} <button type="button" class="link-button small" @click=${pickZone}>${shown.tz.replaceAll('_', ' ')}</button></p>
         ${series?.previous ? html`<div class="clicks-legend"><span class="legend"><i class="legend-now"></i>${t('clicks.now')}</span><span class="legend"><i class="legend-before ${barsFit(view(series).points.length, plotHost.clientWidth || root.clientWidth) ? '' : 'legend-line'}"></i>${t('clicks.time_before')}</span></div>` : nothing}
         <div class="row">
           <button type="button" class="button button-small" aria-pressed=${asTable} @click=${() => { asTable = !asTable; draw() }}>${t('clicks.table')}</button>
-          ${apiMenu('chart', t('clicks.over_time'), () => ({ unit: range.unit, ...(range.compare ? { compare: 'previous' } : {}) }))}
+          ${apiMenu('chart', t('clicks.over_time'), () => ({ unit: shown.unit, ...(shown.compare ? { compare: 'previous' } : {}) }))}
         </div>
       </div>
       ${!series ? html`<div class="chart-space">${skeleton(1)}</div>`
@@ -324,7 +326,7 @@ export function openClicks(app, root, query, go, scope) {
   }
 
   function nothingYet() {
-    return range.where.size > 0
+    return shown.where.size > 0
       ? empty({ icon: 'filter', title: t('clicks.none_filtered') })
       : empty({ icon: 'chart', title: t('clicks.empty'), text: t('clicks.empty_text') })
   }
@@ -333,20 +335,19 @@ export function openClicks(app, root, query, go, scope) {
     if (!series) return nothing
     const { points } = view(series)
     return html`<div class="table-scroll" tabindex="0" role="region" aria-label=${t('clicks.over_time')}><table>
-      <thead><tr><th scope="col">${t(`clicks.unit_${range.unit}`)}</th><th scope="col" class="number">${t('clicks.clicks')}</th>${series.previous ? html`<th scope="col" class="number">${t('clicks.time_before')}</th>` : nothing}</tr></thead>
+      <thead><tr><th scope="col">${t(`clicks.unit_${shown.unit}`)}</th><th scope="col" class="number">${t('clicks.clicks')}</th>${series.previous ? html`<th scope="col" class="number">${t('clicks.time_before')}</th>` : nothing}</tr></thead>
       <tbody>${points.map((p) => html`<tr><th scope="row">${p.long}</th><td class="number">${p.now === null ? '–' : format.n(p.now)}</td>${series?.previous ? html`<td class="number">${format.n(p.before ?? 0)}</td>` : nothing}</tr>`)}</tbody>
     </table></div>`
   }
 
-  /** @param {Answer} of */
+  /** @param {Answer} of @returns {View} */
   function view(of) {
-    if (made?.of === of && made.range === range) return made
-    const names = partNames(range)
-    const divided = divide(range, of)
-    const long = (/** @type {string} */ at) => (range.unit === 'week' ? t('clicks.week_of', { day: names.long(at) }) : names.long(at))
+    if (made?.of === of && made.range === shown) return made
+    const names = partNames(shown)
+    const divided = divide(shown, of)
+    const long = (/** @type {string} */ at) => (shown.unit === 'week' ? t('clicks.week_of', { day: names.long(at) }) : names.long(at))
     const points = divided.parts.map((p) => ({ label: names.short(p.at), long: long(p.at), open: p.open, now: p.now, before: p.before }))
-    made = { of, range, divided, long, points }
-    return made
+    return (made = { of, range: shown, divided, long, points })
   }
 
   function drawChart() {
@@ -361,18 +362,18 @@ export function openClicks(app, root, query, go, scope) {
       label: t('clicks.chart', { n: series.clicks, first: points[0].long, last: points[points.length - 1].long }),
       n: format.n,
       compact: format.compact,
-      pick: range.days > 1 ? (first, last) => zoom(parts[first].at, parts[last].at) : undefined,
+      pick: shown.days > 1 ? (first, last) => zoom(parts[first].at, parts[last].at) : undefined,
     })
   }
 
   /** Shows only the time that was marked, in whole days. @param {string} first @param {string} last when the parts begin */
   function zoom(first, last) {
-    const day = (/** @type {string} */ at) => (range.unit === 'hour' ? dayNumber(dayIn(range.tz, new Date(at))) : dayNumber(at))
+    const day = (/** @type {string} */ at) => (shown.unit === 'hour' ? dayNumber(dayIn(shown.tz, new Date(at))) : dayNumber(at))
     let end = day(last) + 1
-    if (range.unit === 'week') end += 6
-    if (range.unit === 'month') end = dayNumber(dayAt(day(last) + 32).slice(0, 8) + '01')
-    const from = Math.max(day(first), dayNumber(range.from))
-    const to = Math.min(end, dayNumber(range.to))
+    if (shown.unit === 'week') end += 6
+    if (shown.unit === 'month') end = dayNumber(dayAt(day(last) + 32).slice(0, 8) + '01')
+    const from = Math.max(day(first), dayNumber(shown.from))
+    const to = Math.min(end, dayNumber(shown.to))
     if (from < to) change({ range: null, from: dayAt(from), to: dayAt(to), unit: null })
   }
 
@@ -469,7 +470,7 @@ export function openClicks(app, root, query, go, scope) {
   /** @param {string} id @param {string} title @param {() => Record<string, string>} extra @param {string} [except] */
   const apiMenu = (id, title, extra, except) => menu(`api-${id}`, {
     label: t('clicks.menu', { what: title }),
-    items: [
+    items: () => [
       { label: t('clicks.csv'), icon: 'download', run: () => download(question(extra(), except), `${scope.name}-${id}.csv`) },
       { label: t('clicks.api'), icon: 'copy', run: () => copied(location.origin + question(extra(), except)) },
       { label: t('clicks.curl'), icon: 'copy', run: () => copied(`curl "${location.origin}${question(extra(), except)}" -H "API-Key: $API_KEY"`) },

@@ -1,7 +1,7 @@
 // A link's page: what it is, its clicks, its QR code, and how to be rid of it or of them.
 
 import { Problem } from '../api.js'
-import { bare, chip, copy, explain, field, html, icon, nothing, render, skeleton, state, toast, trouble } from '../ui.js'
+import { bare, chip, copy, empty, explain, field, html, icon, nothing, render, skeleton, state, toast, trouble } from '../ui.js'
 import { openClicks } from './clicks.js'
 // Named here, all of them are fetched at once, and not one after the other as each import is met.
 import '../ui/chart.js'
@@ -61,11 +61,15 @@ export default async function open(app, root, route) {
 
   function draw() {
     if (!link && !isGone(failed)) {
-      render(failed ? html`<h1 class="mono">${code}</h1>${trouble(failed, () => start(route))}` : skeleton(6), root)
+      render(!failed ? skeleton(6) : html`
+        <div class="section-head"><h1>${code}</h1></div>
+        ${failed instanceof Problem && (failed.status === 404 || failed.status === 403)
+          ? empty({ icon: failed.status === 403 ? 'key' : 'search', title: explain(failed), action: html`<a class="button" href="/dashboard/links">${t('nav.links')}</a>` })
+          : trouble(failed, () => start(route))}`, root)
       return
     }
     render(html`
-      ${link ? head(link) : html`<div class="section-head"><h1 class="mono">${code}</h1></div><div class="note">${icon('info')}<p>${explain(failed)}</p></div>`}
+      ${link ? head(link) : html`<div class="section-head"><h1>${code}</h1></div><div class="note">${icon('info')}<p>${explain(failed)}</p></div>`}
       ${clicksRoot}
       ${app.can('manage') ? danger() : nothing}`, root)
   }

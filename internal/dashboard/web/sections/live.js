@@ -7,13 +7,14 @@
 
 const minute = 60
 
-/** @param {Record<string, string>} params @param {() => void} changed something to draw @param {() => void} clicked
+/** @param {Record<string, string>} params @param {() => void} changed something to draw @param {() => void} clicked there are new clicks, or may be
  * @returns {{state: () => State, toggle: () => void, move: (params: Record<string, string>) => void, close: () => void}} */
 export function watchLive(params, changed, clicked) {
   /** @type {EventSource | undefined} */
   let source
   let wanted = true
   let busy = false
+  let opened = false
   let retry = 0
   let pause = 5000
   /** @type {{second: number, clicks: number, bots: number}[]} */
@@ -29,6 +30,9 @@ export function watchLive(params, changed, clicked) {
       busy = false
       pause = 5000
       changed()
+      // What happened meanwhile is not told later: somebody was in another tab, to follow the link.
+      if (opened) clicked()
+      opened = true
     }
     source.onmessage = (e) => {
       const said = JSON.parse(e.data)

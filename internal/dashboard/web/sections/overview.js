@@ -20,7 +20,7 @@ const shown = 10
 export default async function open(app, root, { query }) {
   const { api, t, format } = app
   /** Undefined until they are there, or the error instead. @type {{top?: Row[] | Error, misses?: Row[] | Error}} */
-  let lists = {}
+  const lists = {}
   let loading = new AbortController()
   /** Names of keys, for those who may see what others made. @type {string[]} */
   let owners = []
@@ -118,7 +118,7 @@ export default async function open(app, root, { query }) {
       <div class="panel-head"><h2>${title}</h2>
         ${menu(`api-${which}`, {
           label: t('clicks.menu', { what: title }),
-          items: [
+          items: () => [
             { label: t('clicks.csv'), icon: 'download', run: () => download(question(which, 1000), `${which}.csv`) },
             { label: t('clicks.api'), icon: 'copy', run: () => share(location.origin + question(which, 1000)) },
           ],

@@ -419,6 +419,7 @@ export default async function open(app, root, route) {
   const held = kept
   if (held && held.key === address(filters)) {
     feed = Object.assign(new Feed(ask(filters), () => changed()), held.feed, { changed, abort: new AbortController(), busy: null })
+    app.replace(`/links${held.key}`)
     drawHead()
     list.style.height = `${count() * height()}px`
     requestAnimationFrame(() => drawRows(true))

@@ -53,7 +53,7 @@ export function nameOf(dimension, value) {
 
 /** @param {App} app @param {HTMLElement} root an empty element @param {URLSearchParams} query @param {(query: URLSearchParams) => Promise<unknown> | void} go changes the
  * address's query @param {Scope} scope
- * @returns {{update: (query: URLSearchParams, scope?: Scope) => void, refresh: () => void, close: () => void}} */
+ * @returns {{update: (query: URLSearchParams, scope?: Scope) => void, refresh: () => void, since: (day: string | undefined) => void, close: () => void}} */
 export function openClicks(app, root, query, go, scope) {
   let range = readRange(query, scope.since)
   /** @type {Answer | undefined} */
@@ -499,6 +499,16 @@ export function openClicks(app, root, query, go, scope) {
       load()
     },
     refresh: load,
+    /** Tells when the link was made, once that is known. @param {string | undefined} day */
+    since(day) {
+      if (day === scope.since) return
+      scope = { ...scope, since: day }
+      const before = question({})
+      range = readRange(query, day)
+      made = undefined
+      if (question({}) !== before) load()
+      else draw()
+    },
     close() {
       closed = true
       loading.abort()

@@ -273,6 +273,8 @@ export default {
   'clicks.fine': 'Mit Filtern kennen manche Felder nur Klicks seit {day}. Davor wurde jeder nur nach einer Sache auf einmal gezählt.',
   'clicks.fine_chart': 'Stunden und mehrere Filter zusammen sind erst seit {day} bekannt.',
   'clicks.fine_before': 'Die Zeit davor fehlt: Stunden und mehrere Filter zusammen sind erst seit {day} bekannt.',
+  'clicks.kept': 'Klicks werden erst seit {day} aufbewahrt.',
+  'clicks.kept_before': 'Die Zeit davor fehlt: Klicks werden erst seit {day} aufbewahrt.',
   'clicks.fine_do': 'Nur diese Zeit zeigen',
   'clicks.fine_panel': 'Zusammen mit anderen Filtern für so lange Zeit nicht bekannt.',
   'clicks.map': 'Weltkarte: Je mehr Klicks ein Land hat, desto kräftiger ist seine Farbe. Die Zahlen stehen in der Tabelle daneben.',

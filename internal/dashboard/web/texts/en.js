@@ -273,6 +273,8 @@ export default {
   'clicks.fine': 'With filters, some panels know only clicks since {day}. Before, each was counted by one thing at a time.',
   'clicks.fine_chart': 'Hours, and several filters together, are known only since {day}.',
   'clicks.fine_before': 'The time before is not shown: hours, and several filters together, are known only since {day}.',
+  'clicks.kept': 'Clicks are kept only since {day}.',
+  'clicks.kept_before': 'The time before is not shown: clicks are kept only since {day}.',
   'clicks.fine_do': 'Show only that time',
   'clicks.fine_panel': 'Not known for so long a time together with other filters.',
   'clicks.map': 'Map of the world: the more clicks a country has, the stronger its color. The table beside it has the numbers.',

@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: help run test check fuzz fleet links bench growth bulk faults model docs vendor pgo tools
+.PHONY: help run test check fuzz fleet links bench growth bulk faults model docs vendor screenshots pgo tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ docs: ## write the parts of README.md and docs/ that are made from the code and 
 
 vendor: ## fetch the libraries of the page from npm, by the versions in vendor.json
 	node internal/dashboard/vendor.mjs
+
+screenshots: tools ## write docs/screenshots/, pictures of every section of the page
+	go test -count=1 -run TestScreenshots ./test/browser -screenshots $(CURDIR)/docs/screenshots
 
 pgo: tools ## profile a backend under load and write server/default.pgo, which builds then use
 	go run ./loadtest pgo

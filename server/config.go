@@ -77,7 +77,7 @@ var variables = []variable{
 	},
 	{
 		name: "REDIS_STATE_URL",
-		about: "A small Redis for what is no link: leases of node IDs, promises of `Idempotency-Key`, rates of API keys, and clicks on their way; without an archive, all that is kept of clicks. " +
+		about: "A small Redis for what is no link: leases of node IDs, promises of `Idempotency-Key`, rates of API keys, sessions of the dashboard, and clicks on their way; without an archive, all that is kept of clicks. " +
 			"Run it with `noeviction`. With an archive it should be set: a full Redis of links evicts only what has a time to live.",
 		takes: "what `REDIS_URL` takes, which must be set too",
 		unset: "they are kept in the Redis at `REDIS_URL`",

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -25,6 +26,7 @@ import (
 	"snowlink/internal/apikey"
 	"snowlink/internal/archived"
 	"snowlink/internal/buildinfo"
+	"snowlink/internal/clicks"
 	"snowlink/internal/dashboard"
 	"snowlink/internal/embedded"
 	"snowlink/internal/httpapi"
@@ -168,6 +170,7 @@ func (b *backend) build() (err error) {
 		Keys:        b.keys,
 		TakeRequest: state.TakeRequest,
 		BulkMemory:  debug.SetMemoryLimit(-1) / bulkShare,
+		Service:     b.service,
 		RootURL:     b.cfg.RootURL,
 		Registry:    b.registry,
 		Log:         b.log,
@@ -178,6 +181,9 @@ func (b *backend) build() (err error) {
 	}
 	if b.counting != nil {
 		c.Clicks, c.Stats, c.Feed, c.CountryHeader = b.counting.recorder, b.counting.stats, b.counting.feed, b.cfg.CountryHeader
+		c.Country = func(header []byte, address netip.Addr) string {
+			return clicks.CountryOf(header, b.counting.geo, address)
+		}
 	}
 	b.api = httpapi.New(context.Background(), c)
 	return nil

@@ -69,6 +69,22 @@ func (g *GeoIP) Country(address netip.Addr) string {
 	return ""
 }
 
+// CountryOf returns the country of a visitor as a Recorder finds it, or "": what the header that
+// COUNTRY_HEADER names says, or else the database, which may be nil.
+func CountryOf(header []byte, g *GeoIP, address netip.Addr) string {
+	var c [2]byte
+	if len(header) == len(c) {
+		putCountry(c[:], header)
+	}
+	switch {
+	case c[0] != 0:
+		return string(c[:])
+	case g != nil && address.IsValid():
+		return g.Country(address)
+	}
+	return ""
+}
+
 func (g *GeoIP) country(address netip.Addr) [2]byte {
 	return countryOf(g.reader.Load().Lookup(address.Unmap()))
 }

@@ -2,8 +2,8 @@
 // HTTP.
 //
 // It holds two decisions. A browser never keeps an API key: it has the token of a session, which no
-// script can read and of which only the SHA-256 digest is kept. A session knows its key by a
-// fingerprint: if the key is withdrawn or its secret changes, its sessions end, and if its scopes
+// script can read and of which only the SHA-256 digest is kept. A session is sealed with
+// its key: if the key is withdrawn or its secret changes, its sessions end, and if its scopes
 // change, so does what they may do.
 package dashboard
 

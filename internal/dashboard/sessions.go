@@ -3,10 +3,12 @@ package dashboard
 import (
 	"cmp"
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -44,16 +46,16 @@ type Session struct {
 	Expires time.Time
 	Browser string // such as "Firefox on Linux"
 
-	key string // the fingerprint of the key
+	seal string // of the key: see seal
 }
 
 // kept is a session as Redis keeps it.
 type kept struct {
 	Name    string `json:"name"`
-	Key     string `json:"key"`
 	Created int64  `json:"created"` // Unix milliseconds, as Expires
 	Expires int64  `json:"expires"`
 	Browser string `json:"browser"`
+	Seal    string `json:"seal"`
 }
 
 // Sessions are who is signed in, at all backends. All methods may be called concurrently. Their
@@ -83,9 +85,10 @@ func (s *Sessions) Start(ctx context.Context, key *apikey.Key, browser string, n
 	}
 	now = now.UTC().Truncate(time.Millisecond)
 	token, id := newToken()
-	session = Session{ID: id, Name: key.Name, Created: now, Expires: now.Add(SessionTime), Browser: browser, key: fingerprint(key)}
+	session = Session{ID: id, Name: key.Name, Created: now, Expires: now.Add(SessionTime), Browser: browser}
+	session.seal = seal(key, session.sealed())
 	text, err := json.Marshal(kept{
-		session.Name, session.key, session.Created.UnixMilli(), session.Expires.UnixMilli(), session.Browser,
+		session.Name, session.Created.UnixMilli(), session.Expires.UnixMilli(), session.Browser, session.seal,
 	})
 	if err != nil {
 		return "", Session{}, err
@@ -107,8 +110,8 @@ func (s *Sessions) Find(ctx context.Context, token string, now time.Time) (Sessi
 	if !ok || !now.Before(session.Expires) {
 		return Session{}, nil, ErrNoSession
 	}
-	key := s.keyOf(session.key)
-	if key == nil || key.Name != session.Name {
+	key := s.keyOf(session)
+	if key == nil {
 		return Session{}, nil, ErrNoSession
 	}
 	return session, key, nil
@@ -118,8 +121,7 @@ func (s *Sessions) Find(ctx context.Context, token string, now time.Time) (Sessi
 func (s *Sessions) List(ctx context.Context, name string, now time.Time) ([]Session, error) {
 	all, _, err := s.all(ctx, now)
 	return slices.DeleteFunc(all, func(o Session) bool {
-		key := s.keyOf(o.key)
-		return key == nil || key.Name != o.Name || name != "" && o.Name != name
+		return s.keyOf(o) == nil || name != "" && o.Name != name
 	}), err
 }
 
@@ -139,7 +141,7 @@ func (s *Sessions) End(ctx context.Context, id, name string) error {
 // Invite returns a token with which somebody can sign in once with the key, for InviteTime.
 func (s *Sessions) Invite(ctx context.Context, key *apikey.Key) (token string, err error) {
 	token, id := newToken()
-	return token, s.store.Invite(ctx, id, fingerprint(key), InviteTime)
+	return token, s.store.Invite(ctx, id, seal(key, inviteSealed+id), InviteTime)
 }
 
 // Invited returns the key of a token of Invite, for the first time. It fails with ErrNoSession.
@@ -148,11 +150,11 @@ func (s *Sessions) Invited(ctx context.Context, token string) (*apikey.Key, erro
 	if !ok {
 		return nil, ErrNoSession
 	}
-	of, err := s.store.Invited(ctx, id)
+	found, err := s.store.Invited(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if key := s.keyOf(of); key != nil {
+	if key := s.sealer(found, inviteSealed+id); key != nil {
 		return key, nil
 	}
 	return nil, ErrNoSession
@@ -194,21 +196,39 @@ func (s *Sessions) all(ctx context.Context, now time.Time) (all []Session, ended
 	return all, ended, err
 }
 
-// keyOf returns the key with the fingerprint, or nil if it is not accepted now.
-func (s *Sessions) keyOf(of string) *apikey.Key {
+// keyOf returns the key of a session, or nil if it is not accepted now under that name.
+func (s *Sessions) keyOf(session Session) *apikey.Key {
+	if key := s.sealer(session.seal, session.sealed()); key != nil && key.Name == session.Name {
+		return key
+	}
+	return nil
+}
+
+// sealed is what the key of a session seals: all of it.
+func (s Session) sealed() string {
+	return fmt.Sprintf("session %s %s %d %d %s", s.ID, s.Name, s.Created.UnixMilli(), s.Expires.UnixMilli(), s.Browser)
+}
+
+// inviteSealed is what the key of an invitation seals, before its ID.
+const inviteSealed = "invite "
+
+// sealer returns the key that sealed the text, or nil if none that is accepted now did.
+func (s *Sessions) sealer(of, text string) *apikey.Key {
 	keys := s.keys.All()
 	for i := range slices.Backward(keys) {
-		if fingerprint(&keys[i]) == of {
+		if hmac.Equal([]byte(seal(&keys[i], text)), []byte(of)) {
 			return &keys[i]
 		}
 	}
 	return nil
 }
 
-// fingerprint tells a key from others without its digest, which stays out of Redis.
-func fingerprint(key *apikey.Key) string {
-	sum := sha256.Sum256(append([]byte("session "), key.Digest[:]...))
-	return encode(sum[:])
+// seal returns a mark of the text that only those who have the digest of the key can make. Whoever can
+// write to Redis makes no session with it, and whoever can read there learns no digest.
+func seal(key *apikey.Key, text string) string {
+	mac := hmac.New(sha256.New, key.Digest[:])
+	mac.Write([]byte(text))
+	return encode(mac.Sum(nil))
 }
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
@@ -237,5 +257,5 @@ func parse(id, text string) (Session, bool) {
 	if err := json.Unmarshal([]byte(text), &k); err != nil {
 		return Session{}, false
 	}
-	return Session{id, k.Name, time.UnixMilli(k.Created).UTC(), time.UnixMilli(k.Expires).UTC(), k.Browser, k.Key}, true
+	return Session{id, k.Name, time.UnixMilli(k.Created).UTC(), time.UnixMilli(k.Expires).UTC(), k.Browser, k.Seal}, true
 }

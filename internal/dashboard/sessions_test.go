@@ -108,6 +108,35 @@ func TestSessionsEnd(t *testing.T) {
 	}
 }
 
+// Whoever can write to Redis cannot sign in by that, nor lengthen a session or move it to another name.
+func TestForgedSessions(t *testing.T) {
+	t.Parallel()
+	r := fleettest.Redis(t)
+	s, client := sessions(t, "redis://"+r.Addr), fleettest.RedisClient(t, r.Addr)
+	token, session := start(t, s, time.Now())
+	other, another := start(t, s, time.Now())
+	text := client.HGet(t.Context(), "sessions", session.ID).Val()
+	for name, forged := range map[string]string{
+		"that of another":   client.HGet(t.Context(), "sessions", another.ID).Val(),
+		"a later end":       strings.Replace(text, fmt.Sprint(session.Expires.UnixMilli()), fmt.Sprint(session.Expires.UnixMilli()+1), 1),
+		"another browser":   strings.Replace(text, "Linux", "Windows", 1),
+		"another name":      strings.Replace(text, "default", "shop", 1),
+		"an empty seal":     text[:strings.Index(text, `"seal":"`)] + `"seal":""}`,
+		"nothing but names": `{"name":"default","expires":99999999999999}`,
+	} {
+		client.HSet(t.Context(), "sessions", session.ID, forged)
+		if _, _, err := s.Find(t.Context(), token, time.Now()); forged == text || !errors.Is(err, dashboard.ErrNoSession) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	client.HSet(t.Context(), "sessions", session.ID, text)
+	for _, token := range []string{token, other} {
+		if _, _, err := s.Find(t.Context(), token, time.Now()); err != nil {
+			t.Errorf("as it was: %v", err)
+		}
+	}
+}
+
 // A key name has a bounded number of sessions: a new one ends the oldest.
 func TestSessionsAreBounded(t *testing.T) {
 	t.Parallel()

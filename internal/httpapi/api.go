@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"net/textproto"
 	"runtime/debug"
 	"slices"
@@ -63,6 +64,11 @@ type Config struct {
 	// nil if clicks are not counted.
 	Stats stats.Store
 	Feed  clicks.Feed
+	// Country returns the country of a visitor, or "", by the value of the CountryHeader and the
+	// address. Nil if clicks are not counted.
+	Country func(header []byte, address netip.Addr) string
+	// Service tells how the service is, for an operator. It ends when its context does.
+	Service func(context.Context) Service
 	// Sessions are who is signed in at the dashboard. Nil means that there is no dashboard.
 	Sessions *dashboard.Sessions
 	// RootURL is where / leads: a URL, or a path that begins with a slash. Nothing is there if it is "".
@@ -163,6 +169,8 @@ func (a *API) routes() (r *router.Router, named map[string]bool) {
 		{"GET", "/clicks/live", routeLive, a.watchClicks},
 		{"GET", "/key", routeKey, a.describeKey},
 		{"GET", "/codes/{code}", routeCode, a.describeCode},
+		{"GET", "/service", routeService, a.service},
+		{"GET", "/service/you", routeService, a.describeYou},
 		{"GET", "/ping", routePing, a.ping},
 		{"GET", "/healthz", routeHealthz, a.healthz},
 		{"GET", "/openapi.yaml", routeOpenAPI, a.openapi},

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ import (
 	"github.com/valyala/fasthttp/fasthttputil"
 
 	"snowlink/internal/apikey"
+	"snowlink/internal/clicks"
 	"snowlink/internal/dashboard"
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
@@ -48,9 +50,10 @@ type backend struct {
 
 	degraded string
 
-	visits *visits
-	stats  *fakeStats
-	feed   *fakeFeed
+	service httpapi.Service
+	visits  *visits
+	stats   *fakeStats
+	feed    *fakeFeed
 }
 
 func newBackend(t testing.TB) *backend {
@@ -80,6 +83,7 @@ func newBackendWith(t testing.TB, via func(redisAddr string) string, change func
 		t.Fatal(err)
 	}
 	b := &backend{t: t, redis: redis, metrics: m, store: &fragile{Store: store, pages: -1, batches: -1}, keys: keys, mint: func() (snowflake.ID, error) { return generator.Next(), nil }}
+	b.service = httpapi.Service{Status: "ok", Reasons: []string{}, Redis: []httpapi.RedisStatus{}, Backends: httpapi.BackendsStatus{List: []httpapi.Backend{}}}
 	b.visits, b.feed = new(visits), new(fakeFeed)
 	b.stats = &fakeStats{away: func() bool { return !redis.Running() }}
 	c := httpapi.Config{
@@ -89,6 +93,8 @@ func newBackendWith(t testing.TB, via func(redisAddr string) string, change func
 		BaseURL:  baseURL, OwnHosts: own, Keys: b.keys, TakeRequest: store.TakeRequest, Registry: m, Log: log,
 		BulkMemory: 3 * httpapi.SlotMemory,
 		Clicks:     b.visits, Stats: b.stats, Feed: b.feed, CountryHeader: "CF-IPCountry",
+		Country:  func(header []byte, address netip.Addr) string { return clicks.CountryOf(header, nil, address) },
+		Service:  func(ctx context.Context) httpapi.Service { return b.service },
 		Sessions: dashboard.NewSessions(store, keys), RootURL: "/dashboard/",
 	}
 	change(&c)

@@ -29,6 +29,7 @@ const (
 	routeLive
 	routeKey
 	routeCode
+	routeService
 	routeDashboard
 	routeSession
 	routeRoot
@@ -42,7 +43,7 @@ const (
 
 var routeNames = [routes]string{
 	"create", "redirect", "read", "change", "delete", "list", "bulk", "export", "import", "preview", "qr",
-	"clicks", "live", "key", "code", "dashboard", "session", "root", "ping", "healthz", "openapi", "other", "refused",
+	"clicks", "live", "key", "code", "service", "dashboard", "session", "root", "ping", "healthz", "openapi", "other", "refused",
 }
 
 var classNames = [6]string{"", "1xx", "2xx", "3xx", "4xx", "5xx"}

@@ -315,7 +315,7 @@ func unseen() (missing []string) {
 // does no harm if none is needed, and some are of browsers and of Nginx.
 var (
 	ofHTTP  = []string{"Content-Type", "Content-Length", "Connection", "Date", "Transfer-Encoding"}
-	withAny = []string{"Host", "Api-Key", "X-Api-Key", "Authorization", "Cookie", "Origin", "Sec-Fetch-Site", "User-Agent", "X-Forwarded-For", "X-Forwarded-Host"}
+	withAny = []string{"Host", "Api-Key", "X-Api-Key", "Authorization", "Cookie", "Origin", "Sec-Fetch-Site", "User-Agent", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Cf-Ipcountry"}
 )
 
 func (c *contract) checkAnswer(response *openapi3.Response, pointer, method string, a answer) error {

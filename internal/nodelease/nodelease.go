@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"regexp"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -214,6 +215,53 @@ func (l *Lease) Hold(ctx context.Context) error {
 	}
 	return nil
 }
+
+// A Holder is a process that holds a node ID.
+type Holder struct {
+	Node  int
+	Host  string // as the process names it
+	PID   int
+	Since time.Time // when it started
+	Self  bool      // it is this process
+}
+
+// Holders returns who holds a node ID of 0 to max now, in the order of the IDs. The error wraps
+// link.ErrUnavailable.
+func (l *Lease) Holders(ctx context.Context, max int) ([]Holder, error) {
+	ctx, cancel := l.conn.Limit(ctx)
+	defer cancel()
+	pipe := l.conn.Aside.Pipeline()
+	asked := make([]*redis.StringCmd, max+1)
+	for node := range asked {
+		lease, _ := Keys(node)
+		asked[node] = pipe.Get(ctx, lease)
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return nil, l.operation.Unavailable(l.conn.Reads, err)
+	}
+	var holders []Holder
+	for node, cmd := range asked {
+		token, err := cmd.Result()
+		if errors.Is(err, redis.Nil) {
+			continue
+		}
+		if err != nil { // of another command than the first that failed
+			return nil, l.operation.Unavailable(l.conn.Reads, err)
+		}
+		h := Holder{Node: node, Host: token, Self: token == l.token}
+		if m := tokenForm.FindStringSubmatch(token); m != nil {
+			h.Host = m[1]
+			h.PID, _ = strconv.Atoi(m[2])
+			h.Since, _ = time.Parse(time.RFC3339, m[3])
+		}
+		holders = append(holders, h)
+	}
+	l.conn.Reads.Ended()
+	return holders, nil
+}
+
+// tokenForm is the form of a token, which New makes.
+var tokenForm = regexp.MustCompile(`^host (.*), pid (\d+), since (\S+), \w+$`)
 
 // node is the ID that is held, or -1.
 func (l *Lease) node() int {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"snowlink/internal/embedded"
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
+	"snowlink/internal/link"
 	"snowlink/internal/nodelease"
 )
 
@@ -285,6 +287,34 @@ func TestLeaseWaitsForRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	fleettest.Eventually(t, 20*time.Second, "the lease is held", lease.Held)
+}
+
+// Holders names every process that holds a node ID, also one that wrote something else there.
+func TestHolders(t *testing.T) {
+	t.Parallel()
+	r := fleettest.Redis(t)
+	leases := []*nodelease.Lease{newLease(t, r.Addr, 1, 2), newLease(t, r.Addr, 2, 2)}
+	for i, l := range leases {
+		fleettest.Background(t, l.Hold)
+		holds(t, l, i+1)
+	}
+	fleettest.RedisClient(t, r.Addr).Set(t.Context(), "node:0", "somebody", time.Minute)
+	host, _ := os.Hostname()
+	for i, l := range leases {
+		holders, err := l.Holders(t.Context(), 2)
+		if err != nil || len(holders) != 3 || holders[0] != (nodelease.Holder{Host: "somebody"}) {
+			t.Fatalf("%+v, %v", holders, err)
+		}
+		for k, h := range holders[1:] {
+			if h.Node != k+1 || h.Host != host || h.PID != os.Getpid() || time.Since(h.Since).Abs() > time.Minute || h.Self != (k == i) {
+				t.Errorf("%+v", h)
+			}
+		}
+	}
+	r.Kill()
+	if _, err := leases[0].Holders(t.Context(), 2); !errors.Is(err, link.ErrUnavailable) {
+		t.Errorf("without Redis: %v", err)
+	}
 }
 
 // A full Redis evicts leases where nothing else has a time to live. The mark, which has none, keeps

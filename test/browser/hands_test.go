@@ -236,11 +236,30 @@ func (p *tab) press(all ...string) {
 		if named, ok := named[last]; ok {
 			last = named
 		}
-		var held []chromedp.Modifier
+		var held int64
 		for _, modifier := range parts[:len(parts)-1] {
-			held = append(held, modifiers[modifier])
+			held |= int64(modifiers[modifier])
 		}
-		run(p, chromedp.KeyEvent(last, chromedp.KeyModifiers(held...)))
+		for _, r := range last {
+			p.stroke(r, held)
+		}
+	}
+}
+
+// stroke presses one key. chromedp's own KeyEvent sends what a key writes apart from its going down, so
+// that a page that prevents the one would get the other.
+func (p *tab) stroke(r rune, held int64) {
+	p.t.Helper()
+	events := kb.Encode(r)
+	down, up := *events[0], *events[len(events)-1]
+	for _, e := range events {
+		if e.Type == kb.KeyChar && held&^int64(chromedp.ModifierShift) == 0 {
+			down.Type, down.Text, down.UnmodifiedText = input.DispatchKeyEventTypeKeyDown, e.Text, e.UnmodifiedText
+		}
+	}
+	for _, e := range []input.DispatchKeyEventParams{down, up} {
+		e.Modifiers |= held
+		call(p, input.DispatchKeyEvent, e)
 	}
 }
 
@@ -263,3 +282,6 @@ func (p *tab) clipboard() string {
 	p.t.Helper()
 	return eval[string](p, "navigator.clipboard.readText()")
 }
+
+// back is the browser's own button.
+var back = chromedp.NavigateBack()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -163,4 +164,25 @@ func (h *house) click(t testing.TB, code, userAgent string, headers ...string) {
 	if resp.StatusCode != http.StatusFound {
 		t.Fatalf("GET %s: %s", code, resp.Status)
 	}
+}
+
+// get asks for a URL with the key.
+func (h *house) get(t testing.TB, k key, url, accept string) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("API-Key", k.secret)
+	request.Header.Set("Accept", accept)
+	resp, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("GET %s: %s, %s (%v)", url, resp.Status, body, err)
+	}
+	return string(body)
 }

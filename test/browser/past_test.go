@@ -29,7 +29,7 @@ type old struct {
 	// perDay is about how many clicks it had, and trend by how much more in the last month than in the one
 	// before: 1 is as many.
 	perDay, trend float64
-	gone          bool // it expired
+	gone          bool // it was deleted
 }
 
 // importOld makes links with the age that they say.
@@ -41,9 +41,6 @@ func (h *house) importOld(t testing.TB, k key, links []old) {
 		if l.title == "" {
 			delete(line, "title")
 		}
-		if l.gone {
-			line["expires_at"] = time.Now().Add(-24 * time.Hour).UTC().Format(time.RFC3339)
-		}
 		text, err := json.Marshal(line)
 		if err != nil {
 			t.Fatal(err)
@@ -51,6 +48,13 @@ func (h *house) importOld(t testing.TB, k key, links []old) {
 		fmt.Fprintf(&lines, "%s\n", text)
 	}
 	h.importAll(t, k, lines.String())
+	for _, l := range links {
+		if l.gone {
+			if err := h.api(k).Delete(t.Context(), l.code); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 // importAll sends NDJSON to be imported. The test fails unless all of it is made.
@@ -71,8 +75,8 @@ func (h *house) importAll(t testing.TB, k key, lines string) {
 	if err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("import: %s, %s (%v)", resp.Status, said[:min(len(said), 1000)], err)
 	}
-	if bad := strings.Count(string(said), `"code":"invalid`); bad > 0 {
-		t.Fatalf("import: %d rows are wrong: %s", bad, said[:min(len(said), 1000)])
+	if made, rows := strings.Count(string(said), `"result":"created"`), strings.Count(lines, "\n"); made != rows {
+		t.Fatalf("import: %d rows of %d were made: %s", made, rows, said[:min(len(said), 2000)])
 	}
 }
 
@@ -207,4 +211,15 @@ func facts(r *mathrand.Rand) clicks.Facts {
 		f[clicks.Via], f[clicks.Referrer] = "qr", ""
 	}
 	return f
+}
+
+// countedAll waits until the service has added up so many clicks of people on all links of the key.
+func (h *house) countedAll(t testing.TB, k key, want int64) {
+	t.Helper()
+	var got int64
+	fleettest.Eventually(t, 10*patience, fmt.Sprintf("%d clicks of %s are counted", want, k.name), func() bool {
+		answer, err := h.api(k).Clicks(t.Context(), snow.ClicksQuery{From: time.Now().AddDate(-2, 0, 0)})
+		got = answer.Clicks
+		return err == nil && got >= want
+	})
 }

@@ -6,9 +6,11 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
+	"snowlink/internal/httpapi"
 )
 
 // Through Nginx the page has its own policy alone, and a session holds at every backend.
@@ -96,5 +98,95 @@ func TestDashboard(t *testing.T) {
 		if resp, body := ask("GET", b.URL+"/key", "", session); resp.StatusCode != 401 {
 			t.Errorf("%s after that: %s %s", b.URL, resp.Status, body)
 		}
+	}
+}
+
+// An operator sees all parts, and what is away keeps nothing else from showing.
+func TestService(t *testing.T) {
+	t.Parallel()
+	f := fleettest.Start(t, fleet.Options{Backends: 2, Archive: 2})
+	c := client(t, "127.0.0.1")
+	type part struct{ Error string }
+	type status struct {
+		Status  string
+		Reasons []string
+		Redis   []struct {
+			part
+			Name, Policy string
+			Used         int64 `json:"used_bytes"`
+		}
+		Archive struct {
+			part
+			Pending int `json:"pending_marks"`
+			Shards  []struct {
+				part
+				Address string
+				Rows    int64 `json:"rows_estimate"`
+			}
+		}
+		Clicks struct {
+			part
+			Queue             string
+			Recorded, Applied int
+		}
+		Backends struct {
+			part
+			List []struct {
+				Node, PID int
+				Host      string
+				This      bool
+			}
+		}
+		Keys []struct{ Name string }
+	}
+	ask := func(url string) (s status, took time.Duration) {
+		t.Helper()
+		began := time.Now()
+		resp, body := do(t, c, "GET", url+"/service", f.APIKey, "")
+		took = time.Since(began)
+		if err := json.Unmarshal([]byte(body), &s); err != nil || resp.StatusCode != 200 {
+			t.Fatalf("%s %s: %v", resp.Status, body, err)
+		}
+		return s, took
+	}
+	code := createOne(t, c, f.URL+"/links", f.APIKey, `{"url":"https://example.com/"}`)
+	if resp, _ := do(t, c, "GET", f.Backends[0].URL+"/"+code, "", ""); resp.StatusCode != 302 {
+		t.Fatalf("visit: %s", resp.Status)
+	}
+	fleettest.Eventually(t, 20*time.Second, "the link is archived and its click is added up", func() bool {
+		a, _ := ask(f.Backends[0].URL)
+		b, _ := ask(f.Backends[1].URL)
+		return a.Clicks.Recorded == 1 && b.Clicks.Recorded == 0 && a.Clicks.Applied+b.Clicks.Applied == 1 &&
+			a.Archive.Pending == 0 && a.Archive.Shards[0].Rows+a.Archive.Shards[1].Rows == 1
+	})
+	s, _ := ask(f.URL)
+	if s.Status != "ok" || len(s.Reasons) > 0 || len(s.Redis) != 2 || s.Redis[0].Used == 0 || s.Redis[1].Name != "state" || s.Clicks.Queue != "redis" || len(s.Keys) == 0 {
+		t.Errorf("%+v", s)
+	}
+	for i, b := range f.Backends {
+		s, _ := ask(b.URL)
+		if len(s.Backends.List) != 2 {
+			t.Fatalf("backends %+v", s.Backends)
+		}
+		for k, l := range s.Backends.List {
+			if l.Node != k+1 || l.This != (k == i) || l.PID == 0 || l.Host == "" {
+				t.Errorf("backend %d sees %+v", i, l)
+			}
+		}
+	}
+
+	// The Redis of links hangs, and a database is gone.
+	f.Redis.Pause()
+	defer f.Redis.Resume()
+	f.Archive[1].Kill()
+	s, took := ask(f.Backends[0].URL)
+	if took > httpapi.RequestTime+300*time.Millisecond { // what a busy machine adds
+		t.Errorf("it took %s", took)
+	}
+	if s.Status != "unavailable" || len(s.Reasons) == 0 || s.Redis[0].Error == "" || s.Redis[1].Error != "" || s.Redis[1].Used == 0 {
+		t.Errorf("%s %q, Redis %+v", s.Status, s.Reasons, s.Redis)
+	}
+	if s.Archive.Error == "" || s.Archive.Shards[0].Error != "" || s.Archive.Shards[1].Error == "" || s.Clicks.Error != "" || len(s.Backends.List) != 2 {
+		t.Errorf("%+v", s)
 	}
 }

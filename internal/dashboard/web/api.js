@@ -12,7 +12,8 @@
 //   AbortError, if `signal` fired.
 //
 // watch(listener): the listener hears 'away' when no answer comes any more, 'back' when the service is well
-// again, and 'signedout' when the session has ended. It returns a function that ends that.
+// again, and 'signedout' when the session has ended. It returns a function that ends that. doubt() asks the
+// service whether it is well, after something else has failed.
 
 /** @typedef {Record<string, string | number | boolean | null | undefined>} Query  null, undefined and '' are left out
  * @typedef {{query?: Query, body?: unknown, ifMatch?: string | null, accept?: string, headers?: Record<string, string>,
@@ -159,7 +160,7 @@ function tell(what) {
 }
 
 // One request that failed may be that request's own matter: the service itself says whether it is well.
-async function doubt() {
+export async function doubt() {
   if (asking) return
   asking = true
   for (;;) {

@@ -138,6 +138,7 @@ function here() {
 /** @param {Route} next @param {number} [y] how far it was scrolled when it was left */
 async function show(next, y = 0) {
   const same = route?.name === next.name && section.update
+  const first = route === null
   route = next
   drawFrame()
   if (same) {
@@ -165,9 +166,21 @@ async function show(next, y = 0) {
     render(empty({ icon: 'key', title: t('scope.title'), text: t('scope.text', { scope: s.scope }) }), root)
     return
   }
+  let module
   try {
-    const [module] = await Promise.all([import(`./sections/${s.module ?? s.name}.js`), s.css && style(s.css)])
+    ;[module] = await Promise.all([import(`./sections/${s.module ?? s.name}.js`), s.css && style(s.css)])
+  } catch (err) {
     if (mine.signal.aborted) return
+    // A browser may remember that a module did not load, until the page is loaded again.
+    console.error(err)
+    const reload = () => location.reload()
+    section = { back: reload }
+    render(trouble(new api.Away(`${s.name} did not load`, 0), reload), root)
+    api.doubt()
+    return
+  }
+  if (mine.signal.aborted) return
+  try {
     const fresh = document.createElement('div')
     fresh.className = root.className
     const opened = (await module.default(app, fresh, next)) ?? {}
@@ -179,15 +192,17 @@ async function show(next, y = 0) {
     root = fresh
     drawFrame()
     scrollTo(0, y)
-    const first = /** @type {HTMLElement | null} */ (root.querySelector('[autofocus]') ?? root.querySelector('h1'))
-    if (first && !root.contains(document.activeElement)) {
-      if (first.matches('h1')) first.tabIndex = -1
-      first.focus({ preventScroll: true })
+    // Whoever goes to another section hears its heading. A page that was just loaded begins at its top.
+    const start = /** @type {HTMLElement | null} */ (root.querySelector('[autofocus]') ?? (first ? null : root.querySelector('h1')))
+    if (start && !root.contains(document.activeElement)) {
+      if (start.matches('h1')) start.tabIndex = -1
+      start.focus({ preventScroll: true })
     }
   } catch (err) {
     if (mine.signal.aborted) return
-    console.error(err)
-    render(trouble(err, () => show(next)), root)
+    const again = () => show(next)
+    section = { back: again }
+    render(trouble(err, again), root)
   }
 }
 
@@ -202,7 +217,7 @@ function style(name) {
     link.onload = done
     link.onerror = () => {
       link.remove()
-      fail(new api.Away(`${href} did not load`, 0))
+      fail(new Error(`${href} did not load`))
     }
   })
   document.head.append(link)

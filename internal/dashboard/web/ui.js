@@ -9,7 +9,7 @@
 //   skeleton(lines)                        what stands where something will be in a moment
 //   trouble(err, again)                    an error of api.js in words, with a button to try again
 //   copyButton(text, label)                an icon button that copies
-//   menu(id, {label, icon, text, items})   a button that opens a list; items() -> [{label, icon, href | run, danger}, false, …]
+//   menu(id, {label, icon, text, items})   a button that opens a list of {label, icon, href | run, danger}
 //   sparkline(values, label)               a line without axes, for a glance
 //   state(link)                            its state as a coloured word; nothing for a link that simply works
 //   bare(url)                              an address without scheme and www, for reading
@@ -102,7 +102,7 @@ export function explain(err) {
   if (err instanceof Away) return t('error.away')
   if (!(err instanceof Problem)) return t('error.unknown', { what: String(/** @type {any} */ (err)?.message ?? err) })
   if (err.code === 'rate_limited') return t('error.rate_limited', { n: err.retryAfter || 1 })
-  if (err.code === 'forbidden' || err.code === 'not_found' || err.code === 'gone' || err.code === 'code_taken' || err.code === 'clicks_off') return t(`error.${err.code}`)
+  if (err.code === 'unauthorized' || err.code === 'forbidden' || err.code === 'not_found' || err.code === 'gone' || err.code === 'code_taken' || err.code === 'clicks_off') return t(`error.${err.code}`)
   return err.detail
 }
 
@@ -126,21 +126,22 @@ async function copied(e, text) {
   setTimeout(() => button.classList.remove('done'), 1500)
 }
 
-/** @typedef {{label: string, icon?: keyof typeof icons, href?: string, run?: () => void, danger?: boolean}} Item */
+/** @typedef {{label: string, icon?: keyof typeof icons, href?: string, run?: () => void, danger?: boolean}} Item
+ * @typedef {(false | Item)[]} Items */
 
 /** @param {string} id unique in the page
- * @param {{label: string, icon?: keyof typeof icons, text?: Piece, items: () => (false | Item)[]}} m
- * with `text` the button shows that, otherwise only the icon; the items are made when it is opened */
+ * @param {{label: string, icon?: keyof typeof icons, text?: Piece, items: Items | (() => Items)}} m
+ * with `text` the button shows that, otherwise only the icon; a function is asked for the items when it is opened */
 export const menu = (id, { label, icon: name = 'more', text, items }) => html`
   <button type="button" class=${text ? 'button' : 'icon-button'} id="${id}-button" popovertarget=${id} aria-label=${text ? nothing : label} title=${text ? nothing : label}>
     ${text ?? icon(name)}
   </button>
   <div class="menu" id=${id} popover @beforetoggle=${(/** @type {ToggleEvent} */ e) => fill(e, items)} @toggle=${place} @click=${hide} @keydown=${roam}></div>`
 
-/** @param {ToggleEvent} e @param {() => (false | Item)[]} items */
+/** @param {ToggleEvent} e @param {Items | (() => Items)} items */
 function fill(e, items) {
   if (e.newState !== 'open') return
-  render(items().map((i) => i && (i.href
+  render((typeof items === 'function' ? items() : items).map((i) => i && (i.href
     ? html`<a class="menu-item" href=${i.href}>${i.icon ? icon(i.icon) : nothing}${i.label}</a>`
     : html`<button type="button" class="menu-item ${i.danger ? 'danger' : ''}" @click=${i.run}>${i.icon ? icon(i.icon) : nothing}${i.label}</button>`)),
   /** @type {HTMLElement} */ (e.currentTarget))

@@ -3,7 +3,7 @@
 
 import { Away, Problem } from '../api.js'
 import { locale } from '../texts.js'
-import { bare, chip, copy, copyButton, empty, explain, field, focus, html, icon, nothing, render, state, trouble } from '../ui.js'
+import { bare, chip, copy, copyButton, explain, field, focus, html, icon, nothing, render, state } from '../ui.js'
 import { fromWall, later, toWall } from '../ui/when.js'
 import { target } from './home.js'
 

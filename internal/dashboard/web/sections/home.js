@@ -133,7 +133,7 @@ export default async function open(app, root) {
         <li class="line">
           <div class="line-main">
             <div class="line-title"><a class="ellipsis" href=${read ? `/dashboard/links/${l.code}` : l.short_url}>${l.code}</a>${state(l)}</div>
-            <p class="muted small ellipsis" title=${l.url ?? ''}>${l.title || bare(l.url ?? '')}</p>
+            <p class="muted small ellipsis" title=${l.url ?? ''}>${l.clicks === undefined ? nothing : html`<span class="line-under">${t('home.clicks', { n: l.clicks })} · </span>`}${l.title || bare(l.url ?? '')}</p>
           </div>
           <div class="line-side muted small">
             ${l.clicks === undefined ? nothing : html`<span class="line-clicks">${t('home.clicks', { n: l.clicks })}</span>`}

@@ -2,7 +2,7 @@
 // sight are elements; pages are fetched as one scrolls. Several can be selected and changed together: bulk.js.
 
 import { locale } from '../texts.js'
-import { bare, chip, copy, copyButton, empty, focus, html, icon, menu, nothing, render, skeleton, sparkline, state, trouble } from '../ui.js'
+import { bare, copy, copyButton, empty, focus, html, icon, menu, nothing, render, skeleton, sparkline, state, trouble } from '../ui.js'
 import { Bulk } from '../ui/bulk.js'
 import { Feed } from '../ui/feed.js'
 import { fromWall, toWall } from '../ui/when.js'
@@ -419,6 +419,7 @@ export default async function open(app, root, route) {
   const held = kept
   if (held && held.key === address(filters)) {
     feed = Object.assign(new Feed(ask(filters), () => changed()), held.feed, { changed, abort: new AbortController(), busy: null })
+    app.replace(`/links${held.key}`)
     drawHead()
     list.style.height = `${count() * height()}px`
     requestAnimationFrame(() => drawRows(true))

@@ -40,7 +40,7 @@ export default async function open(app, root) {
         <div class="row">${service ? html`<span class="muted small">${t('service.at', { time: format.time(at) })}</span>` : nothing}
           <button type="button" class="button" @click=${look}>${t('service.again')}</button></div></header>
       ${failed ? trouble(failed, look) : nothing}
-      ${service ? html`<div class="service">${health()}${redis()}${archive()}${clicks()}${backends()}${keys()}${seen()}</div>` : failed ? nothing : skeleton(8)}`, root)
+      ${service ? html`<div class="service">${health()}${service.redis.map(redis)}${archive()}${clicks()}${backends()}${keys()}${seen()}</div>` : failed ? nothing : skeleton(8)}`, root)
   }
 
   const health = () => html`
@@ -51,17 +51,18 @@ export default async function open(app, root) {
       ${facts([[t('service.version'), html`<span class="mono">${service.version}</span>`]])}
     </section>`
 
-  const redis = () => {
-    const r = service.redis
-    return part('redis', r, () => [
-      [t('service.memory'), r.max_bytes > 0
-        ? html`${t('service.memory_of', { used: bytes(r.used_bytes), limit: bytes(r.max_bytes), share: format.percent(r.used_bytes / r.max_bytes) })}
-            <meter aria-label=${t('service.memory')} min="0" max=${r.max_bytes} .value=${r.used_bytes}></meter>`
-        : t('service.memory_free', { used: bytes(r.used_bytes) })],
-      [t('service.policy'), html`<span class="mono">${r.maxmemory_policy}</span>`],
-      [t('service.evicted'), format.n(r.evicted_keys)],
-    ])
-  }
+  /** @param {any} r */
+  const redis = (r) => part(`redis_${r.name}`, r, () => [
+    [t('service.memory'), r.max_bytes > 0
+      ? html`${t('service.memory_of', { used: bytes(r.used_bytes), limit: bytes(r.max_bytes), share: format.percent(r.used_bytes / r.max_bytes) })}
+          <meter aria-label=${t('service.memory')} min="0" max=${r.max_bytes} .value=${r.used_bytes}></meter>`
+      : t('service.memory_free', { used: bytes(r.used_bytes) })],
+    [t('service.policy'), html`<span class="mono">${r.maxmemory_policy}</span>`],
+    [t('service.keys_held'), format.n(r.keys)],
+    [t('service.keys_fixed'), format.n(r.keys_without_ttl)],
+    [t('service.evicted'), format.n(r.evicted_keys)],
+    [t('service.version'), html`<span class="mono">${r.version}</span>`],
+  ])
 
   const archive = () => {
     const a = service.archive
@@ -69,6 +70,7 @@ export default async function open(app, root) {
     return part('archive', a, () => [
       [t('service.pending'), format.n(a.pending_marks)],
       [t('service.lag'), seconds(a.lag_seconds)],
+      ...(a.moving ? [/** @type {[string, Piece]} */ ([t('service.moving'), t('service.moving_now')])] : []),
     ], table('service.shards', ['shard', 'address', 'links', 'size'], (a.shards ?? []).map((/** @type {any} */ s) => [
       format.n(s.shard), html`<span class="mono">${s.address}</span> ${s.error ? html`<span class="state state-bad" title=${s.error}>${t('service.silent')}</span>` : nothing}`,
       s.error ? '' : format.n(s.rows_estimate), s.error ? '' : bytes(s.bytes),
@@ -80,18 +82,21 @@ export default async function open(app, root) {
     if (!c) return part('clicks', {}, () => [], html`<p class="muted">${t('service.clicks_off')}</p>`)
     return part('clicks', c, () => [
       [t('service.queue'), c.queue],
-      [t('service.waiting'), format.n(c.batches)],
+      [t('service.waiting'), format.n(c.waiting_batches)],
       [t('service.lag'), seconds(c.lag_seconds)],
-      [t('service.dropped'), format.n(c.dropped)],
+      [t('service.recorded'), format.n(c.recorded)],
+      [t('service.applied'), format.n(c.applied)],
+      [t('service.dropped'), html`<span class=${c.dropped > 0 ? 'state state-bad' : ''}>${format.n(c.dropped)}</span>`],
     ])
   }
 
   const backends = () => {
     const b = service.backends
     return part('backends', b, () => [], html`<p class="muted">${t('service.backends_text')}</p>
-      ${table('service.backends', ['node', 'held_by'], (b.nodes ?? []).map((/** @type {any} */ n) => [
-        format.n(n.id), html`<span class="mono">${n.holder}</span> ${n.current ? html`<span class="state state-good">${t('service.this')}</span>` : nothing}`,
-      ]), [0])}`)
+      ${table('service.backends', ['node', 'host', 'pid', 'since'], (b.list ?? []).map((/** @type {any} */ n) => [
+        format.n(n.node), html`<span class="mono">${n.host}</span> ${n.this ? html`<span class="state state-good">${t('service.this')}</span>` : nothing}`,
+        n.pid ?? '', n.since ? format.dateTime(n.since) : '',
+      ]), [0, 2])}`, 'service-wide')
   }
 
   const keys = () => html`
@@ -114,7 +119,7 @@ export default async function open(app, root) {
       <h2 id="service-you">${t('service.you')}</h2>
       <p class="muted">${t('service.you_text')}</p>
       ${facts([
-        [t('service.address'), html`<span class="mono">${you.address}</span>`],
+        [t('service.address'), html`<span class="mono">${you.address || t('service.unknown')}</span>`],
         [t('service.country'), you.country || html`<span class="muted">${t('service.unknown')}</span>`],
         [t('service.scheme'), html`<span class="mono">${you.scheme}://${you.host}</span>`],
       ])}
@@ -131,9 +136,9 @@ export default async function open(app, root) {
 }
 
 /** A card. What says that it is away says so instead of its numbers.
- * @param {string} name @param {any} about @param {() => [string, Piece][]} rows @param {Piece} [rest] */
-const part = (name, about, rows, rest = nothing) => html`
-  <section class="card" aria-labelledby="service-${name}">
+ * @param {string} name @param {any} about @param {() => [string, Piece][]} rows @param {Piece} [rest] @param {string} [wide] */
+const part = (name, about, rows, rest = nothing, wide = '') => html`
+  <section class="card ${wide}" aria-labelledby="service-${name}">
     <h2 id="service-${name}">${t(`service.${name}`)}</h2>
     ${about?.error ? html`<p class="trouble">${icon('warn')}<span>${about.error}</span></p>` : html`${facts(rows())}${rest}`}
   </section>`

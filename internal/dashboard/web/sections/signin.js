@@ -1,7 +1,7 @@
 // Signing in with an API key. The page starts here if nobody is signed in; `again` asks in a dialog when a
 // session has ended, so that the page under it, and what was typed there, stays.
 
-import { Away, call, watch } from '../api.js'
+import { Away, call } from '../api.js'
 import { t } from '../texts.js'
 import { dialog, explain, field, focus, html, icon, nothing, render } from '../ui.js'
 
@@ -16,26 +16,31 @@ export default function open(app, body, failed) {
   app.title(t('signin.title'))
   return new Promise((done) => {
     const finish = () => {
-      unwatch()
       page.remove()
       done()
     }
-    const f = form(app, finish, failed)
+    // Without an answer nobody knows whether somebody is signed in.
+    let away = failed instanceof Away
+    const f = form(app, finish, away ? null : failed)
     const draw = () => render(html`
       <div class="signin-card">
         <div class="brand">${icon('flake')}<span>Snowlink</span></div>
-        <h1>${t('signin.title')}</h1>
-        ${f.piece()}
+        ${away ? html`<h1>${t('away.title')}</h1><p role="status">${t('away.waits')}</p>` : html`<h1>${t('signin.title')}</h1>${f.piece()}`}
       </div>`, page)
     f.draw = draw
-    // A session may be there and only the service was not.
-    const unwatch = watch(async (what) => {
-      if (what !== 'back') return
-      const r = await call('GET', '/dashboard/session').catch(() => null)
-      if (!r) return f.wrong(null)
-      app.session = r.data
-      finish()
-    })
+    // A session may be there, and only the service was not.
+    const look = async () => {
+      try {
+        app.session = (await call('GET', '/dashboard/session')).data
+        finish()
+      } catch (err) {
+        away = err instanceof Away
+        f.wrong(null)
+        if (!away) focus(page, 'input')
+        else setTimeout(look, 1500)
+      }
+    }
+    if (away) setTimeout(look, 1500)
     draw()
     focus(page, 'input')
   })
@@ -48,7 +53,7 @@ export async function again(app) {
   for (;;) {
     const signedIn = await dialog((close) => {
       f.done = () => close(true)
-      return html`<p>${t('signin.again', { name: before })}</p>${f.piece()}`
+      return html`<div class="stack"><p>${t('signin.again', { name: before })}</p>${f.piece()}</div>`
     }, { title: t('signin.title'), on: (draw) => (f.draw = draw) })
     if (signedIn) break
   }

@@ -172,7 +172,7 @@ export class Bulk {
         }
       }
     })
-    this.chosen.clear()
+    this.clear()
     this.reload()
     this.#tell('bulk.changed', undo.size, failed, async () => {
       const left = await this.#go([...undo.keys()], async (l) => void (await call('PATCH', `/links/${encodeURIComponent(l.code)}`, { body: undo.get(l) })))

@@ -91,7 +91,7 @@ func TestFirstMinute(t *testing.T) {
 	code := short[strings.LastIndexByte(short, '/')+1:] // its host is localhost
 	h.click(t, code, firefox)
 	p.visit("/dashboard/links/" + code)
-	p.counts("1")
+	p.until("the visit is in the numbers", func() bool { return p.figure("Clicks") == "1" })
 
 	// Once is once.
 	again := openTab(t, base, desk)

@@ -42,9 +42,9 @@ export function showQR(link) {
           <label>${t('qr.color')}<input type="color" .value=${color} @input=${on((v) => (color = v))}></label>
           <label>${t('qr.background')}<input type="color" .value=${background} @input=${on((v) => (background = v))}></label>
         </div>
-        <label class="qr-slider"><span>${t('qr.margin')} <output class="muted">${t('qr.modules', { n: margin })}</output></span>
+        <label class="qr-slider"><span>${t('qr.margin')} <span class="muted">${t('qr.modules', { n: margin })}</span></span>
           <input type="range" min="0" max="16" .value=${String(margin)} @input=${on((v) => (margin = Number(v)))}></label>
-        <label class="qr-slider"><span>${t('qr.size')} <output class="muted">${t('qr.pixels', { n: size })}</output></span>
+        <label class="qr-slider"><span>${t('qr.size')} <span class="muted">${t('qr.pixels', { n: size })}</span></span>
           <input type="range" min="128" max="1024" step="32" .value=${String(size)} @input=${on((v) => (size = Number(v)))}></label>
         <p class="qr-warning small" role="status">${warning ? html`${icon('warn')}<span>${warning}</span>` : nothing}</p>
         <div class="row">

@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: help run test check fuzz fleet links bench growth bulk faults privacy model docs pgo tools
+.PHONY: help run test check fuzz fleet links bench growth bulk faults privacy model docs vendor screenshots pgo tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,11 +17,13 @@ test: tools ## run every test, over real Redis and Nginx
 	@# The experiments take longest and mostly wait. They begin first, beside all others.
 	go test -race -shuffle=on -timeout 20m ./test/faults ./...
 
-check: tools ## gofmt, vet, staticcheck, nginx -t
+check: tools ## gofmt, vet, staticcheck, nginx -t; types and lint of the page
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt -w these: $$unformatted"; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
 	nginx/check
+	test/node tsc --project .
+	test/node eslint --max-warnings 0 .
 
 # Coverage varies a little from run to run; without a limit, Go spends a minute on
 # making each find smaller and hardly looks for more.
@@ -58,6 +60,12 @@ bulk: tools ## measure bulk against single creates, and an export and an import 
 
 docs: ## write the parts of README.md and docs/ that are made from the code and from loadtest/results/
 	go test -count=1 -run Docs ./server ./docs -write
+
+vendor: ## fetch the libraries of the page from npm, by the versions in vendor.json
+	node internal/dashboard/vendor.mjs
+
+screenshots: tools ## write docs/screenshots/, pictures of every section of the page
+	go test -count=1 -run TestScreenshots ./test/browser -screenshots $(CURDIR)/docs/screenshots
 
 pgo: tools ## profile a backend under load and write server/default.pgo, which builds then use
 	go run ./loadtest pgo

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"image"
@@ -17,15 +18,18 @@ import (
 
 const (
 	// The smallest picture has at least one pixel for each module: the longest BASE_URL makes 81
-	// modules, the quiet zone included. For a picture above the largest size there is SVG, which
+	// modules, the usual margin included. For a picture above the largest size there is SVG, which
 	// scales without work for the server.
 	minQRSize     = 128
 	maxQRSize     = 1024
 	defaultQRSize = 256
 
-	// quietZone is how many modules wide the white around a QR code must be, by ISO/IEC 18004, for
-	// readers to find it.
+	// quietZone is how many modules wide the margin around a QR code must be, by ISO/IEC 18004, for
+	// readers to find it. A picture that is put on paper with a margin of its own may have less.
 	quietZone = 4
+	// maxQRMargin is the widest margin, with which the longest BASE_URL still has a pixel for each
+	// module of the smallest picture.
+	maxQRMargin = 16
 
 	// cachedQR lets caches keep the picture for a day. It depends on the code alone, and nobody can
 	// call back a printed one either.
@@ -77,13 +81,13 @@ func (a *API) qr(ctx *fasthttp.RequestCtx) {
 	}
 	contentType, body := "image/svg+xml", []byte(nil)
 	err = a.drawing.draw(func() error {
-		picture, err := encodeQR(a.BaseURL + "/" + code + "?" + qrQuery)
+		picture, err := encodeQR(a.BaseURL+"/"+code+"?"+qrQuery, query.margin)
 		switch {
 		case err != nil:
 		case query.png:
-			contentType, body = "image/png", picture.png(query.size)
+			contentType, body = "image/png", picture.png(query)
 		default:
-			body = picture.svg(query.size)
+			body = picture.svg(query)
 		}
 		return err
 	})
@@ -97,13 +101,15 @@ func (a *API) qr(ctx *fasthttp.RequestCtx) {
 }
 
 type pictureQuery struct {
-	png  bool
-	size int // pixels on a side
+	png               bool
+	size              int // pixels on a side
+	margin            int // modules
+	color, background color.RGBA
 }
 
 // parsePictureQuery reads the parameters of a QR code. Its error is a *fieldError.
 func parsePictureQuery(args *fasthttp.Args) (pictureQuery, error) {
-	q := pictureQuery{size: defaultQRSize}
+	q := pictureQuery{size: defaultQRSize, margin: quietZone, color: color.RGBA{A: 255}, background: color.RGBA{255, 255, 255, 255}}
 	for name, value := range args.All() {
 		switch value := string(value); string(name) {
 		case "format":
@@ -117,6 +123,22 @@ func parsePictureQuery(args *fasthttp.Args) (pictureQuery, error) {
 				return q, fieldErrorf(`The parameter "size" must be from %d to %d pixels.`, minQRSize, maxQRSize)
 			}
 			q.size = n
+		case "margin":
+			n, err := strconv.Atoi(value)
+			if err != nil || n < 0 || n > maxQRMargin {
+				return q, fieldErrorf(`The parameter "margin" must be from 0 to %d modules.`, maxQRMargin)
+			}
+			q.margin = n
+		case "color", "background":
+			c, ok := parseColor(value)
+			if !ok {
+				return q, fieldErrorf("The parameter %q must be six hexadecimal digits, such as 1b4965: two each for red, green and blue.", name)
+			}
+			if string(name) == "color" {
+				q.color = c
+			} else {
+				q.background = c
+			}
 		default:
 			return q, unknownParameter(name)
 		}
@@ -124,39 +146,50 @@ func parsePictureQuery(args *fasthttp.Args) (pictureQuery, error) {
 	return q, nil
 }
 
-// A qrPicture says of each module of a QR code whether it is dark, row by row, the quiet zone
-// included.
+// parseColor reads six hexadecimal digits.
+func parseColor(value string) (color.RGBA, bool) {
+	b, err := hex.DecodeString(value)
+	if err != nil || len(b) != 3 {
+		return color.RGBA{}, false
+	}
+	return color.RGBA{b[0], b[1], b[2], 255}, true
+}
+
+// cssColor is a color as SVG has it.
+func cssColor(c color.RGBA) string { return fmt.Sprintf("#%02x%02x%02x", c.R, c.G, c.B) }
+
+// A qrPicture says of each module of a QR code whether it is dark, row by row, the margin included.
 type qrPicture [][]bool
 
-// encodeQR makes the QR code of text at level M, the usual one. A seventh of the code may be
-// unreadable, as under a logo or a crease, and the picture is no larger than needed.
-func encodeQR(text string) (qrPicture, error) {
+// encodeQR makes the QR code of text at level M, the usual one, with a margin in modules. A seventh of
+// the code may be unreadable, as under a logo or a crease, and the picture is no larger than needed.
+func encodeQR(text string, margin int) (qrPicture, error) {
 	code, err := qr.Encode(text, qr.M, qr.Auto)
 	if err != nil {
 		return nil, fmt.Errorf("QR code of %d bytes: %w", len(text), err)
 	}
 	n := code.Bounds().Dx()
-	p := make(qrPicture, n+2*quietZone)
+	p := make(qrPicture, n+2*margin)
 	for y := range p {
 		p[y] = make([]bool, len(p))
 	}
 	for y := range n {
 		for x := range n {
-			p[y+quietZone][x+quietZone] = code.At(x, y) == color.Black
+			p[y+margin][x+margin] = code.At(x, y) == color.Black
 		}
 	}
 	return p, nil
 }
 
 // svg draws the dark modules as one path, a rectangle for each run of them.
-func (p qrPicture) svg(size int) []byte {
+func (p qrPicture) svg(q pictureQuery) []byte {
 	n := len(p)
 	b := fmt.Appendf(nil, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" shape-rendering="crispEdges">`+
-		`<rect width="%d" height="%d" fill="#fff"/><path d="`, size, size, n, n, n, n)
+		`<rect width="%d" height="%d" fill="%s"/><path fill="%s" d="`, q.size, q.size, n, n, n, n, cssColor(q.background), cssColor(q.color))
 	for y, row := range p {
 		for x := 0; x < n; x++ {
 			start := x
-			for row[x] { // ends: the quiet zone is white
+			for x < n && row[x] {
 				x++
 			}
 			if run := x - start; run > 0 {
@@ -168,9 +201,10 @@ func (p qrPicture) svg(size int) []byte {
 }
 
 // png draws every module as many whole pixels wide as fit, so that no edge is blurred, and leaves
-// the rest white.
-func (p qrPicture) png(size int) []byte {
-	img := image.NewPaletted(image.Rect(0, 0, size, size), color.Palette{color.White, color.Black})
+// the rest as background.
+func (p qrPicture) png(q pictureQuery) []byte {
+	size := q.size
+	img := image.NewPaletted(image.Rect(0, 0, size, size), color.Palette{q.background, q.color})
 	scale := size / len(p)
 	margin := (size - scale*len(p)) / 2
 	line := make([]byte, size)

@@ -36,6 +36,9 @@ func TestQRCodeSaysTheShortURL(t *testing.T) {
 			{"?format=png&size=128", 128, false},
 			{"?size=1024&format=png", 1024, false},
 			{"?format=png&size=333", 333, false},
+			{"?margin=0", 256, true},
+			{"?margin=16&size=128&format=png", 128, false},
+			{"?margin=0&format=png&color=1B4965&background=ffeedd", 256, false},
 		} {
 			t.Run(fmt.Sprintf("%.10s%s", code, tt.query), func(t *testing.T) {
 				a := b.do("GET", "/"+code+"/qr"+tt.query, "")
@@ -61,17 +64,54 @@ func TestQRCodeSaysTheShortURL(t *testing.T) {
 	}
 }
 
+func TestQRCodeHasMarginAndColors(t *testing.T) {
+	b := newBackend(t)
+	path := "/" + wantCreated(t, b.create(`{"url":"https://example.com/"}`)).Code + "/qr"
+	for query, want := range map[string]string{
+		"?color=1B4965":                   `fill="#ffffff"/><path fill="#1b4965" `,
+		"?background=ffeedd&color=000080": `fill="#ffeedd"/><path fill="#000080" `,
+	} {
+		if a := b.do("GET", path+query, ""); !strings.Contains(a.body, want) {
+			t.Errorf("%s: %.300s does not say %s", query, a.body, want)
+		}
+	}
+	modules := func(query string) (n int) {
+		_, rest, _ := strings.Cut(b.do("GET", path+query, "").body, `viewBox="`)
+		fmt.Sscanf(rest, "0 0 %d", &n)
+		return n
+	}
+	if bare, usual, wide := modules("?margin=0"), modules(""), modules("?margin=16"); usual != bare+8 || wide != bare+32 {
+		t.Errorf("%d modules without a margin, %d with the usual one, %d with one of 16", bare, usual, wide)
+	}
+	img, _ := drawPNG(t, b.do("GET", path+"?format=png&color=1b4965&background=ffeedd", "").body)
+	found := make(map[color.Color]bool)
+	for y := range img.Bounds().Dy() {
+		for x := range img.Bounds().Dx() {
+			found[img.At(x, y)] = true
+		}
+	}
+	if ink, paper := (color.RGBA{0x1b, 0x49, 0x65, 255}), (color.RGBA{0xff, 0xee, 0xdd, 255}); len(found) != 2 || !found[ink] || !found[paper] {
+		t.Errorf("the picture has the colors %v, want %v on %v", found, ink, paper)
+	}
+}
+
 func TestQRCodeRefuses(t *testing.T) {
 	b := newBackend(t)
 	code := wantCreated(t, b.create(`{"url":"https://example.com/"}`)).Code
 	for query, want := range map[string]string{
-		"size=127":   "from 128 to 1024 pixels",
-		"size=1025":  "from 128 to 1024 pixels",
-		"size=":      "from 128 to 1024 pixels",
-		"size=1e3":   "from 128 to 1024 pixels",
-		"format=gif": "svg or png",
-		"format=":    "svg or png",
-		"colour=red": `"colour" is not known`,
+		"size=127":                 "from 128 to 1024 pixels",
+		"size=1025":                "from 128 to 1024 pixels",
+		"size=":                    "from 128 to 1024 pixels",
+		"size=1e3":                 "from 128 to 1024 pixels",
+		"format=gif":               "svg or png",
+		"format=":                  "svg or png",
+		"colour=red":               `"colour" is not known`,
+		"margin=-1":                "from 0 to 16 modules",
+		"margin=17":                "from 0 to 16 modules",
+		"color=red":                "six hexadecimal digits",
+		"color=":                   "six hexadecimal digits",
+		"background=%22/><script>": `"background" must be six`,
+		"background=%23ffffff":     "six hexadecimal digits",
 	} {
 		if detail := wantProblem(t, b.do("GET", "/"+code+"/qr?"+query, ""), 400, "invalid_field"); !strings.Contains(detail, want) {
 			t.Errorf("%s: detail %q does not say %q", query, detail, want)

@@ -123,11 +123,14 @@ func (s *Shared[S]) Of(t testing.TB, start func() (S, error)) S {
 	return s.server
 }
 
-// Main runs a package's tests and stops the server. S is a pointer that may be stopped if it is nil.
+// Main runs a package's tests and stops the server.
 func (s *Shared[S]) Main(m *testing.M) int {
-	defer func() { s.server.Stop() }()
+	defer s.Stop()
 	return m.Run()
 }
+
+// Stop stops the server, once all tests are done. S is a pointer that may be stopped if it is nil.
+func (s *Shared[S]) Stop() { s.server.Stop() }
 
 // Own starts a server for one test. Otherwise it is as [Shared.Of].
 func Own[S Server](t testing.TB, start func() (S, error)) S {

@@ -297,7 +297,7 @@ export function openClicks(app, root, query, go, scope) {
       <div><dt>${t('clicks.visitors')}</dt><dd>${people?.visitors === undefined
         ? html`<span class="figure muted">–</span>`
         : html`<span class="figure">${format.n(people.visitors)}</span>`}</dd>
-        <dd class="muted small">${shown.where.size > 0 || shown.bots === 'only' ? t('clicks.visitors_not') : people?.previous?.visitors !== undefined ? t('clicks.before', { n: people.previous.visitors }) : shown.tz === 'UTC' ? nothing : t('clicks.visitors_utc')}</dd></div>
+        <dd class="muted small">${shown.where.size > 0 || shown.bots === 'only' ? t('clicks.visitors_not') : people && people.visitors === undefined ? t('clicks.visitors_unknown') : people?.previous?.visitors !== undefined ? t('clicks.before', { n: people.previous.visitors }) : shown.tz === 'UTC' ? nothing : t('clicks.visitors_utc')}</dd></div>
       ${done >= 1 && over > 0 && shown.days > 1 ? html`<div><dt>${t('clicks.a_day')}</dt><dd><span class="figure">${format.n(Math.round((over / done) * (over / done < 10 ? 10 : 1)) / (over / done < 10 ? 10 : 1))}</span></dd>
         <dd class="muted small">${t('clicks.a_day_of', { n: Math.floor(done) })}</dd></div>` : nothing}
       ${best && (best.now ?? 0) > 0 && parts.length > 1 ? html`<div><dt>${t(`clicks.best_${shown.unit}`)}</dt><dd><span class="figure">${format.n(best.now ?? 0)}</span></dd>

@@ -236,6 +236,7 @@ export default {
   'clicks.visitors': 'Besucher',
   'clicks.visitors_utc': 'Nach Tagen in UTC gezählt',
   'clicks.visitors_not': 'Nur ohne Filter bekannt',
+  'clicks.visitors_unknown': 'Nur für ganze Tage bekannt',
   'clicks.before': '{n} in der Zeit davor',
   'clicks.changed': 'Bisher {now}, in der Zeit davor bis dahin {before}',
   'clicks.new': 'neu',

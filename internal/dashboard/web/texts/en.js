@@ -236,6 +236,7 @@ export default {
   'clicks.visitors': 'Visitors',
   'clicks.visitors_utc': 'Counted by days in UTC',
   'clicks.visitors_not': 'Known without filters only',
+  'clicks.visitors_unknown': 'Known for whole days only',
   'clicks.before': '{n} in the time before',
   'clicks.changed': '{now} so far, {before} by then in the time before',
   'clicks.new': 'new',

@@ -53,7 +53,7 @@ export function nameOf(dimension, value) {
 
 /** @param {App} app @param {HTMLElement} root an empty element @param {URLSearchParams} query @param {(query: URLSearchParams) => Promise<unknown> | void} go changes the
  * address's query @param {Scope} scope
- * @returns {{update: (query: URLSearchParams, scope?: Scope) => void, refresh: () => void, close: () => void}} */
+ * @returns {{update: (query: URLSearchParams, scope?: Scope) => void, refresh: () => void, since: (day: string | undefined) => void, close: () => void}} */
 export function openClicks(app, root, query, go, scope) {
   let range = readRange(query, scope.since)
   /** @type {Answer | undefined} */
@@ -138,6 +138,8 @@ export function openClicks(app, root, query, go, scope) {
       }
     }
     if (series) since = series.since.hours
+    // Of a time of which nothing is kept, 0 is not known to be true.
+    if (series?.previous && forgotten(series.previous.from.slice(0, 10))) series.previous = undefined
     else if (isTooFine(failed)) since = /since (\d{4}-\S+?Z)/.exec(String(failed))?.[1] ?? since
     if (signal.aborted) return
     draw()
@@ -172,6 +174,9 @@ export function openClicks(app, root, query, go, scope) {
       if (!signal.aborted) people = data
     }
   }
+
+  /** Whether clicks of the day are not kept any more. @param {string} day */
+  const forgotten = (day) => Boolean(series?.since.days && day < series.since.days.slice(0, 10))
 
   /** Whether the service knows of a time from that day on by so many dimensions at once. @param {number} several @param {number} day */
   const known = (several, day) => (several < 2 && range.unit !== 'hour') || since === '' || day > dayNumber(since.slice(0, 10))
@@ -221,7 +226,7 @@ export function openClicks(app, root, query, go, scope) {
           ${figures()}
           ${chartArea()}
         </section>
-        ${series && range.compare && !series.previous ? tooFine('fine_before') : nothing}
+        ${!series ? nothing : forgotten(range.from) ? tooFine('kept') : range.compare && !series.previous ? tooFine(series.since.days ? 'kept_before' : 'fine_before') : nothing}
         ${livePart()}
         ${series && series.clicks === 0 && range.where.size === 0 ? nothing : html`
           ${series && range.where.size > 0 && !known(2, dayNumber(range.from)) ? tooFine('fine') : nothing}
@@ -292,7 +297,7 @@ export function openClicks(app, root, query, go, scope) {
       <div><dt>${t('clicks.visitors')}</dt><dd>${people?.visitors === undefined
         ? html`<span class="figure muted">–</span>`
         : html`<span class="figure">${format.n(people.visitors)}</span>`}</dd>
-        <dd class="muted small">${shown.where.size > 0 || shown.bots === 'only' ? t('clicks.visitors_not') : people?.previous?.visitors !== undefined ? t('clicks.before', { n: people.previous.visitors }) : shown.tz === 'UTC' ? nothing : t('clicks.visitors_utc')}</dd></div>
+        <dd class="muted small">${shown.where.size > 0 || shown.bots === 'only' ? t('clicks.visitors_not') : people && people.visitors === undefined ? t('clicks.visitors_unknown') : people?.previous?.visitors !== undefined ? t('clicks.before', { n: people.previous.visitors }) : shown.tz === 'UTC' ? nothing : t('clicks.visitors_utc')}</dd></div>
       ${done >= 1 && over > 0 && shown.days > 1 ? html`<div><dt>${t('clicks.a_day')}</dt><dd><span class="figure">${format.n(Math.round((over / done) * (over / done < 10 ? 10 : 1)) / (over / done < 10 ? 10 : 1))}</span></dd>
         <dd class="muted small">${t('clicks.a_day_of', { n: Math.floor(done) })}</dd></div>` : nothing}
       ${best && (best.now ?? 0) > 0 && parts.length > 1 ? html`<div><dt>${t(`clicks.best_${shown.unit}`)}</dt><dd><span class="figure">${format.n(best.now ?? 0)}</span></dd>
@@ -311,17 +316,18 @@ export function openClicks(app, root, query, go, scope) {
   }
 
   function chartArea() {
+    const some = series && series.clicks + (series.previous?.clicks ?? 0) > 0
     return html`
       <div class="clicks-chart-head">
         <p class="muted small">${t('clicks.zone')} <button type="button" class="link-button small" @click=${pickZone}>${shown.tz.replaceAll('_', ' ')}</button></p>
-        ${series?.previous ? html`<div class="clicks-legend"><span class="legend"><i class="legend-now"></i>${t('clicks.now')}</span><span class="legend"><i class="legend-before ${barsFit(view(series).points.length, plotHost.clientWidth || root.clientWidth) ? '' : 'legend-line'}"></i>${t('clicks.time_before')}</span></div>` : nothing}
+        ${series?.previous && some ? html`<div class="clicks-legend"><span class="legend"><i class="legend-now"></i>${t('clicks.now')}</span><span class="legend"><i class="legend-before ${barsFit(view(series).points.length, plotHost.clientWidth || root.clientWidth) ? '' : 'legend-line'}"></i>${t('clicks.time_before')}</span></div>` : nothing}
         <div class="row">
-          <button type="button" class="button button-small" aria-pressed=${asTable} @click=${() => { asTable = !asTable; draw() }}>${t('clicks.table')}</button>
+          ${some ? html`<button type="button" class="button button-small" aria-pressed=${asTable} @click=${() => { asTable = !asTable; draw() }}>${t('clicks.table')}</button>` : nothing}
           ${apiMenu('chart', t('clicks.over_time'), () => ({ unit: shown.unit, ...(shown.compare ? { compare: 'previous' } : {}) }))}
         </div>
       </div>
       ${!series ? html`<div class="chart-space">${skeleton(1)}</div>`
-        : series.clicks === 0 && (series.previous?.clicks ?? 0) === 0 ? html`<div class="chart-space">${nothingYet()}</div>`
+        : !some ? html`<div class="chart-space">${nothingYet()}</div>`
           : html`<div class="chart-space" ?hidden=${asTable}>${plotHost}</div>${asTable ? partTable() : nothing}`}`
   }
 
@@ -396,11 +402,11 @@ export function openClicks(app, root, query, go, scope) {
   /** @param {string} at */
   const clock = (at) => new Intl.DateTimeFormat(locale().language, { timeZone: range.tz, hour: 'numeric', minute: '2-digit', second: '2-digit' }).format(new Date(at))
 
-  /** Says what is not known, and shows what is. @param {'fine' | 'fine_chart' | 'fine_before'} why */
+  /** Says what is not known, and shows what is. @param {'fine' | 'fine_chart' | 'fine_before' | 'kept' | 'kept_before'} why */
   function tooFine(why) {
     const day = dayAt(dayNumber(since.slice(0, 10)) + 1)
     return html`<div class="note">${icon('info')}<p>${t(`clicks.${why}`, { day: format.date(since) })}</p>
-      ${why !== 'fine_before' && day < range.to ? html`<button type="button" class="button button-small" @click=${() => change({ range: null, from: day, to: range.to, unit: null })}>${t('clicks.fine_do')}</button>` : nothing}</div>`
+      ${!why.endsWith('before') && day < range.to ? html`<button type="button" class="button button-small" @click=${() => change({ range: null, from: day, to: range.to, unit: null })}>${t('clicks.fine_do')}</button>` : nothing}</div>`
   }
 
   /** @param {(typeof panels)[0]} p */
@@ -445,7 +451,7 @@ export function openClicks(app, root, query, go, scope) {
     if (panel.error) return trouble(panel.error, () => loadPanel(d, loading.signal).then(draw))
     const rows = panel.rows ?? []
     if (rows.length === 0) return html`<p class="muted small panel-none">${t('clicks.panel_none')}</p>`
-    const most = Math.max(1, ...rows.map((r) => r.clicks))
+    const most = Math.max(1, ...rows.filter((r) => r.value !== rest).map((r) => r.clicks))
     const chosen = range.where.get(d) ?? []
     const few = id === 'country' ? fewRows + 3 : fewRows
     const seen = wide.has(id) ? rows : rows.filter((r, i) => i < few || chosen.includes(r.value) || r.value === rest)
@@ -459,7 +465,7 @@ export function openClicks(app, root, query, go, scope) {
             <th scope="row">${canFilter(r.value) || on
               ? html`<button type="button" class="panel-row" aria-pressed=${on} title=${on ? t('clicks.filter_off', { what: name }) : t('clicks.filter_on', { what: name })} @click=${() => change(toggled(range, d, r.value))}>${on ? icon('check') : nothing}<span class="ellipsis ${r.value === '' && d !== 'via' && d !== 'bot' ? 'muted' : ''}">${name}</span></button>`
               : html`<span class="panel-row panel-row-plain" title=${name}><span class="ellipsis muted">${name}</span></span>`}
-              <svg class="bar" aria-hidden="true"><rect width="${((r.clicks / most) * 100).toFixed(2)}%" height="100%" rx="4"></rect></svg></th>
+              <svg class="bar" aria-hidden="true"><rect width="${Math.min(100, (r.clicks / most) * 100).toFixed(2)}%" height="100%" rx="4"></rect></svg></th>
             <td class="number">${format.n(r.clicks)}</td>
             <td class="number muted">${share(r.clicks, panel.total)}</td>
           </tr>`
@@ -499,6 +505,16 @@ export function openClicks(app, root, query, go, scope) {
       load()
     },
     refresh: load,
+    /** Tells when the link was made, once that is known. @param {string | undefined} day */
+    since(day) {
+      if (day === scope.since) return
+      scope = { ...scope, since: day }
+      const before = question({})
+      range = readRange(query, day)
+      made = undefined
+      if (question({}) !== before) load()
+      else draw()
+    },
     close() {
       closed = true
       loading.abort()

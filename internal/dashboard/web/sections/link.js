@@ -26,7 +26,6 @@ export default async function open(app, root, route) {
   let clicks
   const clicksRoot = document.createElement('div')
 
-  const made = () => link?.created_at?.slice(0, 10)
   const path = () => `/links/${encodeURIComponent(code)}`
 
   /** @param {Route} next */
@@ -38,25 +37,30 @@ export default async function open(app, root, route) {
     clicks?.close()
     clicks = undefined
     app.title(code)
-    await read()
-    if (!link && !isGone(failed)) return
+    // The clicks do not wait for the link: neither needs the other.
     clicks = openClicks(app, clicksRoot, next.query, (query) => app.go(query.size > 0 ? `${path()}?${query}` : path()), {
       path: `${path()}/clicks`, params: {}, live: { code }, name: code, links: false,
-      since: made(),
     })
+    await read()
+    if (code !== next.params.code || link || isGone(failed)) return
+    clicks?.close()
+    clicks = undefined
   }
 
   async function read() {
     const asked = code
     try {
-      link = (await api.call('GET', path(), { signal: app.signal })).data
+      const { data } = await api.call('GET', path(), { signal: app.signal })
+      if (code !== asked) return
+      link = data
       failed = undefined
-      app.title(link?.title || code)
+      app.title(data.title || code)
+      clicks?.since(data.created_at?.slice(0, 10))
     } catch (err) {
       if (code !== asked || app.signal.aborted) return
       failed = err
     }
-    if (code === asked) draw()
+    draw()
   }
 
   function draw() {
@@ -139,7 +143,8 @@ export default async function open(app, root, route) {
     return true === await app.dialog((/** @type {(v?: boolean) => void} */ close) => html`
       <form class="stack" @submit=${async (/** @type {Event} */ e) => {
         e.preventDefault()
-        if (typed !== code || busy) {
+        if (busy) return
+        if (typed !== code) {
           error = t('one.type_wrong')
           return again()
         }
@@ -161,7 +166,7 @@ export default async function open(app, root, route) {
             @input=${(/** @type {Event} */ e) => { typed = /** @type {HTMLInputElement} */ (e.target).value.trim(); error = null; again() }}>`,
         })}
         <div class="actions"><button type="button" class="button" @click=${() => close()}>${t('ui.cancel')}</button>
-          <button class="button button-danger" ?disabled=${typed !== code || busy}>${title}</button></div>
+          <button class="button button-danger" ?disabled=${busy}>${title}</button></div>
       </form>`, { title, on: (draw_) => (again = draw_) })
   }
 

@@ -122,7 +122,9 @@ export function chart(host) {
       line.textContent = text
       return line
     }))
-    const x = Math.min(Math.max(u.valToPos(/** @type {number} */ (idx), 'x') - tip.offsetWidth / 2, 0), u.over.clientWidth - tip.offsetWidth)
+    // Beside what it tells about, on the side where there is room.
+    const at = u.valToPos(/** @type {number} */ (idx), 'x')
+    const x = at + 16 + tip.offsetWidth <= u.over.clientWidth ? at + 16 : Math.max(0, at - 16 - tip.offsetWidth)
     tip.style.transform = `translateX(${Math.round(x)}px)`
   }
 

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// partTime is how long a part of /service has to answer, and partGrace how much longer it is waited
-	// for: both are over before httpapi.RequestTime.
+	// partTime is how long a part of /service has to answer, at most until httpapi.RequestTime is over,
+	// and partGrace how much longer it is waited for.
 	partTime  = 1200 * time.Millisecond
 	partGrace = 200 * time.Millisecond
 
@@ -67,12 +67,17 @@ func part[T any](ctx context.Context, ask func(context.Context) T) (answer T, an
 	defer cancel()
 	done := make(chan T, 1)
 	go func() { done <- ask(ctx) }()
-	late := time.NewTimer(partTime + partGrace)
+	select {
+	case answer = <-done:
+		return answer, true
+	case <-ctx.Done(): // a moment later it says why, if it ends with its context
+	}
+	late := time.NewTimer(partGrace)
 	defer late.Stop()
 	select {
 	case answer = <-done:
 		return answer, true
-	case <-late.C: // it does not end with its context
+	case <-late.C:
 		return answer, false
 	}
 }

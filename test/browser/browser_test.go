@@ -94,10 +94,10 @@ type tab struct {
 	ctx  context.Context
 	base string // the fleet's address, no slash at the end
 
-	mu       sync.Mutex
-	faults   []string           // what the page did and no page may do
-	requests []*network.Request // since the last visit
-	isDeaf   bool               // to what a test does to the page
+	mu     sync.Mutex
+	faults []string                      // what the page did and no page may do
+	isDeaf bool                          // to what a test does to the page
+	wire   map[network.RequestID]float64 // bytes of answers, since count
 }
 
 // openTab opens an empty tab. It is closed when the test ends, and the test fails if its page has logged
@@ -168,7 +168,13 @@ func (p *tab) hear(event any) {
 		if err != nil || u.Scheme != "data" && u.Scheme != "blob" && u.Scheme != "about" && u.Scheme+"://"+u.Host != p.base {
 			fault("it asked %s (%v)", e.Request.URL, err)
 		}
-		p.requests = append(p.requests, e.Request)
+		if p.wire != nil && u.Scheme != "data" && u.Scheme != "blob" {
+			p.wire[e.RequestID] += 0
+		}
+	case *network.EventLoadingFinished:
+		if _, ok := p.wire[e.RequestID]; ok {
+			p.wire[e.RequestID] += e.EncodedDataLength
+		}
 	}
 }
 
@@ -229,9 +235,6 @@ func (p *tab) resize(l look) {
 // visit types an address, such as /dashboard/, and Enter.
 func (p *tab) visit(path string) {
 	p.t.Helper()
-	p.mu.Lock()
-	p.requests = nil
-	p.mu.Unlock()
 	run(p, chromedp.Navigate(p.base+path))
 }
 

@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -29,16 +28,7 @@ func TestDashboard(t *testing.T) {
 			name, value, _ := strings.Cut(h, ": ")
 			req.Header.Set(name, value)
 		}
-		resp, err := c.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		answer, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return resp, string(answer)
+		return answerTo(t, c, req)
 	}
 
 	resp, _ := ask("GET", f.URL+"/", "")
@@ -99,6 +89,29 @@ func TestDashboard(t *testing.T) {
 			t.Errorf("%s after that: %s %s", b.URL, resp.Status, body)
 		}
 	}
+}
+
+// The edge cache keeps no answer to a session: the next visitor has none.
+func TestEdgeCacheKeepsNothingOfSessions(t *testing.T) {
+	t.Parallel()
+	f := fleettest.Start(t, fleet.Options{Backends: 1})
+	cacheAtEdge(t, f)
+	c := client(t, "127.0.0.1")
+	in, body := do(t, c, "POST", f.URL+"/dashboard/session", "", `{"key":"`+f.APIKey+`"}`)
+	if in.StatusCode != 201 {
+		t.Fatalf("sign in: %s %s", in.Status, body)
+	}
+	req, err := http.NewRequest("GET", f.URL+"/links/never-made", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cookie := range in.Cookies() {
+		req.AddCookie(cookie)
+	}
+	resp, body := answerTo(t, c, req)
+	wantProblem(t, resp, body, 404, "not_found")
+	resp, body = do(t, c, "GET", f.URL+"/links/never-made", "", "")
+	wantProblem(t, resp, body, 401, "unauthorized")
 }
 
 // An operator sees all parts, and what is away keeps nothing else from showing.

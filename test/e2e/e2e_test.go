@@ -49,6 +49,12 @@ func send(t *testing.T, c *http.Client, method, url, key string, body io.Reader)
 	if key != "" {
 		req.Header.Set("API-Key", key)
 	}
+	return answerTo(t, c, req)
+}
+
+// answerTo sends a request and reads the whole answer.
+func answerTo(t *testing.T, c *http.Client, req *http.Request) (*http.Response, string) {
+	t.Helper()
 	resp, err := c.Do(req)
 	if err != nil {
 		t.Fatal(err)

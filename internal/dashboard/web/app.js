@@ -168,7 +168,7 @@ async function show(next, y = 0) {
   }
   let module
   try {
-    ;[module] = await Promise.all([import(`./sections/${s.module ?? s.name}.js`), s.css && style(s.css)])
+    module = await fetchSection(s)
   } catch (err) {
     if (mine.signal.aborted) return
     // A browser may remember that a module did not load, until the page is loaded again.
@@ -204,6 +204,12 @@ async function show(next, y = 0) {
     section = { back: again }
     render(trouble(err, again), root)
   }
+}
+
+/** @param {(typeof table)[0]} s */
+async function fetchSection(s) {
+  const [module] = await Promise.all([import(`./sections/${s.module ?? s.name}.js`), s.css && style(s.css)])
+  return module
 }
 
 /** Loads css/NAME.css once. @param {string} name */
@@ -340,27 +346,30 @@ api.watch(async (what) => {
   if (!away) section.back?.()
 })
 
-async function start() {
-  await load(settings.language, settings.timeZone)
-  const module = () => import('./sections/signin.js')
-  const token = new URLSearchParams(location.hash.slice(1)).get('token')
-  let failed
-  if (token) {
-    // The token works once: it shall not stand in the address or in the history.
-    history.replaceState(history.state, '', location.pathname + location.search)
-    try {
-      app.session = (await api.call('POST', '/dashboard/session', { body: { token } })).data
-    } catch (err) {
-      failed = err
-    }
+/** Who is signed in. After a token that did not work, its error is what counts. @param {unknown} [failed] */
+async function present(failed) {
+  try {
+    return await api.call('GET', '/dashboard/session')
+  } catch (err) {
+    throw failed ?? err
   }
-  if (!app.session) {
-    try {
-      app.session = (await api.call('GET', '/dashboard/session')).data
-    } catch (err) {
-      if (!(err instanceof api.Problem && err.status === 401)) failed = err
-      await (await module()).default(app, document.body, failed)
-    }
+}
+
+async function start() {
+  const token = new URLSearchParams(location.hash.slice(1)).get('token')
+  // The token works once: it shall not stand in the address or in the history.
+  if (token) history.replaceState(history.state, '', location.pathname + location.search)
+  // Texts and the section come while the service says who is signed in.
+  const signedIn = token ? api.call('POST', '/dashboard/session', { body: { token } }).catch(present) : present()
+  const s = table.find((s) => s.name === here().name)
+  if (s) fetchSection(s).catch(() => {})
+  const [session] = await Promise.allSettled([signedIn, load(settings.language, settings.timeZone)])
+  if (session.status === 'fulfilled') {
+    app.session = session.value.data
+  } else {
+    const err = session.reason
+    const nobody = err instanceof api.Problem && err.status === 401 && !token
+    await (await import('./sections/signin.js')).default(app, document.body, nobody ? null : err)
   }
   document.body.replaceChildren(frame)
   await show(here())

@@ -1,0 +1,169 @@
+package browser_test
+
+import (
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/network"
+
+	snow "snowlink/client"
+)
+
+var long = flag.Bool("long", false, "fail if the page is slower than its bars")
+
+// bar logs how long something took, in the middle of several times. With -long the test fails if that is
+// longer than the bar. Other things run beside `make test`, so that a speed there is no test.
+func bar(t *testing.T, what string, most time.Duration, times []time.Duration) {
+	t.Helper()
+	slices.Sort(times)
+	median := times[len(times)/2]
+	t.Logf("%s: %s (%s to %s, of %d), bar %s", what, median.Round(time.Millisecond), times[0].Round(time.Millisecond),
+		times[len(times)-1].Round(time.Millisecond), len(times), most)
+	if *long && median > most {
+		t.Errorf("%s took %s, longer than %s", what, median, most)
+	}
+}
+
+// The first view after signing in takes few requests and few bytes, and is soon of use.
+func TestFirstView(t *testing.T) {
+	const bytesMost, requestsMost = 120 << 10, 14
+	h := home(t)
+	k := h.key(t, everything)
+	for n := range 12 {
+		h.importOld(t, k, []old{{code: fmt.Sprintf("%s-view%d", k.name, n), url: fmt.Sprintf("https://example.com/%d", n), title: "A link"}})
+	}
+	var useful []time.Duration
+	for range 7 {
+		p := openTab(t, h.URL, desk)
+		p.visit("/dashboard/")
+		p.enter(k)
+		call(p, network.ClearBrowserCache, cdp.Empty{})
+		p.count()
+		p.visit("/dashboard/")
+		p.field("Shorten a long address")
+		p.shows(k.name + "-view11")
+		p.settled()
+		// Of use is the page once its field can be written into and the newest links are there: the last change
+		// of what is seen, as the page's own clock has it.
+		useful = append(useful, time.Duration(eval[float64](p, `Math.max(...performance.getEntriesByType("resource").map((e) => e.responseEnd))`)*float64(time.Millisecond)))
+		bytes, requests := p.counted()
+		if len(useful) == 1 {
+			t.Logf("the first view: %d requests, %d bytes", requests, bytes)
+		}
+		if bytes > bytesMost || requests > requestsMost {
+			t.Errorf("the first view takes %d requests and %d bytes, at most %d and %d are meant", requests, bytes, requestsMost, bytesMost)
+		}
+	}
+	bar(t, "the first view, until the last answer", 300*time.Millisecond, useful)
+}
+
+// count begins to count what goes over the wire.
+func (p *tab) count() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wire = map[network.RequestID]float64{}
+}
+
+// counted is how many bytes and requests went over the wire since count, headers of answers with them. Data URLs
+// are none.
+func (p *tab) counted() (bytes, requests int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, n := range p.wire {
+		bytes += int(n)
+	}
+	return bytes, len(p.wire)
+}
+
+// 100,000 links are found as one types, and scrolled through.
+func TestManyLinks(t *testing.T) {
+	const links = 100_000
+	h := home(t)
+	k := h.key(t, usual)
+	var lines strings.Builder
+	for n := range links {
+		fmt.Fprintf(&lines, `{"code":"%s-%06d","url":"https://example.com/%d","title":"Link %d of many","tags":["t%d"]}`+"\n", k.name, n, n, n, n%50)
+	}
+	h.importAll(t, k, lines.String())
+	p := signedIn(t, h, k, desk)
+	p.until("all links are listed", func() bool {
+		page, err := h.api(k).Page(t.Context(), snow.Query{Limit: 1, Oldest: true})
+		return err == nil && len(page.Links) == 1 && !page.Incomplete
+	})
+	p.visit("/dashboard/links")
+	p.until("the list begins with the newest", func() bool {
+		rows := p.rows()
+		return len(rows) > 5 && rows[0] == fmt.Sprintf("%s-%06d", k.name, links-1)
+	})
+	if n := eval[int](p, `document.querySelectorAll(".link-row").length`); n > 100 {
+		t.Errorf("the page has %d rows: it should draw those only that are seen", n)
+	}
+
+	var found []time.Duration
+	for n := range 7 {
+		want := fmt.Sprintf("%d", 41_000+n*977)
+		p.write("Search code, target, title, tags", "")
+		p.until("all are listed again", func() bool { return len(p.rows()) > 5 })
+		// From the last key until the row is drawn, by the page's own clock.
+		eval[bool](p, fmt.Sprintf(`(() => {
+			const input = document.querySelector("#links-q");
+			window.took = 0;
+			input.addEventListener("input", () => {
+				const begin = performance.now();
+				const look = () => {
+					const rows = document.querySelectorAll(".rows .link-row .row-link");
+					if (rows.length === 1 && rows[0].title.endsWith(%q)) window.took = performance.now() - begin;
+					else requestAnimationFrame(look);
+				};
+				look();
+			}, {once: true});
+			return true;
+		})()`, "-0"+want))
+		p.write("Search code, target, title, tags", want)
+		p.until("the link is found", func() bool { return eval[float64](p, "window.took") > 0 })
+		found = append(found, time.Duration(eval[float64](p, "window.took")*float64(time.Millisecond)))
+	}
+	bar(t, "typing to rows, of 100,000 links", 150*time.Millisecond, found)
+
+	// Scrolling shows ever older ones, in their order and without gaps.
+	p.write("Search code, target, title, tags", "")
+	p.until("all are listed again", func() bool { return len(p.rows()) > 5 })
+	for _, y := range []int{5_000, 40_000, 64_000} {
+		p.until(fmt.Sprintf("rows are there %d px down", y), func() bool {
+			eval[bool](p, fmt.Sprintf("scrollTo(0, %d) ?? true", y))
+			return eval[bool](p, fmt.Sprintf(`scrollY > %d - 2000 && !document.querySelector(".row-waits")`, y))
+		})
+		rows := p.rows()
+		for i := 1; i < len(rows); i++ {
+			if rows[i] >= rows[i-1] {
+				t.Fatalf("%s stands below %s", rows[i], rows[i-1])
+			}
+		}
+		first := links - 1 - y/64
+		if want := fmt.Sprintf("%s-%06d", k.name, first); !slices.ContainsFunc(rows, func(r string) bool { return r <= want }) {
+			t.Errorf("%d px down are %v, and nothing near %s", y, rows, want)
+		}
+	}
+	frames := eval[[]float64](p, `new Promise((done) => {
+		const times = [];
+		let last = performance.now();
+		const step = () => {
+			const now = performance.now();
+			times.push(now - last);
+			last = now;
+			scrollBy(0, 300);
+			if (times.length < 60) requestAnimationFrame(step); else done(times);
+		};
+		requestAnimationFrame(step);
+	})`)
+	var each []time.Duration
+	for _, ms := range frames {
+		each = append(each, time.Duration(ms*float64(time.Millisecond)))
+	}
+	bar(t, "a frame while scrolling", 34*time.Millisecond, each)
+}

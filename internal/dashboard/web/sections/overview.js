@@ -41,8 +41,8 @@ export default async function open(app, root, { query }) {
 
   /** The question about a list of links or codes: it takes no filters. @param {'top' | 'misses'} which @param {number} limit */
   const question = (which, limit) => {
-    const range = readRange(query)
-    const q = ask({ ...range, where: new Map() }, { extra: { limit: String(limit) } })
+    // Links are counted by days in UTC: a day of another zone would have the clicks of two.
+    const q = ask({ ...readRange(query), where: new Map(), tz: 'UTC' }, { extra: { limit: String(limit) } })
     if (which === 'misses') q.delete('bots')
     else for (const [name, value] of Object.entries(params())) q.set(name, value)
     return `/clicks/${which}?${q}`
@@ -113,7 +113,8 @@ export default async function open(app, root, { query }) {
   function list(which) {
     const rows = lists[which]
     const title = t(`overview.${which}`)
-    const filtered = which === 'top' && readRange(query).where.size > 0
+    const { where, tz } = readRange(query)
+    const filtered = which === 'top' && where.size > 0
     return html`<section class="card panel" aria-label=${title}>
       <div class="panel-head"><h2>${title}</h2>
         ${menu(`api-${which}`, {
@@ -123,7 +124,7 @@ export default async function open(app, root, { query }) {
             { label: t('clicks.api'), icon: 'copy', run: () => share(location.origin + question(which, 1000)) },
           ],
         })}</div>
-      <p class="muted small panel-about">${t(filtered ? 'overview.unfiltered' : `overview.${which}_text`)}</p>
+      <p class="muted small panel-about">${t(filtered ? 'overview.unfiltered' : `overview.${which}_text`)}${tz === 'UTC' ? nothing : html` ${t('overview.utc')}`}</p>
       ${rows === undefined ? skeleton(5) : rows instanceof Error ? trouble(rows, load) : rows.length === 0 ? html`<p class="muted small panel-none">${t(`overview.${which}_none`)}</p>` : table(which, rows)}
     </section>`
   }

@@ -1,9 +1,9 @@
 // The clicks of many links: those of a key name, of a tag, or of everyone. Under them the links that were clicked
 // most, and the codes that were asked for and are not there.
 
-import { html, icon, menu, nothing, render, skeleton, svg, trouble } from '../ui.js'
+import { html, icon, nothing, render, skeleton, svg, trouble } from '../ui.js'
 import { ask, readRange, withChanges } from '../ui/range.js'
-import { download, openClicks } from './clicks.js'
+import { numbersMenu, openClicks } from './clicks.js'
 // Named here, all of them are fetched at once, and not one after the other as each import is met.
 import '../ui/chart.js'
 import '../ui/map.js'
@@ -117,23 +117,10 @@ export default async function open(app, root, { query }) {
     const filtered = which === 'top' && where.size > 0
     return html`<section class="card panel" aria-label=${title}>
       <div class="panel-head"><h2>${title}</h2>
-        ${menu(`api-${which}`, {
-          label: t('clicks.menu', { what: title }),
-          items: () => [
-            { label: t('clicks.csv'), icon: 'download', run: () => download(question(which, 1000), `${which}.csv`) },
-            { label: t('clicks.api'), icon: 'copy', run: () => share(location.origin + question(which, 1000)) },
-          ],
-        })}</div>
+        ${numbersMenu(which, title, () => question(which, 1000), `${which}.csv`)}</div>
       <p class="muted small panel-about">${t(filtered ? 'overview.unfiltered' : `overview.${which}_text`)}${tz === 'UTC' ? nothing : html` ${t('overview.utc')}`}</p>
       ${rows === undefined ? skeleton(5) : rows instanceof Error ? trouble(rows, load) : rows.length === 0 ? html`<p class="muted small panel-none">${t(`overview.${which}_none`)}</p>` : table(which, rows)}
     </section>`
-  }
-
-  /** @param {string} text */
-  async function share(text) {
-    const { copy } = await import('../ui.js')
-    const done = await copy(text)
-    app.toast(t(done ? 'ui.copied' : 'ui.not_copied'), { kind: done ? 'good' : 'bad' })
   }
 
   /** @param {'top' | 'misses'} which @param {Row[]} rows */

@@ -18,10 +18,6 @@ const mostPixels = 15e6 // browsers end elements that are higher
 /** @type {{key: string, feed: Feed} | null} */
 let kept = null
 
-// The clicks of the last 30 days of a link, for its sparkline.
-/** @type {Map<string, number[] | null>} */
-const lines = new Map()
-
 /** @param {App} app @param {HTMLElement} root @param {import('../app.js').Route} route */
 export default async function open(app, root, route) {
   const { api, t, format } = app
@@ -51,6 +47,9 @@ export default async function open(app, root, route) {
   const drawn = new Map()
   /** Those of them whose link is not there yet. @type {WeakSet<HTMLElement>} */
   const waits = new WeakSet()
+  /** The clicks of the last 30 days of a link, for its sparkline; null while they are asked for.
+   * @type {Map<string, number[] | null>} */
+  const lines = new Map()
 
   const height = () => (narrow.matches ? 88 : 64)
   const count = () => Math.min(feed.length, Math.floor(mostPixels / height()))
@@ -168,8 +167,8 @@ export default async function open(app, root, route) {
     return html`
       <div class="card table" role="table" aria-label=${t('nav.links')} aria-rowcount=${feed.done ? count() + 1 : feed.total !== undefined ? feed.total + 1 : -1} aria-busy=${String(coming !== null)}>
         <div class="table-head" role="rowgroup"><div class="link-row" role="row" aria-rowindex="1">
-          <div role="columnheader" class="cell-check">${app.can('manage') ? html`<input type="checkbox" aria-label=${t('links.select_all')} .checked=${bulk.size > 0 && bulk.size >= feed.rows.length}
-            .indeterminate=${bulk.size > 0 && bulk.size < feed.rows.length} @change=${selectAll}>` : html`<span class="sr-only">${t('links.select')}</span>`}</div>
+          <div role="columnheader" class="cell-check">${app.can('manage') ? html`<label class="hit"><input type="checkbox" aria-label=${t('links.select_all')} .checked=${bulk.size > 0 && bulk.size >= feed.rows.length}
+            .indeterminate=${bulk.size > 0 && bulk.size < feed.rows.length} @change=${selectAll}></label>` : html`<span class="sr-only">${t('links.select')}</span>`}</div>
           <div role="columnheader" class="cell-main">${t('links.link')}</div>
           <div role="columnheader" class="cell-tags">${t('links.tags')}</div>
           <div role="columnheader" class="cell-line">${t('links.line')}</div>
@@ -243,8 +242,8 @@ export default async function open(app, root, route) {
 
   /** @param {Link} l @param {number} i */
   const cells = (l, i) => html`
-    <div role="cell" class="cell-check">${app.can('manage') && !l.deleted ? html`<input type="checkbox" aria-label=${t('links.select_one', { code: l.code })} .checked=${bulk.has(l.code)}
-      @click=${(/** @type {MouseEvent} */ e) => select(i, e.shiftKey)}>` : nothing}</div>
+    <div role="cell" class="cell-check">${app.can('manage') && !l.deleted ? html`<label class="hit"><input type="checkbox" aria-label=${t('links.select_one', { code: l.code })} .checked=${bulk.has(l.code)}
+      @click=${(/** @type {MouseEvent} */ e) => select(i, e.shiftKey)}></label>` : nothing}</div>
     <div role="cell" class="cell-main">
       <div class="line-title"><a class="ellipsis row-link" href="/dashboard/links/${l.code}" title=${l.code}>${l.code}</a>${l.title ? html`<span class="row-title ellipsis" title=${l.title}>${l.title}</span>` : nothing}${state(l)}</div>
       <p class="muted small ellipsis" title=${l.url ?? ''}>${l.url ? bare(l.url) : t('links.forgotten')}</p>
@@ -360,7 +359,7 @@ export default async function open(app, root, route) {
           const at = drawn.get(i)
           if (at && row(i)?.code === code) drawRow(i, at)
         }, () => {
-          // A glance that is missing is no trouble worth telling. It is asked for again when one comes back.
+          // A glance that is missing is no trouble worth telling. The number beside it is there.
         })
         .finally(() => {
           fetching--

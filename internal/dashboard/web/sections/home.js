@@ -91,7 +91,7 @@ export default async function open(app, root) {
           <div class="spread card-head"><h2>${t('home.newest')}</h2>${read ? html`<a href="/dashboard/links">${t('home.all')}</a>` : nothing}</div>
           ${newest()}
         </section>
-        ${read ? html`<div class="stack">${today()}${top()}${misses()}</div>` : nothing}
+        ${read && !(parts.hours instanceof Problem && parts.hours.code === 'clicks_off') ? html`<div class="stack">${today()}${top()}${misses()}</div>` : nothing}
       </div>`, root)
   }
 
@@ -155,7 +155,6 @@ export default async function open(app, root) {
 
   function today() {
     const h = parts.hours
-    if (h instanceof Problem && h.code === 'clicks_off') return nothing
     return html`
       <section class="card">
         <h2 class="card-head">${t('home.today')}</h2>
@@ -167,7 +166,6 @@ export default async function open(app, root) {
 
   function top() {
     const links = parts.top
-    if (links instanceof Problem && links.code === 'clicks_off') return nothing
     return html`
       <section class="card">
         <div class="spread card-head"><h2>${t('home.top')}</h2><span class="muted small">${t('home.week')}</span></div>
@@ -177,7 +175,7 @@ export default async function open(app, root) {
 
   function misses() {
     const codes = parts.misses
-    if (!app.can('admin') || (codes instanceof Problem && codes.code === 'clicks_off')) return nothing
+    if (!app.can('admin')) return nothing
     return html`
       <section class="card">
         <div class="spread card-head"><h2>${t('home.misses')}</h2><span class="muted small">${t('home.week')}</span></div>

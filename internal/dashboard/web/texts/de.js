@@ -201,6 +201,7 @@ export default {
   'overview.code': 'Code',
   'overview.top': 'Top-Links',
   'overview.top_text': 'In dieser Zeit am meisten geklickt.',
+  'overview.utc': 'Nach Tagen in UTC.',
   'overview.top_none': 'In dieser Zeit wurde kein Link geklickt.',
   'overview.unfiltered': 'In dieser Zeit am meisten geklickt, unabhängig von den Filtern oben.',
   'overview.misses': 'Nicht gefunden',

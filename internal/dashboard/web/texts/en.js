@@ -201,6 +201,7 @@ export default {
   'overview.code': 'Code',
   'overview.top': 'Top links',
   'overview.top_text': 'Most clicked in this time.',
+  'overview.utc': 'By days in UTC.',
   'overview.top_none': 'No link was clicked in this time.',
   'overview.unfiltered': 'Most clicked in this time, whatever is filtered above.',
   'overview.misses': 'Not found',

@@ -148,7 +148,6 @@ func TestQR(t *testing.T) {
 	p.find("dialog", "QR code of "+l.Code)
 	p.find("image", "QR code of "+h.URL+"/"+l.Code)
 	p.until("the picture is drawn", func() bool { return eval[bool](p, `document.querySelector("dialog img").naturalWidth > 0`) })
-	t.Log(p.things("", "slider", ""))
 	p.slide("Margin…", 1)
 	p.shows("Many readers need a margin of 4 modules.")
 	p.until("the links have the margin", func() bool {

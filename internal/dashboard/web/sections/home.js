@@ -188,8 +188,10 @@ export default async function open(app, root) {
     ${rows.map((r) => html`<li><span class="ellipsis mono">${linked ? html`<a href="/dashboard/links/${r.code}">${r.code}</a>` : r.code}</span><span class="ranks-n">${format.n(r.clicks)}</span></li>`)}
   </ol>`
 
+  let loaded = 0
   async function load() {
     if (!read) return
+    loaded = Date.now()
     const zone = locale().timeZone
     const day = (/** @type {number} */ before) => new Intl.DateTimeFormat('en-CA', { timeZone: zone }).format(Date.now() - before * 86400e3)
     const get = async (/** @type {keyof typeof parts} */ part, /** @type {string} */ path, /** @type {import('../api.js').Query} */ query, /** @type {(data: any) => any} */ take) => {
@@ -215,7 +217,7 @@ export default async function open(app, root) {
   }
 
   // Somebody who followed a link in another tab and comes back sees the click.
-  const seen = () => document.visibilityState === 'visible' && load()
+  const seen = () => document.visibilityState === 'visible' && Date.now() - loaded > 1000 && load()
   document.addEventListener('visibilitychange', seen)
   signal.addEventListener('abort', () => document.removeEventListener('visibilitychange', seen))
 

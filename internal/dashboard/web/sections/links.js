@@ -35,6 +35,7 @@ export default async function open(app, root, route) {
   let slow = false // it takes longer than one takes for an answer
   let slowly = 0
   let typing = 0
+  let typed = 0
   let current = -1 // the row that the keyboard is at
   let last = -1 // the row that was selected last
   const bulk = new Bulk(app, drawBar, () => start(true))
@@ -114,7 +115,11 @@ export default async function open(app, root, route) {
   function search(e) {
     const q = /** @type {HTMLInputElement} */ (e.currentTarget).value
     clearTimeout(typing)
-    typing = setTimeout(() => filter({ q }), 60)
+    // The first key, and what is pasted, is searched for at once; of those that follow quickly only the last.
+    const wait = Date.now() - typed > 150 ? 0 : 60
+    typed = Date.now()
+    if (wait === 0) filter({ q })
+    else typing = setTimeout(() => filter({ q }), wait)
   }
 
   const top = () => list.getBoundingClientRect().top + scrollY - (narrow.matches ? 0 : 48)

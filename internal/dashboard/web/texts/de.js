@@ -426,6 +426,7 @@ export default {
   'links.search': 'Code, Ziel, Titel, Schlagwörter durchsuchen',
   'links.count': { one: '{n} Link', other: '{n} Links' },
   'links.about': 'etwa {n} Links',
+  'links.searching': 'Wird gesucht…',
   'links.some': { one: 'bisher {n} Link', other: 'bisher {n} Links' },
   'links.move': 'Import und Export',
   'links.import': 'Links importieren',

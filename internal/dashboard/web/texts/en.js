@@ -426,6 +426,7 @@ export default {
   'links.search': 'Search code, target, title, tags',
   'links.count': { one: '{n} link', other: '{n} links' },
   'links.about': 'about {n} links',
+  'links.searching': 'Searching…',
   'links.some': { one: '{n} link so far', other: '{n} links so far' },
   'links.move': 'Import and export',
   'links.import': 'Import links',

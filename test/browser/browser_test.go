@@ -27,7 +27,7 @@ import (
 )
 
 // patience is how long a test waits for the page. It waits for milliseconds if all is well.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // chromium is the one browser of this package.
 type chromium struct {

@@ -14,7 +14,7 @@ import (
 )
 
 // With REDIS_STATE_URL, a link Redis that is full and evicts what has a time to live takes nothing
-// from promises and leases. While the state Redis is away, redirects go on and /healthz names it.
+// from promises, leases and sessions. While the state Redis is away, redirects go on and /healthz names it.
 func TestStateRedis(t *testing.T) {
 	links := fleettest.Redis(t, "maxmemory 4mb", "maxmemory-policy volatile-lru")
 	state := fleettest.Redis(t, "maxmemory 64mb", "maxmemory-policy noeviction")
@@ -44,13 +44,29 @@ func TestStateRedis(t *testing.T) {
 		t.Fatalf("create: %d %s", status, body)
 	}
 
+	resp, err := client.Post("http://"+addr+"/dashboard/session", "application/json", strings.NewReader(`{"key":"shop-key"}`))
+	if err != nil || resp.StatusCode != 201 {
+		t.Fatalf("sign in: %+v, %v", resp, err)
+	}
+	resp.Body.Close()
+	signedIn := func() (status int) {
+		req, _ := http.NewRequest("GET", "http://"+addr+"/dashboard/session", nil)
+		req.AddCookie(resp.Cookies()[0])
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+
 	admin, kept := fleettest.RedisClient(t, links.Addr), fleettest.RedisClient(t, state.Addr)
 	value := strings.Repeat("x", 10_000)
 	admin.Set(t.Context(), "victim", "", time.Hour)
 	for i := 0; admin.Exists(t.Context(), "victim").Val() > 0 && i < 10_000; i++ {
 		admin.Set(t.Context(), "filler:"+time.Now().String(), value, 0)
 	}
-	for _, pattern := range []string{"node:1", "idem:*", "rate:shop:*"} {
+	for _, pattern := range []string{"node:1", "idem:*", "rate:shop:*", "sessions"} {
 		if n, err := kept.Keys(t.Context(), pattern).Result(); len(n) != 1 || err != nil {
 			t.Errorf("the state Redis has %q for %s, %v", n, pattern, err)
 		}
@@ -71,7 +87,14 @@ func TestStateRedis(t *testing.T) {
 		t.Error("the lease is gone from a full state Redis")
 	}
 
+	if status := signedIn(); status != 200 {
+		t.Errorf("a session with the state Redis full: %d", status)
+	}
+
 	state.Kill()
+	if status := signedIn(); status != 503 {
+		t.Errorf("a session without the state Redis: %d", status)
+	}
 	if status, body := ask("GET", "/kept", ""); status != 302 {
 		t.Errorf("a redirect without the state Redis: %d %s", status, body)
 	}

@@ -297,7 +297,7 @@ export function openClicks(app, root, query, go, scope) {
       <div><dt>${t('clicks.visitors')}</dt><dd>${people?.visitors === undefined
         ? html`<span class="figure muted">–</span>`
         : html`<span class="figure">${format.n(people.visitors)}</span>`}</dd>
-        <dd class="muted small">${shown.where.size > 0 || shown.bots === 'only' ? t('clicks.visitors_not') : people?.previous?.visitors !== undefined ? t('clicks.before', { n: people.previous.visitors }) : shown.tz === 'UTC' ? nothing : t('clicks.visitors_utc')}</dd></div>
+        <dd class="muted small">${shown.where.size > 0 || shown.bots === 'only' ? t('clicks.visitors_not') : people && people.visitors === undefined ? t('clicks.visitors_unknown') : people?.previous?.visitors !== undefined ? t('clicks.before', { n: people.previous.visitors }) : shown.tz === 'UTC' ? nothing : t('clicks.visitors_utc')}</dd></div>
       ${done >= 1 && over > 0 && shown.days > 1 ? html`<div><dt>${t('clicks.a_day')}</dt><dd><span class="figure">${format.n(Math.round((over / done) * (over / done < 10 ? 10 : 1)) / (over / done < 10 ? 10 : 1))}</span></dd>
         <dd class="muted small">${t('clicks.a_day_of', { n: Math.floor(done) })}</dd></div>` : nothing}
       ${best && (best.now ?? 0) > 0 && parts.length > 1 ? html`<div><dt>${t(`clicks.best_${shown.unit}`)}</dt><dd><span class="figure">${format.n(best.now ?? 0)}</span></dd>
@@ -323,7 +323,7 @@ export function openClicks(app, root, query, go, scope) {
         ${series?.previous && some ? html`<div class="clicks-legend"><span class="legend"><i class="legend-now"></i>${t('clicks.now')}</span><span class="legend"><i class="legend-before ${barsFit(view(series).points.length, plotHost.clientWidth || root.clientWidth) ? '' : 'legend-line'}"></i>${t('clicks.time_before')}</span></div>` : nothing}
         <div class="row">
           ${some ? html`<button type="button" class="button button-small" aria-pressed=${asTable} @click=${() => { asTable = !asTable; draw() }}>${t('clicks.table')}</button>` : nothing}
-          ${apiMenu('chart', t('clicks.over_time'), () => ({ unit: shown.unit, ...(shown.compare ? { compare: 'previous' } : {}) }))}
+          ${numbersOf('chart', t('clicks.over_time'), () => ({ unit: shown.unit, ...(shown.compare ? { compare: 'previous' } : {}) }))}
         </div>
       </div>
       ${!series ? html`<div class="chart-space">${skeleton(1)}</div>`
@@ -419,7 +419,7 @@ export function openClicks(app, root, query, go, scope) {
         <h2>${title}</h2>
         ${all.length > 1 ? html`<div class="segments segments-small" role="group" aria-label=${title}>
           ${all.map((x) => html`<button type="button" aria-pressed=${x === d} @click=${() => pickTab(id, x)}>${t(`clicks.tab_${x}`)}</button>`)}</div>` : nothing}
-        ${apiMenu(id, title, () => ({ by: d, limit: String(manyRows) }), d)}
+        ${numbersOf(id, title, () => ({ by: d, limit: String(manyRows) }), d)}
       </div>
       ${id === 'country' ? mapOf(panel) : nothing}
       ${panelRows(id, d, panel)}
@@ -474,14 +474,7 @@ export function openClicks(app, root, query, go, scope) {
   }
 
   /** @param {string} id @param {string} title @param {() => Record<string, string>} extra @param {string} [except] */
-  const apiMenu = (id, title, extra, except) => menu(`api-${id}`, {
-    label: t('clicks.menu', { what: title }),
-    items: () => [
-      { label: t('clicks.csv'), icon: 'download', run: () => download(question(extra(), except), `${scope.name}-${id}.csv`) },
-      { label: t('clicks.api'), icon: 'copy', run: () => copied(location.origin + question(extra(), except)) },
-      { label: t('clicks.curl'), icon: 'copy', run: () => copied(`curl "${location.origin}${question(extra(), except)}" -H "API-Key: $API_KEY"`) },
-    ],
-  })
+  const numbersOf = (id, title, extra, except) => numbersMenu(id, title, () => question(extra(), except), `${scope.name}-${id}.csv`)
 
   async function pickZone() {
     const { pickZone: pick } = await import('./zone.js')
@@ -536,6 +529,17 @@ function share(part, whole) {
   return s > 0 && s < 0.005 ? `<${format.percent(0.01)}` : format.percent(s)
 }
 
+/** A menu to take numbers along: as a file, or as the address that the API tells them at.
+ * @param {string} id unique in the page @param {string} title of what the numbers are of @param {() => string} path @param {string} file */
+export const numbersMenu = (id, title, path, file) => menu(`api-${id}`, {
+  label: t('clicks.menu', { what: title }),
+  items: () => [
+    { label: t('clicks.csv'), icon: 'download', run: () => download(path(), file) },
+    { label: t('clicks.api'), icon: 'copy', run: () => copied(location.origin + path()) },
+    { label: t('clicks.curl'), icon: 'copy', run: () => copied(`curl "${location.origin}${path()}" -H "API-Key: $API_KEY"`) },
+  ],
+})
+
 /** @param {string} text */
 async function copied(text) {
   const done = await copy(text)
@@ -543,7 +547,7 @@ async function copied(text) {
 }
 
 /** Saves what the API answers as CSV. A link cannot: the API tells CSV by the header Accept. @param {string} path @param {string} name */
-export async function download(path, name) {
+async function download(path, name) {
   try {
     const { data } = await call('GET', path, { accept: 'text/csv' })
     const a = document.createElement('a')

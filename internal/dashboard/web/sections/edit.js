@@ -342,7 +342,7 @@ export default async function open(app, root, route) {
       </div>
     </div>`
 
-  if (v.code) check()
+  if (v.code && !base) check()
   draw()
   return {
     back() {

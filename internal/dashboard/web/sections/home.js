@@ -91,7 +91,7 @@ export default async function open(app, root) {
           <div class="spread card-head"><h2>${t('home.newest')}</h2>${read ? html`<a href="/dashboard/links">${t('home.all')}</a>` : nothing}</div>
           ${newest()}
         </section>
-        ${read ? html`<div class="stack">${today()}${top()}${misses()}</div>` : nothing}
+        ${read && !(parts.hours instanceof Problem && parts.hours.code === 'clicks_off') ? html`<div class="stack">${today()}${top()}${misses()}</div>` : nothing}
       </div>`, root)
   }
 
@@ -155,7 +155,6 @@ export default async function open(app, root) {
 
   function today() {
     const h = parts.hours
-    if (h instanceof Problem && h.code === 'clicks_off') return nothing
     return html`
       <section class="card">
         <h2 class="card-head">${t('home.today')}</h2>
@@ -167,7 +166,6 @@ export default async function open(app, root) {
 
   function top() {
     const links = parts.top
-    if (links instanceof Problem && links.code === 'clicks_off') return nothing
     return html`
       <section class="card">
         <div class="spread card-head"><h2>${t('home.top')}</h2><span class="muted small">${t('home.week')}</span></div>
@@ -177,7 +175,7 @@ export default async function open(app, root) {
 
   function misses() {
     const codes = parts.misses
-    if (!app.can('admin') || (codes instanceof Problem && codes.code === 'clicks_off')) return nothing
+    if (!app.can('admin')) return nothing
     return html`
       <section class="card">
         <div class="spread card-head"><h2>${t('home.misses')}</h2><span class="muted small">${t('home.week')}</span></div>
@@ -190,8 +188,10 @@ export default async function open(app, root) {
     ${rows.map((r) => html`<li><span class="ellipsis mono">${linked ? html`<a href="/dashboard/links/${r.code}">${r.code}</a>` : r.code}</span><span class="ranks-n">${format.n(r.clicks)}</span></li>`)}
   </ol>`
 
+  let loaded = 0
   async function load() {
     if (!read) return
+    loaded = Date.now()
     const zone = locale().timeZone
     const day = (/** @type {number} */ before) => new Intl.DateTimeFormat('en-CA', { timeZone: zone }).format(Date.now() - before * 86400e3)
     const get = async (/** @type {keyof typeof parts} */ part, /** @type {string} */ path, /** @type {import('../api.js').Query} */ query, /** @type {(data: any) => any} */ take) => {
@@ -217,7 +217,7 @@ export default async function open(app, root) {
   }
 
   // Somebody who followed a link in another tab and comes back sees the click.
-  const seen = () => document.visibilityState === 'visible' && load()
+  const seen = () => document.visibilityState === 'visible' && Date.now() - loaded > 1000 && load()
   document.addEventListener('visibilitychange', seen)
   signal.addEventListener('abort', () => document.removeEventListener('visibilitychange', seen))
 

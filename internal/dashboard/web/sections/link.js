@@ -143,7 +143,8 @@ export default async function open(app, root, route) {
     return true === await app.dialog((/** @type {(v?: boolean) => void} */ close) => html`
       <form class="stack" @submit=${async (/** @type {Event} */ e) => {
         e.preventDefault()
-        if (typed !== code || busy) {
+        if (busy) return
+        if (typed !== code) {
           error = t('one.type_wrong')
           return again()
         }
@@ -165,7 +166,7 @@ export default async function open(app, root, route) {
             @input=${(/** @type {Event} */ e) => { typed = /** @type {HTMLInputElement} */ (e.target).value.trim(); error = null; again() }}>`,
         })}
         <div class="actions"><button type="button" class="button" @click=${() => close()}>${t('ui.cancel')}</button>
-          <button class="button button-danger" ?disabled=${typed !== code || busy}>${title}</button></div>
+          <button class="button button-danger" ?disabled=${busy}>${title}</button></div>
       </form>`, { title, on: (draw_) => (again = draw_) })
   }
 

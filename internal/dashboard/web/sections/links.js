@@ -18,10 +18,6 @@ const mostPixels = 15e6 // browsers end elements that are higher
 /** @type {{key: string, feed: Feed} | null} */
 let kept = null
 
-// The clicks of the last 30 days of a link, for its sparkline.
-/** @type {Map<string, number[] | null>} */
-const lines = new Map()
-
 /** @param {App} app @param {HTMLElement} root @param {import('../app.js').Route} route */
 export default async function open(app, root, route) {
   const { api, t, format } = app
@@ -36,7 +32,10 @@ export default async function open(app, root, route) {
   let feed
   /** The list that is being fetched while the one before is still shown. @type {Feed | null} */
   let coming = null
+  let slow = false // it takes longer than one takes for an answer
+  let slowly = 0
   let typing = 0
+  let typed = 0
   let current = -1 // the row that the keyboard is at
   let last = -1 // the row that was selected last
   const bulk = new Bulk(app, drawBar, () => start(true))
@@ -51,6 +50,9 @@ export default async function open(app, root, route) {
   const drawn = new Map()
   /** Those of them whose link is not there yet. @type {WeakSet<HTMLElement>} */
   const waits = new WeakSet()
+  /** The clicks of the last 30 days of a link, for its sparkline; null while they are asked for.
+   * @type {Map<string, number[] | null>} */
+  const lines = new Map()
 
   const height = () => (narrow.matches ? 88 : 64)
   const count = () => Math.min(feed.length, Math.floor(mostPixels / height()))
@@ -69,6 +71,8 @@ export default async function open(app, root, route) {
       const enough = again ? Math.min(before?.rows.length ?? 0, 1000) : 1
       if (next.rows.length < enough && !next.done && !next.error) return
       coming = null
+      clearTimeout(slowly)
+      slow = false
       if (next.error && again && before.rows.length > 0) return drawHead()
       feed = next
       before?.stop()
@@ -83,6 +87,11 @@ export default async function open(app, root, route) {
       if (!again) app.announce(said())
     })
     coming = next
+    clearTimeout(slowly)
+    slowly = again ? 0 : setTimeout(() => {
+      slow = true
+      drawHead()
+    }, 400)
     next.want(again ? Math.max(100, Math.min(before.rows.length, 1000)) : 100)
     if (before) drawHead()
   }
@@ -106,12 +115,17 @@ export default async function open(app, root, route) {
   function search(e) {
     const q = /** @type {HTMLInputElement} */ (e.currentTarget).value
     clearTimeout(typing)
-    typing = setTimeout(() => filter({ q }), 60)
+    // The first key, and what is pasted, is searched for at once; of those that follow quickly only the last.
+    const wait = Date.now() - typed > 150 ? 0 : 60
+    typed = Date.now()
+    if (wait === 0) filter({ q })
+    else typing = setTimeout(() => filter({ q }), wait)
   }
 
   const top = () => list.getBoundingClientRect().top + scrollY - (narrow.matches ? 0 : 48)
 
   function said() {
+    if (slow) return t('links.searching')
     if (feed.error && feed.rows.length === 0) return ''
     if (feed.newestOnly !== undefined && !feed.done) return t('links.some', { n: feed.rows.length })
     const n = feed.done ? feed.rows.length : feed.total
@@ -128,7 +142,7 @@ export default async function open(app, root, route) {
     const any = folded(filters)
     render(html`
       <div class="section-head">
-        <h1>${t('nav.links')} <span class="links-count">${feed ? said() : ''}</span></h1>
+        <h1>${t('nav.links')} <span class="links-count">${feed || slow ? said() : ''}</span></h1>
         ${menu('links-more', { label: t('links.move'), text: html`${icon('more')}<span>${t('links.move')}</span>`, items: () => [
           app.can('manage') && { label: t('links.import'), icon: 'upload', run: importLinks },
           { label: t('links.export_csv'), icon: 'download', run: () => exportLinks('text/csv') },
@@ -166,10 +180,10 @@ export default async function open(app, root, route) {
     if (feed.rows.length === 0 && feed.error) return trouble(feed.error, () => start())
     if (feed.rows.length === 0 && feed.done) return none()
     return html`
-      <div class="card table" role="table" aria-label=${t('nav.links')} aria-rowcount=${feed.done ? count() + 1 : feed.total !== undefined ? feed.total + 1 : -1} aria-busy=${String(coming !== null)}>
+      <div class="card table ${feed.clicks ? '' : 'uncounted'}" role="table" aria-label=${t('nav.links')} aria-rowcount=${feed.done ? count() + 1 : feed.total !== undefined ? feed.total + 1 : -1} aria-busy=${String(coming !== null)}>
         <div class="table-head" role="rowgroup"><div class="link-row" role="row" aria-rowindex="1">
-          <div role="columnheader" class="cell-check">${app.can('manage') ? html`<input type="checkbox" aria-label=${t('links.select_all')} .checked=${bulk.size > 0 && bulk.size >= feed.rows.length}
-            .indeterminate=${bulk.size > 0 && bulk.size < feed.rows.length} @change=${selectAll}>` : html`<span class="sr-only">${t('links.select')}</span>`}</div>
+          <div role="columnheader" class="cell-check">${app.can('manage') ? html`<label class="hit"><input type="checkbox" aria-label=${t('links.select_all')} .checked=${bulk.size > 0 && bulk.size >= feed.rows.length}
+            .indeterminate=${bulk.size > 0 && bulk.size < feed.rows.length} @change=${selectAll}></label>` : html`<span class="sr-only">${t('links.select')}</span>`}</div>
           <div role="columnheader" class="cell-main">${t('links.link')}</div>
           <div role="columnheader" class="cell-tags">${t('links.tags')}</div>
           <div role="columnheader" class="cell-line">${t('links.line')}</div>
@@ -243,12 +257,12 @@ export default async function open(app, root, route) {
 
   /** @param {Link} l @param {number} i */
   const cells = (l, i) => html`
-    <div role="cell" class="cell-check">${app.can('manage') && !l.deleted ? html`<input type="checkbox" aria-label=${t('links.select_one', { code: l.code })} .checked=${bulk.has(l.code)}
-      @click=${(/** @type {MouseEvent} */ e) => select(i, e.shiftKey)}>` : nothing}</div>
+    <div role="cell" class="cell-check">${app.can('manage') && !l.deleted ? html`<label class="hit"><input type="checkbox" aria-label=${t('links.select_one', { code: l.code })} .checked=${bulk.has(l.code)}
+      @click=${(/** @type {MouseEvent} */ e) => select(i, e.shiftKey)}></label>` : nothing}</div>
     <div role="cell" class="cell-main">
       <div class="line-title"><a class="ellipsis row-link" href="/dashboard/links/${l.code}" title=${l.code}>${l.code}</a>${l.title ? html`<span class="row-title ellipsis" title=${l.title}>${l.title}</span>` : nothing}${state(l)}</div>
       <p class="muted small ellipsis" title=${l.url ?? ''}>${l.url ? bare(l.url) : t('links.forgotten')}</p>
-      <p class="row-under muted small ellipsis">${l.clicks === undefined ? nothing : t('home.clicks', { n: l.clicks })}${l.tags ? ` · ${l.tags.join(', ')}` : nothing}</p>
+      <p class="row-under muted small ellipsis">${[l.clicks === undefined ? '' : t('home.clicks', { n: l.clicks }), l.tags?.join(', ')].filter(Boolean).join(' · ')}</p>
     </div>
     <div role="cell" class="cell-tags">${filters.owner === '*' ? html`<button type="button" class="chip chip-owner" @click=${() => filter({ owner: l.owner ?? 'default' })}>${l.owner ?? 'default'}</button>` : nothing}
       ${(l.tags ?? []).slice(0, 2).map((tag) => html`<button type="button" class="chip" title=${tag} @click=${() => { unfolded = true; filter({ tag }) }}><span>${tag}</span></button>`)}${(l.tags?.length ?? 0) > 2
@@ -360,7 +374,7 @@ export default async function open(app, root, route) {
           const at = drawn.get(i)
           if (at && row(i)?.code === code) drawRow(i, at)
         }, () => {
-          // A glance that is missing is no trouble worth telling. It is asked for again when one comes back.
+          // A glance that is missing is no trouble worth telling. The number beside it is there.
         })
         .finally(() => {
           fetching--
@@ -410,6 +424,7 @@ export default async function open(app, root, route) {
     removeEventListener('scroll', scrolled)
     removeEventListener('resize', resized)
     clearTimeout(typing)
+    clearTimeout(slowly)
     clearTimeout(resting)
     coming?.stop()
     feed?.stop()

@@ -1,9 +1,9 @@
 // The clicks of many links: those of a key name, of a tag, or of everyone. Under them the links that were clicked
 // most, and the codes that were asked for and are not there.
 
-import { html, icon, menu, nothing, render, skeleton, svg, trouble } from '../ui.js'
+import { html, icon, nothing, render, skeleton, svg, trouble } from '../ui.js'
 import { ask, readRange, withChanges } from '../ui/range.js'
-import { download, openClicks } from './clicks.js'
+import { numbersMenu, openClicks } from './clicks.js'
 // Named here, all of them are fetched at once, and not one after the other as each import is met.
 import '../ui/chart.js'
 import '../ui/map.js'
@@ -41,8 +41,8 @@ export default async function open(app, root, { query }) {
 
   /** The question about a list of links or codes: it takes no filters. @param {'top' | 'misses'} which @param {number} limit */
   const question = (which, limit) => {
-    const range = readRange(query)
-    const q = ask({ ...range, where: new Map() }, { extra: { limit: String(limit) } })
+    // Links are counted by days in UTC: a day of another zone would have the clicks of two.
+    const q = ask({ ...readRange(query), where: new Map(), tz: 'UTC' }, { extra: { limit: String(limit) } })
     if (which === 'misses') q.delete('bots')
     else for (const [name, value] of Object.entries(params())) q.set(name, value)
     return `/clicks/${which}?${q}`
@@ -113,26 +113,14 @@ export default async function open(app, root, { query }) {
   function list(which) {
     const rows = lists[which]
     const title = t(`overview.${which}`)
-    const filtered = which === 'top' && readRange(query).where.size > 0
+    const { where, tz } = readRange(query)
+    const filtered = which === 'top' && where.size > 0
     return html`<section class="card panel" aria-label=${title}>
       <div class="panel-head"><h2>${title}</h2>
-        ${menu(`api-${which}`, {
-          label: t('clicks.menu', { what: title }),
-          items: () => [
-            { label: t('clicks.csv'), icon: 'download', run: () => download(question(which, 1000), `${which}.csv`) },
-            { label: t('clicks.api'), icon: 'copy', run: () => share(location.origin + question(which, 1000)) },
-          ],
-        })}</div>
-      <p class="muted small panel-about">${t(filtered ? 'overview.unfiltered' : `overview.${which}_text`)}</p>
+        ${numbersMenu(which, title, () => question(which, 1000), `${which}.csv`)}</div>
+      <p class="muted small panel-about">${t(filtered ? 'overview.unfiltered' : `overview.${which}_text`)}${tz === 'UTC' ? nothing : html` ${t('overview.utc')}`}</p>
       ${rows === undefined ? skeleton(5) : rows instanceof Error ? trouble(rows, load) : rows.length === 0 ? html`<p class="muted small panel-none">${t(`overview.${which}_none`)}</p>` : table(which, rows)}
     </section>`
-  }
-
-  /** @param {string} text */
-  async function share(text) {
-    const { copy } = await import('../ui.js')
-    const done = await copy(text)
-    app.toast(t(done ? 'ui.copied' : 'ui.not_copied'), { kind: done ? 'good' : 'bad' })
   }
 
   /** @param {'top' | 'misses'} which @param {Row[]} rows */

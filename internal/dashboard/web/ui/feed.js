@@ -2,7 +2,7 @@
 // pages come one after the other; a jump far down fetches larger ones.
 //
 //   new Feed(query, changed)   query: the parameters of GET /links; changed() is called when there is news
-//   .rows .total .estimate .done .newestOnly .incomplete .error
+//   .rows .total .estimate .done .newestOnly .incomplete .error .clicks
 //   .length        how many rows there are or will be
 //   .want(n)       makes sure that n rows are there, or all; resolves then, or when it failed
 //   .stop()        ends what is under way
@@ -10,6 +10,9 @@
 import { call, Problem } from '../api.js'
 
 /** @typedef {import('../ui.js').Link} Link */
+
+// Whether the service counts clicks. It says so when it is first asked for them.
+let counted = true
 
 export class Feed {
   /** @param {import('../api.js').Query} query @param {() => void} changed */
@@ -25,7 +28,6 @@ export class Feed {
     /** @type {number | undefined} */
     this.newestOnly = undefined
     this.incomplete = false
-    this.clicks = true
     /** @type {unknown} */
     this.error = null
     this.wanted = 0
@@ -34,6 +36,11 @@ export class Feed {
     /** @type {Promise<void> | null} */
     this.busy = null
     this.abort = new AbortController()
+  }
+
+  /** Whether the service counts clicks. */
+  get clicks() {
+    return counted
   }
 
   get length() {
@@ -59,7 +66,7 @@ export class Feed {
       const missing = this.wanted - this.rows.length
       const limit = this.rows.length === 0 && missing <= 100 ? 100 : missing <= 300 ? 300 : 1000
       try {
-        const { data } = await call('GET', '/links', { query: { ...this.query, limit, cursor: this.next, with: this.clicks ? 'clicks' : null }, signal: this.abort.signal })
+        const { data } = await call('GET', '/links', { query: { ...this.query, limit, cursor: this.next, with: counted ? 'clicks' : null }, signal: this.abort.signal })
         this.rows.push(...data.links)
         this.next = data.next
         this.done = !data.next
@@ -69,8 +76,8 @@ export class Feed {
         this.incomplete = data.incomplete ?? false
       } catch (err) {
         if (this.abort.signal.aborted) return
-        if (err instanceof Problem && err.code === 'clicks_off' && this.clicks) {
-          this.clicks = false
+        if (err instanceof Problem && err.code === 'clicks_off' && counted) {
+          counted = false
           continue
         }
         this.error = err

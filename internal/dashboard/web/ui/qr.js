@@ -42,10 +42,10 @@ export function showQR(link) {
           <label>${t('qr.color')}<input type="color" .value=${color} @input=${on((v) => (color = v))}></label>
           <label>${t('qr.background')}<input type="color" .value=${background} @input=${on((v) => (background = v))}></label>
         </div>
-        <label class="qr-slider"><span>${t('qr.margin')} <span class="muted">${t('qr.modules', { n: margin })}</span></span>
-          <input type="range" min="0" max="16" .value=${String(margin)} @input=${on((v) => (margin = Number(v)))}></label>
-        <label class="qr-slider"><span>${t('qr.size')} <span class="muted">${t('qr.pixels', { n: size })}</span></span>
-          <input type="range" min="128" max="1024" step="32" .value=${String(size)} @input=${on((v) => (size = Number(v)))}></label>
+        <div class="qr-slider"><label for="qr-margin">${t('qr.margin')}</label><output for="qr-margin" class="muted">${t('qr.modules', { n: margin })}</output>
+          <input type="range" id="qr-margin" min="0" max="16" .value=${String(margin)} @input=${on((v) => (margin = Number(v)))}></div>
+        <div class="qr-slider"><label for="qr-size">${t('qr.size')}</label><output for="qr-size" class="muted">${t('qr.pixels', { n: size })}</output>
+          <input type="range" id="qr-size" min="128" max="1024" step="32" .value=${String(size)} @input=${on((v) => (size = Number(v)))}></div>
         <p class="qr-warning small" role="status">${warning ? html`${icon('warn')}<span>${warning}</span>` : nothing}</p>
         <div class="row">
           <a class="button button-primary" href=${address('svg', size)} download="${link.code}.svg">${icon('download')}SVG</a>

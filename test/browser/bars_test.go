@@ -69,7 +69,7 @@ func TestFirstView(t *testing.T) {
 			t.Logf("the first view: %d requests, %d bytes", requests, bytes)
 		}
 		if bytes > bytesMost || requests > requestsMost {
-			t.Errorf("the first view takes %d requests and %d bytes, at most %d and %d are meant", requests, bytes, requestsMost, bytesMost)
+			t.Errorf("the first view takes %d requests and %d bytes, at most %d and %d are meant: %s", requests, bytes, requestsMost, bytesMost, p.asked)
 		}
 	}
 	bar(t, "the first view, until the last answer", 300*time.Millisecond, useful)
@@ -79,7 +79,7 @@ func TestFirstView(t *testing.T) {
 func (p *tab) count() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.wire = map[network.RequestID]float64{}
+	p.wire, p.asked = map[network.RequestID]float64{}, nil
 }
 
 // counted is how many bytes and requests went over the wire since count, headers of answers with them. Data URLs

@@ -55,6 +55,7 @@ func TestFirstView(t *testing.T) {
 		p := openTab(t, h.URL, desk)
 		p.visit("/dashboard/")
 		p.enter(k)
+		p.settled()
 		call(p, network.ClearBrowserCache, cdp.Empty{})
 		p.count()
 		p.visit("/dashboard/")

@@ -217,7 +217,7 @@ export default async function open(app, root) {
   }
 
   // Somebody who followed a link in another tab and comes back sees the click.
-  const seen = () => document.visibilityState === 'visible' && Date.now() - loaded > 1000 && load()
+  const seen = () => document.visibilityState === 'visible' && Date.now() - loaded > 5000 && load()
   document.addEventListener('visibilitychange', seen)
   signal.addEventListener('abort', () => document.removeEventListener('visibilitychange', seen))
 

@@ -12,6 +12,7 @@
 //	home_test.go        home, and keys that may do little
 //	links_test.go       links that are made, changed, found, imported, deleted
 //	clicks_test.go      numbers, which are the ledger's; link_test.go: what else a link's page has
+//	service_test.go     the service
 //	settings_test.go    settings, and the keyboard alone
 //	away_test.go        outages, and the first minute with `make run`
 //	axe_test.go         whom the page keeps out, and texts that are none of its own

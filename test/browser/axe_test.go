@@ -38,6 +38,7 @@ func (p *tab) accessible(what string) {
 	fleettest.SkipMissing(p.t, err)
 	p.do(err)
 	defer p.deaf()()
+	p.until("nothing moves or fades", func() bool { return eval[bool](p, `document.getAnimations().every((a) => a.playState !== "running")`) })
 	run(p, chromedp.Evaluate[chromedp.Void](source+";0"))
 	for _, fault := range eval[[]string](p, `axe.run(document, {resultTypes: ["violations"], preload: false}).then((r) =>
 		r.violations.flatMap((v) => v.nodes.map((n) => v.id + " (" + v.impact + "): " + n.target.join(" ") + ": " + n.failureSummary.split("\n").slice(1).join("; ") + ": " + n.html.slice(0, 200))))`) {

@@ -27,7 +27,7 @@ import (
 )
 
 // patience is how long a test waits for the page. It waits for milliseconds if all is well.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // chromium is the one browser of this package.
 type chromium struct {
@@ -96,6 +96,7 @@ type tab struct {
 
 	mu     sync.Mutex
 	faults []string                      // what the page did and no page may do
+	asked  []string                      // addresses, since count
 	isDeaf bool                          // to what a test does to the page
 	wire   map[network.RequestID]float64 // bytes of answers, since count
 }
@@ -170,6 +171,7 @@ func (p *tab) hear(event any) {
 		}
 		if p.wire != nil && u.Scheme != "data" && u.Scheme != "blob" {
 			p.wire[e.RequestID] += 0
+			p.asked = append(p.asked, e.Request.URL)
 		}
 	case *network.EventLoadingFinished:
 		if _, ok := p.wire[e.RequestID]; ok {

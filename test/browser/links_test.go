@@ -256,27 +256,3 @@ func (p *tab) upload(selector, file string) {
 	node := call(p, dom.QuerySelector, dom.QuerySelectorParams{NodeID: root.NodeID, Selector: selector}).NodeID
 	call(p, dom.SetFileInputFiles, dom.SetFileInputFilesParams{Files: []string{file}, NodeID: node})
 }
-
-// A link is deleted by whoever writes its code, and by nobody else.
-func TestDeleteLink(t *testing.T) {
-	h := home(t)
-	k := h.key(t, usual)
-	l := h.make(t, k, snow.NewLink{URL: "https://example.com/"})
-	p := signedIn(t, h, k, phone)
-	p.visit("/dashboard/links/" + l.Code)
-	p.find("heading", "Danger zone")
-	p.click("button", "Delete link")
-	p.find("dialog", "Delete link")
-	p.write("Type "+l.Code+" to confirm", "something")
-	p.press("Enter")
-	if !get[bool](p.findIn("dialog", "button", "Delete link"), "disabled") {
-		t.Error("one can delete with another code")
-	}
-	p.write("Type "+l.Code+" to confirm", l.Code)
-	p.press("Enter")
-	p.shows(l.Code + " is deleted.")
-	p.find("heading", "Links…")
-	if _, err := h.api(k).Follow(t.Context(), l.Code); err == nil {
-		t.Error("the link leads somewhere still")
-	}
-}

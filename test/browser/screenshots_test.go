@@ -32,10 +32,10 @@ func shop() []old {
 		{code: "poster-north", url: "https://shop.example/stores/north?utm_source=poster&utm_medium=print&utm_campaign=spring", title: "Poster, north station", tags: []string{"campaign", "print"}, age: 40 * day, perDay: 5, trend: .8},
 		{code: "poster-south", url: "https://shop.example/stores/south?utm_source=poster&utm_medium=print&utm_campaign=spring", title: "Poster, south station", tags: []string{"campaign", "print"}, age: 40 * day, perDay: 9, trend: 1.2},
 		{code: "roadmap", url: "https://docs.example/product/roadmap", tags: []string{"docs"}, age: 55 * day, perDay: 3, trend: 1},
-		{code: "webinar", url: "https://meet.example/rooms/42?topic=links+that+last", title: "Webinar: links that last", tags: []string{"event"}, age: 50 * day, perDay: 6, trend: .2, gone: true},
+		{code: "webinar-42", url: "https://meet.example/rooms/42?topic=links+that+last", title: "Webinar: links that last", tags: []string{"event"}, age: 50 * day, perDay: 6, trend: .2, gone: true},
 		{code: "press-kit", url: "https://files.example/press/2026/press-kit.zip", title: "Press kit", tags: []string{"press"}, age: 62 * day, perDay: 2, trend: 1},
 		{code: "survey", url: "https://forms.example/f/how-was-your-visit", title: "How was your visit?", tags: []string{"print", "qr"}, age: 18 * day, perDay: 4, trend: 1.4},
-		{code: "status", url: "https://status.example/", title: "Status page", tags: []string{"docs"}, age: 75 * day, perDay: 3, trend: 1},
+		{code: "status-page", url: "https://status.example/", title: "Status page", tags: []string{"docs"}, age: 75 * day, perDay: 3, trend: 1},
 		{code: "gift-card", url: "https://shop.example/gift-card", title: "Gift cards", tags: []string{"shop"}, age: 12 * day, perDay: 8, trend: 1},
 	}
 }

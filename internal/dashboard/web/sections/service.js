@@ -148,8 +148,7 @@ const facts = (rows) => rows.length === 0 ? nothing : html`<dl class="service-fa
 
 /** @param {string} caption @param {string[]} columns @param {Piece[][]} rows @param {number[]} [numbers] the columns that are numbers */
 const table = (caption, columns, rows, numbers = []) => html`
-  <div class="service-table"><table>
-    <caption class="sr-only">${t(caption)}</caption>
+  <div class="service-table" role="group" tabindex="0" aria-label=${t(caption)}><table>
     <thead><tr>${columns.map((c, i) => html`<th scope="col" class=${numbers.includes(i) ? 'number' : ''}>${t(`service.${c}`)}</th>`)}</tr></thead>
     <tbody>${rows.map((cells) => html`<tr>${cells.map((cell, i) => html`<td class=${numbers.includes(i) ? 'number' : ''}>${cell}</td>`)}</tr>`)}</tbody>
   </table></div>`

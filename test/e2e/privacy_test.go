@@ -300,6 +300,10 @@ func noAddressIsKept(t *testing.T, archive int, throughKafka bool) {
 		t.Fatal(err)
 	}
 	fleettest.Eventually(t, 10*time.Second, "the salt is forgotten", func() bool { return store.Exists(t.Context(), key).Val() == 0 })
+	long := day.AddDate(0, 0, -2).Format(time.DateOnly)
+	if err := store.SetXX(t.Context(), "clicks:salts:since", long, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
 	for _, b := range f.Backends {
 		if err := b.Stop(t.Context()); err != nil {
 			t.Error(err)

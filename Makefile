@@ -14,8 +14,8 @@ run: ## serve on :8000 with a Redis of its own; prints a link that signs in, and
 test: tools ## run every test, over real Redis and Nginx
 	@# Budgets of memory first: the race detector would distort them.
 	go test -run Budget ./snowflake ./internal/...
-	@# The experiments take longest and mostly wait. They begin first, beside all others.
-	go test -race -shuffle=on -timeout 20m ./test/faults ./...
+	@# What takes longest begins first: the experiments, which mostly wait, and the page in its browser.
+	go test -race -shuffle=on -timeout 20m ./test/faults ./test/browser ./test/e2e ./...
 
 check: tools ## gofmt, vet, staticcheck, nginx -t; types and lint of the page
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt -w these: $$unformatted"; exit 1; }

@@ -193,7 +193,7 @@ export default async function open(app, root) {
     if (!read) return
     loaded = Date.now()
     const zone = locale().timeZone
-    const day = (/** @type {number} */ before) => new Intl.DateTimeFormat('en-CA', { timeZone: zone }).format(Date.now() - before * 86400e3)
+    const day = (/** @type {number} */ before, timeZone = zone) => new Intl.DateTimeFormat('en-CA', { timeZone }).format(Date.now() - before * 86400e3)
     const get = async (/** @type {keyof typeof parts} */ part, /** @type {string} */ path, /** @type {import('../api.js').Query} */ query, /** @type {(data: any) => any} */ take) => {
       try {
         parts[part] = take((await api.call('GET', path, { query, signal })).data)
@@ -211,8 +211,9 @@ export default async function open(app, root) {
         return l instanceof Problem && l.code === 'clicks_off' ? get('links', '/links', { limit: shown }, (d) => d.links) : undefined
       }),
       get('hours', '/clicks', { from: day(1), tz: zone, unit: 'hour' }, (d) => hours(d.rows, day(1), day(0), zone)),
-      get('top', '/clicks/top', { from: day(6), tz: zone, limit: 5 }, (d) => d.links),
-      app.can('admin') && get('misses', '/clicks/misses', { from: day(6), tz: zone, limit: 5 }, (d) => d.misses),
+      // These are counted by days of UTC: those of another zone would take in a day more.
+      get('top', '/clicks/top', { from: day(6, 'UTC'), limit: 5 }, (d) => d.links),
+      app.can('admin') && get('misses', '/clicks/misses', { from: day(6, 'UTC'), limit: 5 }, (d) => d.misses),
     ])
   }
 

@@ -26,13 +26,18 @@ const (
 
 // root answers GET /.
 func (a *API) root(ctx *fasthttp.RequestCtx) {
+	notAtTheEdge(ctx)
 	redirectTo(ctx, a.RootURL, fasthttp.StatusFound, notCached)
 }
 
 // toDashboard answers GET /dashboard.
 func (a *API) toDashboard(ctx *fasthttp.RequestCtx) {
+	notAtTheEdge(ctx)
 	redirectTo(ctx, dashboardPath, fasthttp.StatusFound, notCached)
 }
+
+// notAtTheEdge keeps Nginx's edge cache from answering for us: it would report a visit of a link.
+func notAtTheEdge(ctx *fasthttp.RequestCtx) { ctx.Response.Header.Set("X-Accel-Expires", "0") }
 
 // dashboardFile answers GET /dashboard/… with a file of the page.
 func (a *API) dashboardFile(ctx *fasthttp.RequestCtx) {
@@ -275,8 +280,8 @@ func (a *API) signedIn(ctx *fasthttp.RequestCtx, within context.Context) (sessio
 // tell: another port of the same host is the same site.
 func (a *API) ours(ctx *fasthttp.RequestCtx) bool {
 	header := &ctx.Request.Header
-	if string(header.Peek("Sec-Fetch-Site")) == "same-origin" {
-		return true
+	if site := header.Peek("Sec-Fetch-Site"); len(site) > 0 {
+		return string(site) == "same-origin"
 	}
 	origin := strings.ToLower(string(header.Peek(fasthttp.HeaderOrigin)))
 	_, host, ok := strings.Cut(origin, "://")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"testing"
@@ -12,9 +13,13 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/network"
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 
 	snow "snowlink/client"
+	"snowlink/internal/fleet"
 	"snowlink/internal/fleet/fleettest"
+	"snowlink/internal/postgres"
+	"snowlink/internal/stats/pgstats"
 )
 
 var long = flag.Bool("long", false, "fail if the page is slower than its bars")
@@ -196,4 +201,51 @@ func TestManyLinks(t *testing.T) {
 		each = append(each, time.Duration(ms*float64(time.Millisecond)))
 	}
 	bar(t, "a frame while scrolling", 34*time.Millisecond, each)
+}
+
+// A year of a link with ten million clicks is soon drawn.
+func TestYearOfClicks(t *testing.T) {
+	if !*long {
+		t.Skip("it makes ten million clicks: -long does")
+	}
+	h := ownHouse(t, fleet.Options{Archive: 1})
+	shards, err := postgres.Open(h.ArchiveURL(), 0, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shards.Close()
+	// As Tend leaves them: a day has a row.
+	year := pgstats.Generation{Clicks: 10_000_000, Links: 1, Days: 366, Until: time.Now().UTC(), Seed: 1}
+	if err := pgstats.New(shards, pgstats.Options{}).Generate(t.Context(), year, nil); err != nil {
+		t.Fatal(err)
+	}
+	k := h.key(t, everything)
+	code := pgstats.GeneratedCode(0)
+	h.importOld(t, k, []old{{code: code, url: "https://example.com/", age: 366 * 24 * time.Hour}})
+	p := signedIn(t, h, k, desk)
+	p.visit("/dashboard/links/" + code)
+	p.settled()
+	var drawn []time.Duration
+	for range times(7) {
+		p.click("button", "30 days")
+		p.settled()
+		month := p.figure("Clicks")
+		eval[bool](p, `(() => {
+			window.took = 0;
+			addEventListener("click", () => {
+				const begin = performance.now(), before = document.querySelector(".figure").textContent;
+				const look = () => {
+					if (document.querySelector(".figure").textContent !== before) window.took = performance.now() - begin;
+					else requestAnimationFrame(look);
+				};
+				look();
+			}, {once: true, capture: true});
+			return true;
+		})()`)
+		p.click("button", "12 months")
+		p.until("a year is drawn", func() bool { return p.figure("Clicks") != month && eval[float64](p, "window.took") > 0 })
+		drawn = append(drawn, time.Duration(eval[float64](p, "window.took")*float64(time.Millisecond)))
+	}
+	t.Logf("a year has %s clicks", p.figure("Clicks"))
+	bar(t, "a year of a link with 10 million clicks", 300*time.Millisecond, drawn)
 }

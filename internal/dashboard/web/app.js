@@ -130,7 +130,12 @@ function here() {
   const query = new URLSearchParams(location.search)
   for (const s of table) {
     const match = new RegExp(`^${s.path.replace(/:\w+/g, '([^/]+)')}$`).exec(path)
-    if (match) return { name: s.name, params: match[1] ? { code: decodeURIComponent(match[1]) } : {}, query }
+    if (!match) continue
+    try {
+      return { name: s.name, params: match[1] ? { code: decodeURIComponent(match[1]) } : {}, query }
+    } catch {
+      break // no code has such an address
+    }
   }
   return { name: 'nowhere', params: {}, query }
 }
@@ -333,9 +338,12 @@ api.watch(async (what) => {
   if (what === 'signedout') {
     if (!app.session || asked) return
     asked = true
-    const { again } = await import('./sections/signin.js')
-    await again(app)
-    asked = false
+    try {
+      const { again } = await import('./sections/signin.js')
+      await again(app)
+    } finally {
+      asked = false
+    }
     section.back?.()
     return
   }

@@ -255,8 +255,23 @@ export function toast(message, { kind = 'plain', action, ms = kind === 'bad' ? 8
   }
   // Pressing Undo takes as long as somebody needs to read: the time stands still under the pointer and the focus.
   let timer = setTimeout(() => close(), ms)
-  one.addEventListener('pointerenter', () => clearTimeout(timer))
-  one.addEventListener('pointerleave', () => (timer = setTimeout(() => close(), 2000)))
+  let ends = Date.now() + ms
+  const stand = () => {
+    if (timer === 0) return
+    clearTimeout(timer)
+    timer = 0
+    ms = ends - Date.now()
+  }
+  const goOn = () => {
+    if (timer !== 0 || one.matches(':hover') || one.contains(document.activeElement)) return
+    ms = Math.max(ms, 2000)
+    ends = Date.now() + ms
+    timer = setTimeout(() => close(), ms)
+  }
+  one.addEventListener('pointerenter', stand)
+  one.addEventListener('focusin', stand)
+  one.addEventListener('pointerleave', goOn)
+  one.addEventListener('focusout', () => setTimeout(goOn))
   render(html`
     ${kind === 'plain' ? nothing : icon(kind === 'good' ? 'check' : 'warn')}<span>${message}</span>
     ${action ? html`<button type="button" class="toast-action" @click=${() => { close(true); action.run() }}>${action.label}</button>` : nothing}

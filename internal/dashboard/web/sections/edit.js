@@ -41,7 +41,9 @@ export default async function open(app, root, route) {
     const read = await api.call('GET', `/links/${encodeURIComponent(code)}`, { signal })
     ;({ data: base, etag } = draft?.base ? { data: draft.base, etag: draft.etag } : read)
   }
-  const fresh = () => (base ? toValues(base) : { ...toValues(app.settings.defaults), url: route.query.get('url') ?? '' })
+  const { ttl } = app.settings.defaults
+  const fresh = () => (base ? toValues(base)
+    : { ...toValues(app.settings.defaults), expires: ttl ? later(ttl / 86400) : '', url: route.query.get('url') ?? '' })
   /** @type {Values} */
   let v = { ...fresh(), ...draft?.values, ...(code ? {} : pick(draft)) }
   let restored = Boolean(code && draft)

@@ -42,8 +42,10 @@ export default async function open(app, root) {
     try {
       const link = await answer
       made = { link, copied: await copied }
-      input.value = typed = ''
-      app.drafts.drop('home')
+      if (target(input.value) === url) { // and not the next one already
+        input.value = typed = ''
+        app.drafts.drop('home')
+      }
       if (Array.isArray(parts.links)) parts.links = [link, ...parts.links].slice(0, shown)
       if (!read) app.drafts.set('home.made', parts.links)
       app.announce(`${t(made.copied ? 'home.copied' : 'home.ready')} ${link.short_url}`)
@@ -235,7 +237,7 @@ export function target(typed) {
 
 /** @param {{start: string, clicks: number}[]} rows by the hour @param {string} yesterday @param {string} today @param {string} zone */
 function hours(rows, yesterday, today, zone) {
-  const now = Number(new Intl.DateTimeFormat('en-GB', { timeZone: zone, hour: '2-digit', hourCycle: 'h23' }).format(new Date()))
+  const [now, minutes] = new Intl.DateTimeFormat('en-GB', { timeZone: zone, hour: '2-digit', minute: '2-digit', hourCycle: 'h23' }).format(new Date()).split(':').map(Number)
   const sum = { today: 0, yesterday: 0, byNow: 0, hours: new Array(24 + now + 1).fill(0) }
   for (const { start, clicks } of rows) {
     const hour = Number(start.slice(11, 13))
@@ -245,7 +247,9 @@ function hours(rows, yesterday, today, zone) {
     } else if (start.startsWith(yesterday)) {
       sum.yesterday += clicks
       sum.hours[hour] += clicks
-      if (hour <= now) sum.byNow += clicks
+      // Of the hour that this one is compared with, as much as of this one is over.
+      if (hour < now) sum.byNow += clicks
+      else if (hour === now) sum.byNow += Math.round((clicks * minutes) / 60)
     }
   }
   return sum

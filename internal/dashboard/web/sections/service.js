@@ -46,7 +46,7 @@ export default async function open(app, root) {
   const health = () => html`
     <section class="card service-health" aria-labelledby="service-health">
       <div class="spread"><h2 id="service-health">${t('service.health')}</h2>
-        <span class="state ${service.status === 'ok' ? 'state-good' : 'state-warn'}">${icon(service.status === 'ok' ? 'check' : 'warn')}${t(service.status === 'ok' ? 'service.ok' : 'service.degraded')}</span></div>
+        <span class="state ${service.status === 'ok' ? 'state-good' : 'state-warn'}">${icon(service.status === 'ok' ? 'check' : 'warn')}${t(service.status === 'ok' ? 'service.ok' : service.status === 'degraded' ? 'service.degraded' : 'service.unavailable')}</span></div>
       ${(service.reasons ?? []).length > 0 ? html`<ul class="service-reasons">${service.reasons.map((/** @type {string} */ r) => html`<li>${r}</li>`)}</ul>` : nothing}
       ${facts([[t('service.version'), html`<span class="mono">${service.version}</span>`]])}
     </section>`

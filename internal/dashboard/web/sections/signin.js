@@ -48,7 +48,7 @@ export default function open(app, body, failed) {
 
 /** @param {App} app */
 export async function again(app) {
-  const before = app.session.name
+  const { name: before, scopes } = app.session
   const f = form(app, () => {}, null)
   for (;;) {
     const signedIn = await dialog((close) => {
@@ -57,8 +57,9 @@ export async function again(app) {
     }, { title: t('signin.title'), on: (draw) => (f.draw = draw) })
     if (signedIn) break
   }
-  // Another key may do other things and has other links.
-  if (app.session.name !== before) location.reload()
+  // Another key may do other things and has other links. What was typed is its owner's alone.
+  if (app.session.name !== before) sessionStorage.clear()
+  if (app.session.name !== before || app.session.scopes.join() !== scopes.join()) location.reload()
 }
 
 /** @param {App} app @param {() => void} done @param {unknown} failed */

@@ -119,6 +119,7 @@ export default {
   'service.health': 'Zustand',
   'service.ok': 'Alles in Ordnung',
   'service.degraded': 'Läuft, aber bitte nachsehen',
+  'service.unavailable': 'Etwas geht nicht: bitte nachsehen',
   'service.version': 'Version',
   'service.redis_links': 'Redis der Links',
   'service.redis_state': 'Redis für alles Übrige',

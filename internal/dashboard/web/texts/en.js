@@ -119,6 +119,7 @@ export default {
   'service.health': 'Health',
   'service.ok': 'All is well',
   'service.degraded': 'It works, but see to this',
+  'service.unavailable': 'Something does not work: see to this',
   'service.version': 'Version',
   'service.redis_links': 'Redis of the links',
   'service.redis_state': 'Redis of everything else',

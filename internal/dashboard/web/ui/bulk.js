@@ -112,13 +112,15 @@ export class Bulk {
   /** Selects what is not on the screen yet, too. @param {import('./feed.js').Feed} feed */
   async all(feed) {
     const stop = new AbortController()
-    while (!feed.done && !feed.error && !stop.signal.aborted) {
+    const left = feed.abort.signal // another search, or another section
+    while (!feed.done && !feed.error && !stop.signal.aborted && !left.aborted) {
       this.progress = { done: feed.rows.length, of: Math.max(feed.total ?? 0, feed.rows.length), stop }
       this.changed()
       await feed.want(feed.rows.length + 1000)
     }
     this.progress = null
-    this.set(feed.rows, true)
+    if (left.aborted) this.changed()
+    else this.set(feed.rows, true)
   }
 
   /** @param {Link[]} rows */

@@ -58,9 +58,10 @@ const settings = {
   theme: 'system', // or light, dark
   language: '', // the browser's
   timeZone: '', // the browser's
+  keys: true, // whether single keys do something; not if one speaks to the computer
   /** What a new link has unless one says otherwise, in the fields of the API. @type {Record<string, any>} */
   defaults: {},
-  /** @param {'theme' | 'language' | 'timeZone' | 'defaults'} name @param {any} value */
+  /** @param {'theme' | 'language' | 'timeZone' | 'keys' | 'defaults'} name @param {any} value */
   async set(name, value) {
     Object.assign(settings, { [name]: value })
     try {
@@ -320,7 +321,7 @@ let prefix = ''
 let prefixUntil = 0
 document.addEventListener('keydown', (e) => {
   const on = /** @type {HTMLElement} */ (e.target)
-  if (!app.session || e.defaultPrevented || e.ctrlKey || e.metaKey || e.altKey || e.isComposing) return
+  if (!app.session || !settings.keys || e.defaultPrevented || e.ctrlKey || e.metaKey || e.altKey || e.isComposing) return
   if (on.closest('input:not([type=checkbox]), textarea, select, [contenteditable], dialog, [popover]')) return
   const key = prefix && Date.now() < prefixUntil ? `${prefix} ${e.key}` : e.key
   prefix = ''

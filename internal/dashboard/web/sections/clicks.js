@@ -2,7 +2,7 @@
 // in the address. A click on a row of a panel filters all the others. The sections of a link and the overview
 // put this into their pages.
 
-import { Away, call } from '../api.js'
+import { Away, Problem, call } from '../api.js'
 import { format, locale, t } from '../texts.js'
 import { canFilter, ask, askedUnit, dayAt, dayIn, dayNumber, dimensions, divide, partNames, presets, readRange, toggled, withChanges } from '../ui/range.js'
 import { countryName } from '../ui/countries.js'
@@ -93,9 +93,16 @@ export function openClicks(app, root, query, go, scope) {
     draw()
   }, () => {}) // Without the map there is its table.
 
+  // What was just clicked is in the numbers after a second or two. While clicks go on, numbers are renewed ever
+  // less often, and those of large scopes, too: a key may have a rate.
+  let pace = 2500
+  let renewed = 0
   const live = watchLive(scope.live, () => draw(), () => {
-    // What was just clicked is in the numbers after a second or two. Large scopes are asked less often.
-    if (timer === 0) timer = window.setTimeout(refresh, Math.max(2500, 5 * loadedIn))
+    if (timer !== 0) return
+    if (Date.now() - renewed > 60_000) pace = 2500
+    timer = window.setTimeout(refresh, Math.max(pace, 5 * loadedIn))
+    renewed = Date.now()
+    pace = Math.min(30_000, 2 * pace)
   })
 
   /** @param {Record<string, string | null>} changes */
@@ -132,7 +139,8 @@ export function openClicks(app, root, query, go, scope) {
     } catch (err) {
       if (signal.aborted) return
       // What is on the screen is worth more than the news that it cannot be renewed: the banner says that.
-      if (!(err instanceof Away) || seriesOf !== question({})) {
+      const later = err instanceof Away || err instanceof Problem && err.code === 'rate_limited'
+      if (!later || seriesOf !== question({})) {
         failed = err
         series = undefined
       }

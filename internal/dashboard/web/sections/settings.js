@@ -40,6 +40,8 @@ export default async function open(app, root) {
             id: 'zone', label: t('settings.zone'), hint: t('settings.zone_hint', { now: format.dateTime(new Date()) }),
             control: select('zone', [['', t('settings.as_browser')], ...zones().map((z) => /** @type {[string, string]} */ ([z, z.replaceAll('_', ' ')]))], settings.timeZone, (v) => set('timeZone', v)),
           })}
+          <label class="check"><input type="checkbox" .checked=${settings.keys} @change=${(/** @type {Event} */ e) => set('keys', /** @type {HTMLInputElement} */ (e.target).checked)}>
+            <span>${t('settings.keys')}</span></label>
         </section>
         ${app.can('create') ? defaults() : nothing}
         <section class="card settings-sessions" aria-labelledby="settings-sessions">
@@ -50,7 +52,7 @@ export default async function open(app, root) {
       </div>`, root)
   }
 
-  /** @param {'theme' | 'language' | 'timeZone' | 'defaults'} name @param {any} value */
+  /** @param {'theme' | 'language' | 'timeZone' | 'keys' | 'defaults'} name @param {any} value */
   const set = async (name, value) => {
     await settings.set(name, value)
     draw()

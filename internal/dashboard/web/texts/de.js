@@ -91,6 +91,7 @@ export default {
   'settings.language': 'Sprache',
   'settings.zone': 'Zeitzone',
   'settings.zone_hint': 'Dort ist es jetzt {now}.',
+  'settings.keys': 'Einzelne Tasten wirken, etwa n für einen neuen Link',
   'settings.as_browser': 'Wie im Browser',
   'settings.defaults': 'Neue Links',
   'settings.defaults_text': 'Womit das Formular eines neuen Links beginnt.',

@@ -91,6 +91,7 @@ export default {
   'settings.language': 'Language',
   'settings.zone': 'Time zone',
   'settings.zone_hint': 'There it is now {now}.',
+  'settings.keys': 'Single keys do something, such as n for a new link',
   'settings.as_browser': 'As in the browser',
   'settings.defaults': 'New links',
   'settings.defaults_text': 'What the form of a new link begins with.',

@@ -137,7 +137,7 @@ export class Bulk {
     await this.#each(rows, (now) => {
       const tags = [...new Set([...(now.tags ?? []).filter((w) => !words(remove).includes(w)), ...words(add)])]
       return { tags: tags.length > 0 ? tags : null }
-    }, true)
+    })
   }
 
   /** @param {Link[]} rows */
@@ -153,21 +153,22 @@ export class Bulk {
 
   /** @param {Link[]} rows @param {Patch} patch */
   change(rows, patch) {
-    return this.#each(rows, () => patch, false)
+    return this.#each(rows, () => patch)
   }
 
-  /** @param {Link[]} rows @param {(now: Link) => Patch} make @param {boolean} fresh whether the change depends on what the link is now */
-  async #each(rows, make, fresh) {
-    /** @type {Map<Link, Patch>} */
+  /** Changes links as they are now, and undoes no change that somebody else made since.
+   * @param {Link[]} rows @param {(now: Link) => Patch} make */
+  async #each(rows, make) {
+    /** @type {Map<Link, {patch: Patch, etag: string | null}>} */
     const undo = new Map()
     const failed = await this.#go(rows, async (l) => {
       const path = `/links/${encodeURIComponent(l.code)}`
       for (let tries = 0; ; tries++) {
-        const was = fresh ? await call('GET', path) : { data: l, etag: null }
+        const was = await call('GET', path)
         const patch = make(was.data)
         try {
-          await call('PATCH', path, { body: patch, ifMatch: was.etag })
-          undo.set(l, Object.fromEntries(Object.keys(patch).map((k) => [k, was.data[/** @type {keyof Patch} */ (k)] ?? null])))
+          const { etag } = await call('PATCH', path, { body: patch, ifMatch: was.etag })
+          undo.set(l, { etag, patch: Object.fromEntries(Object.keys(patch).map((k) => [k, was.data[/** @type {keyof Patch} */ (k)] ?? null])) })
           return
         } catch (err) {
           if (!(err instanceof Problem && err.status === 412) || tries >= 3) throw err
@@ -177,7 +178,10 @@ export class Bulk {
     this.clear()
     this.reload()
     this.#tell('bulk.changed', undo.size, failed, async () => {
-      const left = await this.#go([...undo.keys()], async (l) => void (await call('PATCH', `/links/${encodeURIComponent(l.code)}`, { body: undo.get(l) })))
+      const left = await this.#go([...undo.keys()], async (l) => {
+        const { patch, etag } = /** @type {{patch: Patch, etag: string | null}} */ (undo.get(l))
+        await call('PATCH', `/links/${encodeURIComponent(l.code)}`, { body: patch, ifMatch: etag })
+      })
       this.reload()
       this.#tell('bulk.undone', undo.size - left.length, left)
     })

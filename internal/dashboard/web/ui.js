@@ -200,6 +200,15 @@ export function state(link) {
 /** @param {string} url */
 export const bare = (url) => url.replace(/^https?:\/\/(www\.)?/, '').replace(/\/$/, '')
 
+/** Saves a text as a file. @param {string} text @param {string} name @param {string} type */
+export function save(text, name, type) {
+  const a = document.createElement('a')
+  a.href = URL.createObjectURL(new Blob([text], { type }))
+  a.download = name
+  a.click()
+  setTimeout(() => URL.revokeObjectURL(a.href), 60_000)
+}
+
 /** @param {string | Promise<string>} text @returns {Promise<boolean>} */
 export async function copy(text) {
   try {

@@ -241,23 +241,13 @@ func (s *sums) byHour() *sums {
 }
 
 // singles returns all hours as one, by each dimension alone.
-func (s *sums) singles() *sums {
-	out := newSums(s.words)
-	day := out.at(wholeDay)
-	for _, slot := range s.slots {
-		if slot == nil {
-			continue
-		}
-		for f, n := range slot.joint {
-			day.fold(f, n)
-		}
-		day.addFolded(slot)
-	}
-	return out
-}
+func (s *sums) singles() *sums { return s.whole((*slot).fold) }
 
 // undivided returns all hours as one. Nothing is folded that was not: it tells as much as they do.
-func (s *sums) undivided() *sums {
+func (s *sums) undivided() *sums { return s.whole((*slot).add) }
+
+// whole returns all hours as one, to which add adds what is not folded.
+func (s *sums) whole(add func(day *slot, f facts, n int64)) *sums {
 	out := newSums(s.words)
 	day := out.at(wholeDay)
 	for _, slot := range s.slots {
@@ -265,7 +255,7 @@ func (s *sums) undivided() *sums {
 			continue
 		}
 		for f, n := range slot.joint {
-			day.add(f, n)
+			add(day, f, n)
 		}
 		day.addFolded(slot)
 	}

@@ -8,7 +8,7 @@ import { canFilter, ask, askedUnit, dayAt, dayIn, dayNumber, dimensions, divide,
 import { countryName } from '../ui/countries.js'
 import { loadMap, worldMap } from '../ui/map.js'
 import { chart as makeChart, barsFit } from '../ui/chart.js'
-import { chip, copy, empty, explain, html, icon, menu, nothing, render, skeleton, svg, toast, trouble } from '../ui.js'
+import { chip, copy, empty, explain, html, icon, menu, nothing, render, save, skeleton, svg, toast, trouble } from '../ui.js'
 import { watchLive } from './live.js'
 
 /** @typedef {import('../app.js').App} App
@@ -558,11 +558,7 @@ async function copied(text) {
 async function download(path, name) {
   try {
     const { data } = await call('GET', path, { accept: 'text/csv' })
-    const a = document.createElement('a')
-    a.href = URL.createObjectURL(new Blob([data], { type: 'text/csv' }))
-    a.download = name
-    a.click()
-    setTimeout(() => URL.revokeObjectURL(a.href), 10_000)
+    save(data, name, 'text/csv')
   } catch (err) {
     toast(explain(err), { kind: 'bad' })
   }

@@ -2,7 +2,7 @@
 // sight are elements; pages are fetched as one scrolls. Several can be selected and changed together: bulk.js.
 
 import { locale } from '../texts.js'
-import { bare, copy, copyButton, empty, focus, html, icon, menu, nothing, render, skeleton, sparkline, state, trouble } from '../ui.js'
+import { bare, copy, copyButton, empty, explain, focus, html, icon, menu, nothing, render, save, skeleton, sparkline, state, trouble } from '../ui.js'
 import { Bulk } from '../ui/bulk.js'
 import { Feed } from '../ui/feed.js'
 import { fromWall, toWall } from '../ui/when.js'
@@ -395,13 +395,9 @@ export default async function open(app, root, route) {
     app.toast(t('links.exporting'))
     try {
       const { data } = await api.call('GET', '/links/export', { query: { owner: filters.owner }, accept, signal })
-      const a = document.createElement('a')
-      a.href = URL.createObjectURL(new Blob([data], { type: accept }))
-      a.download = accept === 'text/csv' ? 'links.csv' : 'links.ndjson'
-      a.click()
-      setTimeout(() => URL.revokeObjectURL(a.href), 60000)
+      save(data, accept === 'text/csv' ? 'links.csv' : 'links.ndjson', accept)
     } catch (err) {
-      app.toast((await import('../ui.js')).explain(err), { kind: 'bad' })
+      app.toast(explain(err), { kind: 'bad' })
     }
   }
 

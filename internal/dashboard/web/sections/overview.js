@@ -70,8 +70,7 @@ export default async function open(app, root, { query }) {
     if (!app.can('admin')) return
     try {
       const { data } = await api.call('GET', '/service', { signal: app.signal })
-      const keys = data.keys?.keys ?? data.keys
-      owners = Array.isArray(keys) ? [...new Set(keys.map((/** @type {any} */ k) => k.name))] : []
+      owners = [...new Set(data.keys.map((/** @type {any} */ k) => k.name))]
     } catch {
       // The names can be typed into the address.
     }
